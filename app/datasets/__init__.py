@@ -1,0 +1,1 @@
+"""Datasets: which exist, how they are split, and their images."""

@@ -1,0 +1,84 @@
+"""Reading datasets. They are registered by a worker; until then they are known by name and size only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy.orm import Session
+
+from app.datasets import repository
+from app.datasets.catalog import CANONICAL_SPLIT_SEED, CANONICAL_VAL_SIZE, DATASETS, NUM_CLASSES, DatasetInfo
+from app.errors import DamagedData, NotFound, Unavailable
+from app.tables import Split
+
+NOT_READY_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset's images: `pixels` uint8 N × 8 × 8, values 0–16; `labels` uint8 N."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    sha256: str
+
+    def class_counts(self) -> list[int]:
+        return np.bincount(self.labels, minlength=NUM_CLASSES).tolist()
+
+
+def get_info(name: str) -> DatasetInfo:
+    if name not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise NotFound(f"There is no dataset {name!r}. There are: {known}.", slug="dataset-not-found")
+    return DATASETS[name]
+
+
+def get_images(session: Session, name: str) -> Images:
+    """A dataset's images, checked.
+
+    Raises:
+        NotFound: There is no such dataset.
+        Unavailable: No worker has registered it yet.
+        DamagedData: The stored images are not what was registered.
+    """
+    get_info(name)
+    dataset = repository.get_dataset(session, name)
+    if dataset is None:
+        raise not_registered(name)
+    if sha256(dataset.pixels + dataset.labels).hexdigest() != dataset.sha256:
+        raise DamagedData(f"The images of dataset {name} do not match their sha256.")
+    pixels = np.frombuffer(dataset.pixels, np.uint8).reshape(dataset.num_samples, 8, 8)
+    return Images(pixels, np.frombuffer(dataset.labels, np.uint8), dataset.sha256)
+
+
+def not_registered(name: str) -> Unavailable:
+    return Unavailable(
+        f"Dataset {name} has not been registered yet: a worker does that when it starts.",
+        slug="dataset-not-ready",
+        headers={"Retry-After": str(NOT_READY_RETRY_SECONDS)},
+    )
+
+
+def canonical_indices(session: Session, name: str, part: str) -> npt.NDArray[np.int32]:
+    """Which images belong to `train` or `val` of the notebook's split.
+
+    Raises:
+        Unavailable: No worker has registered the split yet.
+    """
+    split = repository.get_split(session, name, val_size=CANONICAL_VAL_SIZE, test_size=0.0, seed=CANONICAL_SPLIT_SEED)
+    if split is None:
+        raise not_registered(name)
+    return indices(split, part)
+
+
+def indices(split: Split, part: str) -> npt.NDArray[np.int32]:
+    """The images of `train`, `val` or `test`."""
+    return np.frombuffer({"train": split.train, "val": split.val, "test": split.test}[part], np.int32)
+
+
+def list_splits(session: Session, name: str) -> Sequence[Split]:
+    return repository.list_splits(session, name)

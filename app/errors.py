@@ -1,0 +1,94 @@
+"""The errors that services raise; `app.problem` turns them into HTTP answers, and nobody else does.
+
+AppError
+├── NotFound            404
+├── Conflict            409
+├── InvalidInput        422   with `errors`: where and what
+├── MalformedBody       400
+├── UnsupportedMedia    415
+├── QueueFull           429
+├── DamagedData         500   a stored blob that does not match its sha256
+└── Unavailable         503   try again later
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing wrong with the input: where (`#/a/0` in the body, `?name` in the query) and what."""
+
+    pointer: str
+    detail: str
+
+
+class AppError(Exception):
+    """Something that a client is told about.
+
+    Args:
+        detail: What happened, in a sentence for the client.
+        slug: A stable name for programs, the end of the problem's `type`; default: the class's own.
+        headers: HTTP headers that belong to the answer.
+        errors: What is wrong with the input, place by place.
+    """
+
+    status: ClassVar[int] = 500
+    default_slug: ClassVar[str] = "internal-error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        slug: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[FieldError] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.slug = slug or self.default_slug
+        self.headers = dict(headers or {})
+        self.errors = tuple(errors)
+
+
+class NotFound(AppError):
+    status = 404
+    default_slug = "not-found"
+
+
+class Conflict(AppError):
+    status = 409
+    default_slug = "conflict"
+
+
+class InvalidInput(AppError):
+    status = 422
+    default_slug = "invalid-input"
+
+
+class MalformedBody(AppError):
+    status = 400
+    default_slug = "malformed-json"
+
+
+class UnsupportedMedia(AppError):
+    status = 415
+    default_slug = "unsupported-media-type"
+
+
+class QueueFull(AppError):
+    status = 429
+    default_slug = "queue-full"
+
+
+class DamagedData(AppError):
+    status = 500
+    default_slug = "damaged-data"
+
+
+class Unavailable(AppError):
+    status = 503
+    default_slug = "unavailable"

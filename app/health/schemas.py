@@ -1,0 +1,24 @@
+"""Health as a client sees it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Liveness(BaseModel):
+    status: Literal["alive"] = "alive"
+    version: str
+
+
+class ReadinessView(BaseModel):
+    """Whether `/predict` can answer, and what is the matter."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    causes: list[str] = Field(description="Why the service is degraded or unavailable.")
+    champion_run_id: str | None
+    migration: str | None
+    num_workers: int | None
+    num_queued: int | None
+    free_disk_bytes: int | None = Field(description="Where the SQLite file lies; null on Postgres.")

@@ -1,0 +1,76 @@
+"""Readiness: what is looked at, and what follows from it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database
+from app.settings import Settings
+from app.tables import Run, RunStatus
+from app.workers import repository as workers
+
+MIN_FREE_DISK_BYTES = 200 * 2**20
+
+
+@dataclass
+class Readiness:
+    """What was seen. `failures` keep the service from answering, `warnings` do not."""
+
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    revision: str | None = None
+    num_workers: int | None = None
+    num_queued: int | None = None
+    free_disk_bytes: int | None = None
+
+    @property
+    def status(self) -> str:
+        if self.failures:
+            return "unavailable"
+        return "degraded" if self.warnings else "ready"
+
+
+def look(
+    database: Database,
+    settings: Settings,
+    *,
+    newest_revision: str | None,
+    has_champion: bool,
+    model_problem: str | None,
+) -> Readiness:
+    """Look at everything that answering depends on."""
+    seen = Readiness()
+    _look_at_database(seen, database, settings, newest_revision)
+    if not has_champion:
+        seen.failures.append("There is no saved model yet.")
+    if model_problem is not None:
+        seen.warnings.append(f"Predictions: {model_problem}.")
+    if database.url.get_backend_name() == "sqlite" and database.url.database:
+        seen.free_disk_bytes = shutil.disk_usage(Path(database.url.database).parent).free
+        if seen.free_disk_bytes < MIN_FREE_DISK_BYTES:
+            seen.warnings.append("The disk of the database is nearly full.")
+    return seen
+
+
+def _look_at_database(seen: Readiness, database: Database, settings: Settings, newest_revision: str | None) -> None:
+    try:
+        with database.reading() as session:
+            seen.revision = session.scalar(text("SELECT version_num FROM alembic_version"))
+            if seen.revision != newest_revision:
+                seen.failures.append(
+                    f"The database is at migration {seen.revision}, this version needs {newest_revision}: "
+                    "run digitlab migrate."
+                )
+                return
+            seen.num_workers = len(workers.list_alive(session, settings.lease_seconds))
+            seen.num_queued = session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED))
+    except SQLAlchemyError:
+        seen.failures.append("The database does not answer, or has not been migrated (digitlab migrate).")
+        return
+    if seen.num_workers == 0:
+        seen.warnings.append("There is no worker: submitted runs wait until one starts (digitlab worker).")

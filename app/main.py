@@ -1,0 +1,84 @@
+"""The FastAPI application. `create_app(settings)` makes one; nothing happens at import time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
+
+from app import __version__, problem
+from app.database import Database, newest_revision
+from app.datasets import endpoints as datasets
+from app.health import endpoints as health
+from app.models import endpoints as models
+from app.openapi import describe
+from app.predictions import endpoints as predictions
+from app.predictions.predictor import Predictor
+from app.runs import endpoints as runs
+from app.settings import Settings
+from app.workers import endpoints as workers
+
+DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
+
+Submit a run (`POST /runs`), watch it (`GET /runs/{run_id}`), and ask the best saved model (`POST /predict`).
+Every error is an `application/problem+json` body (RFC 9457)."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for these settings. The database is expected to be migrated (`digitlab migrate`)."""
+    app = FastAPI(
+        title="digitlab",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        generate_unique_id_function=_operation_id,
+        max_body_size=settings.max_body_bytes,
+        redoc_url=None,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.state.settings = settings
+    problem.install(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "ETag", "Retry-After"],
+        )
+    for router in (
+        predictions.router,
+        runs.router,
+        runs.presets_router,
+        models.router,
+        datasets.router,
+        workers.router,
+        health.router,
+    ):
+        app.include_router(router)
+    describe(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database = Database(settings.resolved_database_url)
+    predictor = Predictor(
+        database, poll_seconds=settings.champion_poll_seconds, max_loaded_models=settings.max_loaded_models
+    )
+    app.state.database = database
+    app.state.predictor = predictor
+    app.state.newest_revision = newest_revision(database)
+    await run_in_threadpool(predictor.start)
+    yield
+    await run_in_threadpool(predictor.stop)
+    database.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

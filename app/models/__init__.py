@@ -1,0 +1,1 @@
+"""Saved models: the leaderboard, and the champion that `/predict` uses."""

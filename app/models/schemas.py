@@ -1,0 +1,51 @@
+"""Saved models as a client sees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from app.tables import Promotion, PromotionReason, Run, SavedModel
+
+
+class ModelView(BaseModel):
+    """What a finished run can be served from."""
+
+    run_id: str = Field(examples=["01a20e0d-2749-744b-97b3-2c4e726a71a1"])
+    name: str = Field(description="The run's.")
+    model_kind: str = Field(examples=["mlp"])
+    epoch: int = Field(description="Whose weights these are.")
+    train_accuracy: float = Field(description="Of these weights, dropout off.")
+    val_accuracy: float = Field(examples=[0.9815])
+    val_loss: float
+    test_accuracy: float | None
+    num_parameters: int = Field(description="Weights and biases; of a forest, its nodes.", examples=[2410])
+    size_bytes: int
+    sha256: str
+    training_seconds: float
+    created_at: datetime
+
+    @classmethod
+    def of(cls, model: SavedModel, run: Run) -> ModelView:
+        of_run = ("name", "model_kind", "test_accuracy", "training_seconds")
+        return cls(**{name: getattr(run if name in of_run else model, name) for name in cls.model_fields})
+
+
+class PromotionView(BaseModel):
+    run_id: str
+    reason: PromotionReason
+    created_at: datetime
+
+    @classmethod
+    def of(cls, promotion: Promotion) -> PromotionView:
+        return cls(**{name: getattr(promotion, name) for name in cls.model_fields})
+
+
+class ChampionView(BaseModel):
+    """The saved model that `/predict` uses, and how it came to that."""
+
+    model: ModelView
+    reason: PromotionReason = Field(description="`automatic`: the best one; `pinned`: somebody chose it.")
+    promoted_at: datetime
+    history: list[PromotionView] = Field(description="Newest first, at most 100.")

@@ -1,0 +1,48 @@
+"""The shape of every list, and the cursors that lead through it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from types import UnionType
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, Field
+
+from app.errors import FieldError
+from app.validation import invalid_input
+
+MAX_PAGE = 200
+
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
+    data: list[Item]
+    has_more: bool = Field(False, description="Whether entries follow; then `next` leads to them.")
+    next: str | None = Field(None, description="Cursor: send it as `after` for the entries that follow.")
+
+
+def encode_cursor(*values: str | float | None) -> str:
+    """An opaque cursor for the entry with these sort values."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, *types: type | UnionType) -> list[Any]:
+    """The sort values in a cursor, each of the type that the list expects.
+
+    Raises:
+        InvalidInput: It is not one that this list gave out.
+    """
+    try:
+        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError):
+        values = None
+    if (
+        not isinstance(values, list)
+        or len(values) != len(types)
+        or not all(isinstance(value, kind) for value, kind in zip(values, types, strict=True))
+    ):
+        raise invalid_input([FieldError("?after", "This is not a cursor of this list: send a page's `next`.")])
+    return values

@@ -1,0 +1,1 @@
+"""`POST /predict`: digits from images, by the best saved model."""

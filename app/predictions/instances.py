@@ -1,0 +1,133 @@
+"""From a request's body to an array of pixels: fast when all is well, exact about the place when it is not."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
+from app.errors import FieldError, InvalidInput, MalformedBody
+from app.validation import invalid_input
+
+MAX_INSTANCES = 4096
+SIDE = 8
+
+Pixels = npt.NDArray[np.float32]
+
+
+def parse_instances(body: bytes) -> Pixels:
+    """The images in a `/predict` body.
+
+    Args:
+        body: JSON, `{"instances": [8×8 numbers from 0 to 16, …]}`, 1 to 4,096 images.
+
+    Returns:
+        float32, N × 64.
+
+    Raises:
+        MalformedBody: It is not JSON.
+        InvalidInput: Something else is wrong; the first such place is named.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = _parse_leniently(body)
+    pixels = None
+    # numpy takes true for 1: a body that could hold one is looked through value by value.
+    if b"true" not in body and b"false" not in body:
+        pixels = _as_pixels(document)
+    if pixels is None:
+        _check(document)
+        pixels = np.asarray(document["instances"], dtype=np.float32)
+    return pixels.reshape(-1, NUM_PIXELS)
+
+
+def _as_pixels(document: Any) -> Pixels | None:
+    """The images as an array; None when anything at all is wrong with them."""
+    if type(document) is not dict or len(document) != 1 or not (instances := document.get("instances")):
+        return None
+    try:
+        array = np.asarray(instances)
+    except (ValueError, OverflowError):  # ragged, or integers beyond 64 bits
+        return None
+    if array.dtype.kind not in "iuf" or array.shape[1:] != (SIDE, SIDE) or len(array) > MAX_INSTANCES:
+        return None
+    # Also false for NaN, which compares with nothing.
+    return array.astype(np.float32) if array.min() >= 0 and array.max() <= MAX_PIXEL else None
+
+
+def _parse_leniently(body: bytes) -> Any:
+    """Python's own parser takes NaN, Infinity and huge integers, so that their place can be named."""
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise MalformedBody(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except UnicodeDecodeError:
+        raise MalformedBody("The body is not JSON: it is not UTF-8 text.") from None
+    except (RecursionError, ValueError):
+        raise MalformedBody(
+            "The body is not JSON that can be read: it is nested too deeply, or a number is too long."
+        ) from None
+
+
+def _check(document: Any) -> None:
+    """Walk through the document and name the first thing that is wrong.
+
+    Raises:
+        InvalidInput: Something is.
+    """
+    if not isinstance(document, dict):
+        raise _wrong("#", f"Send an object with the field `instances`; got {_name(document)}")
+    for field in document:
+        if field != "instances":
+            pointer = "#/" + str(field).replace("~", "~0").replace("/", "~1")
+            raise _wrong(pointer, "There is no such field; the images go into `instances`")
+    if "instances" not in document:
+        raise _wrong("#/instances", "Field required: a list of 8×8 images")
+    instances = document["instances"]
+    if not isinstance(instances, list) or not instances:
+        raise _wrong("#/instances", f"Send a list of 1 to {MAX_INSTANCES:,} images; got {_name(instances)}")
+    if len(instances) > MAX_INSTANCES:
+        raise _wrong("#/instances", f"At most {MAX_INSTANCES:,} images a request; got {len(instances):,}")
+    for number, image in enumerate(instances):
+        _check_list(f"#/instances/{number}", image, "An image is a list of 8 rows")
+        for y, row in enumerate(image):
+            _check_list(f"#/instances/{number}/{y}", row, "A row is a list of 8 pixels")
+            for x, pixel in enumerate(row):
+                _check_pixel(f"#/instances/{number}/{y}/{x}", pixel)
+
+
+def _check_list(pointer: str, value: Any, rule: str) -> None:
+    if not isinstance(value, list) or len(value) != SIDE:
+        raise _wrong(pointer, f"{rule}; got {_name(value)}")
+
+
+def _check_pixel(pointer: str, pixel: Any) -> None:
+    if isinstance(pixel, bool) or not isinstance(pixel, int | float):
+        raise _wrong(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
+    if not math.isfinite(pixel):
+        raise _wrong(pointer, f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {pixel}")
+    if not 0 <= pixel <= MAX_PIXEL:
+        got = str(pixel) if abs(pixel) < 1e15 else "a very large number"
+        hint = ". Pixels of 0–255? Divide them by 16 first" if MAX_PIXEL < pixel <= 255 else ""
+        raise _wrong(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {got}{hint}")
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _wrong(pointer: str, detail: str) -> InvalidInput:
+    return invalid_input([FieldError(pointer, detail)])

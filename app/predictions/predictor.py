@@ -1,0 +1,163 @@
+"""The models in memory: the champion, followed as it changes, and those asked for by run id.
+
+Answering takes no database access: a thread of its own looks for a new champion a few times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database
+from app.datasets.catalog import NUM_PIXELS
+from app.errors import Unavailable
+from app.models import repository, service
+from app.predictions.instances import Pixels
+from app.tables import SavedModel
+
+logger = logging.getLogger(__name__)
+
+Probabilities = npt.NDArray[np.float32]
+NO_MODEL_RETRY_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A saved model, ready to answer. Immutable: a request that holds one is answered whole by it."""
+
+    run_id: str
+    val_accuracy: float
+    sha256: str
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def load(cls, model: SavedModel) -> LoadedModel:
+        """Make an inference session and run it once, so that the first request does not wait for that."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # these graphs are too small to gain from more
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # keeps memory flat over many swaps
+        session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
+        loaded = cls(model.run_id, model.val_accuracy, model.sha256, session)
+        loaded.predict(np.zeros((1, NUM_PIXELS), np.float32))
+        return loaded
+
+    def predict(self, pixels: Pixels) -> Probabilities:
+        """Probabilities of the ten digits.
+
+        Args:
+            pixels: float32, N × 64, 0–16.
+
+        Returns:
+            float32, N × 10.
+        """
+        probabilities: Probabilities = self.session.run(["probabilities"], {"pixels": pixels})[0]
+        return probabilities
+
+
+class Predictor:
+    """Holds the champion and a bounded cache of other models. Safe to use from many threads."""
+
+    def __init__(self, database: Database, *, poll_seconds: float, max_loaded_models: int) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._max_loaded_models = max_loaded_models
+        self._champion: LoadedModel | None = None
+        self._promotion_id: int | None = None
+        self._problem: str | None = None
+        self._others: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
+
+    def start(self) -> None:
+        """Load the champion, if there is one, then follow its changes."""
+        self._refresh()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest champion could not be loaded, if it could not."""
+        return self._problem
+
+    @property
+    def has_champion(self) -> bool:
+        return self._champion is not None
+
+    @property
+    def champion(self) -> LoadedModel:
+        """The champion.
+
+        Raises:
+            Unavailable: There is none yet.
+        """
+        champion = self._champion
+        if champion is None:
+            raise Unavailable(
+                "There is no saved model yet: submit a run (POST /runs) and wait until it has succeeded.",
+                slug="no-saved-model",
+                headers={"Retry-After": str(NO_MODEL_RETRY_SECONDS)},
+            )
+        return champion
+
+    def cached(self, run_id: str) -> LoadedModel | None:
+        """The model of a run, if it is in memory."""
+        champion = self._champion
+        if champion is not None and champion.run_id == run_id:
+            return champion
+        with self._lock:
+            if run_id in self._others:
+                self._others.move_to_end(run_id)
+            return self._others.get(run_id)
+
+    def load(self, run_id: str) -> LoadedModel:
+        """Load the model of a run from the database into the cache; the least recently used one leaves it.
+
+        Raises:
+            NotFound: There is no such run, or it has no saved model.
+            DamagedData: The stored graph is not what was saved.
+        """
+        with self._database.reading() as session:
+            model = LoadedModel.load(service.get_saved_model(session, run_id))
+        with self._lock:
+            self._others[run_id] = model
+            while len(self._others) > self._max_loaded_models:
+                self._others.popitem(last=False)
+        return model
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(self._poll_seconds):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Swap in a newly promoted champion; whatever goes wrong, the one before goes on answering."""
+        try:
+            with self._database.reading() as session:
+                promotion = repository.get_champion(session)
+                if promotion is None or promotion.id == self._promotion_id:
+                    self._problem = None
+                    return
+                champion = LoadedModel.load(service.get_saved_model(session, promotion.run_id))
+        except SQLAlchemyError as error:
+            self._report(f"the database does not answer ({type(error).__name__})")
+        except Exception as error:  # a damaged graph may fail in any way; following must go on
+            self._report(f"the champion could not be loaded: {error}")
+        else:
+            self._champion, self._promotion_id, self._problem = champion, promotion.id, None
+            logger.info("Champion is now run %s, val accuracy %.4f", champion.run_id, champion.val_accuracy)
+
+    def _report(self, problem: str) -> None:
+        if problem != self._problem:
+            logger.error("Predictions: %s", problem)
+        self._problem = problem

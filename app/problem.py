@@ -1,0 +1,157 @@
+"""Every error as `application/problem+json` (RFC 9457). The only module that builds an error answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import AppError, FieldError
+from app.tables import new_id
+from app.validation import explain, invalid_input, json_pointer
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(BaseModel):
+    pointer: str = Field(
+        description="Where: a JSON pointer into the body (`#/model`), `?name` in the query, `{name}` in the path.",
+        examples=["#/training/epochs"],
+    )
+    detail: str = Field(examples=["Input should be greater than or equal to 1; got 0"])
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(description="A stable name for programs.", examples=["/problems/run-not-found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no run 01a20e0d-2749-744b-97b3-2c4e726a71a1."])
+    instance: str = Field(
+        description="The path that was asked for.", examples=["/runs/01a20e0d-2749-744b-97b3-2c4e726a71a1"]
+    )
+    errors: list[ProblemError] | None = Field(None, description="What is wrong with the input, place by place.")
+    error_id: str | None = Field(None, description="Of an unexpected error; the service's log carries it too.")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Declare the error answers of an operation: these, and those that any operation may give."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
+        for status in sorted({*statuses, 422, 500, 503})
+    }
+
+
+def render(
+    request: Request,
+    status: int,
+    slug: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[FieldError] = (),
+    error_id: str | None = None,
+) -> Response:
+    problem = Problem(
+        type=f"/problems/{slug}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        errors=[ProblemError(pointer=error.pointer, detail=error.detail) for error in errors] or None,
+        error_id=error_id,
+    )
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error with a problem body."""
+    app.add_exception_handler(AppError, _on_app_error)
+    app.add_exception_handler(RequestValidationError, _on_request_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OperationalError, _on_database_error)
+    app.add_exception_handler(ProgrammingError, _on_database_error)
+    app.add_middleware(UnexpectedErrors)
+
+
+def _on_app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return render(request, error.status, error.slug, error.detail, headers=error.headers, errors=error.errors)
+
+
+def _on_request_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    details = error.errors()
+    if details[0]["type"] == "json_invalid":
+        reason, position = details[0]["ctx"]["error"], details[0]["loc"][-1]
+        return render(request, 400, "malformed-json", f"The body is not JSON: {reason} at character {position}.")
+    found = [FieldError(_place(detail["loc"], error.body), explain(detail)) for detail in details]
+    return _on_app_error(request, invalid_input(found))
+
+
+def _place(location: Sequence[str | int], body: Any) -> str:
+    part, *rest = location
+    if part == "body":
+        return "#" + json_pointer(rest, body)
+    name = "/".join(map(str, rest))
+    return {"query": f"?{name}", "path": f"{{{name}}}"}.get(str(part), f"{part}: {name}")
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    slug, detail = {
+        400: ("malformed-body", f"The body could not be read: {error.detail}."),
+        404: ("not-found", f"There is nothing at {request.url.path}."),
+        405: ("method-not-allowed", f"{request.method} is not possible here; the Allow header says what is."),
+        413: ("body-too-large", "The body is larger than this service takes (DIGITLAB_MAX_BODY_BYTES)."),
+    }.get(error.status_code, ("http-error", str(error.detail)))
+    return render(request, error.status_code, slug, detail, headers=error.headers)
+
+
+def _on_database_error(request: Request, error: Exception) -> Response:
+    logger.error("The database did not answer %s %s: %s", request.method, request.url.path, error)
+    detail = "The database does not answer, or its tables are missing or too old (digitlab migrate)."
+    return render(request, 503, "database-unavailable", detail, headers={"Retry-After": "2"})
+
+
+class UnexpectedErrors:
+    """Answers what nobody foresaw with a 500 that names no internals, and logs it under the id that it gives.
+
+    Starlette's own handler for `Exception` sits outside of all middleware, so its answer would pass CORS by.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal has_started
+            has_started = has_started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as error:
+            if scope["type"] != "http" or has_started:
+                raise
+            error_id = new_id()
+            logger.exception("Error %s in %s %s", error_id, scope["method"], scope["path"], exc_info=error)
+            detail = "Something unexpected went wrong; the service's log says what, under this error_id."
+            response = render(Request(scope), 500, "internal-error", detail, error_id=error_id)
+            await response(scope, receive, send)

@@ -1,0 +1,1 @@
+"""Runs: submitting, queueing, watching, and what they leave behind."""

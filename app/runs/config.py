@@ -1,0 +1,245 @@
+"""RunConfig: what is trained, with the bounds of every number. Where the service runs is `Settings`, not this.
+
+A request's body holds part of one; `complete` lays it over the defaults, a preset or another run's configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from app.datasets.catalog import (
+    CANONICAL_SPLIT_SEED,
+    CANONICAL_VAL_SIZE,
+    DATASETS,
+    NUM_CLASSES,
+    NUM_PIXELS,
+    split_sizes,
+)
+
+CONFIG_VERSION = 1
+MAX_SEED = 2**32 - 1  # what scikit-learn's random_state takes
+MAX_STEPS = 20_000_000
+MAX_MULTIPLY_ADDS = 10**14
+MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth: it bounds a forest's size
+MAX_AUTO_METRICS = 200
+
+
+class Part(BaseModel):
+    """A part of a configuration: no unknown fields, no coercion ("3" is not 3), no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Split(Part):
+    """A stratified split: shares of the whole dataset."""
+
+    val_size: float = Field(CANONICAL_VAL_SIZE, ge=0.05, le=0.8, description="Share of the images held out as val.")
+    test_size: float = Field(
+        0.0, ge=0.0, le=0.5, description="Share held out as test, from what val leaves; evaluated once, at the end."
+    )
+    seed: int = Field(CANONICAL_SPLIT_SEED, ge=0, le=MAX_SEED)
+
+    @model_validator(mode="after")
+    def _leaves_a_train_split(self) -> Self:
+        if self.val_size + self.test_size > 0.9:
+            raise ValueError("val_size and test_size together may take at most 0.9 of the images")
+        if 0 < self.test_size < 0.01:
+            raise ValueError("test_size is 0, or at least 0.01, so that each digit is in it")
+        return self
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether val is the notebook's: only models measured on the same images are ranked against each other."""
+        return self.val_size == CANONICAL_VAL_SIZE and self.seed == CANONICAL_SPLIT_SEED
+
+
+class Mlp(Part):
+    """A multilayer perceptron: 64 pixels, hidden layers, 10 classes."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_sizes: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        [128, 64], max_length=8, description="Width of each hidden layer; empty: a linear classifier."
+    )
+    activation: Literal["sigmoid", "tanh", "relu"] = "relu"
+    dropout: float = Field(0.2, ge=0.0, le=0.9, description="Share of each hidden layer dropped in training.")
+
+    @property
+    def num_parameters(self) -> int:
+        sizes = [NUM_PIXELS, *self.hidden_sizes, NUM_CLASSES]
+        return sum(inputs * outputs + outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+
+
+class RandomForest(Part):
+    """scikit-learn's RandomForestClassifier, on the raw pixels."""
+
+    kind: Literal["random_forest"]
+    n_estimators: int = Field(10, ge=1, le=1000)
+    max_depth: int = Field(10, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if self.n_estimators * self.max_depth > MAX_TREE_DEPTHS:
+            raise ValueError(f"n_estimators × max_depth may be at most {MAX_TREE_DEPTHS}")
+        return self
+
+
+class Sgd(Part):
+    """Stochastic gradient descent with momentum, as torch.optim.SGD."""
+
+    kind: Literal["sgd"]
+    learning_rate: float = Field(0.05, gt=0.0, le=100.0)
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+
+
+class Adam(Part):
+    """Adam, as torch.optim.Adam."""
+
+    kind: Literal["adam"]
+    learning_rate: float = Field(0.001, gt=0.0, le=100.0)
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.999, ge=0.0, lt=1.0)
+    epsilon: float = Field(1e-8, gt=0.0, le=1.0)
+    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+
+
+class EarlyStopping(Part):
+    """End a run whose val metrics have not improved for `patience` epochs."""
+
+    patience: int = Field(50, ge=1, le=100_000, description="Epochs without improvement.")
+    min_delta: float = Field(0.0, ge=0.0, le=1.0, description="Gain in val accuracy that counts as improvement.")
+
+
+class Training(Part):
+    """How an MLP is trained."""
+
+    optimizer: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd(kind="sgd", learning_rate=0.05)
+    batch_size: int | None = Field(64, ge=1, le=10_000, description="Images a step; null: all of them (full batch).")
+    epochs: int = Field(100, ge=1, le=100_000)
+    evaluate_every: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = Field(
+        "auto", description="Epochs between evaluations; `auto` keeps at most 200 points a run."
+    )
+    keep: Literal["best", "last"] = Field("best", description="Whose epoch's weights the saved model gets.")
+    early_stopping: EarlyStopping | None = None
+
+
+class RunConfig(Part):
+    """What one run trains, complete: a configuration and its seed make a result that can be repeated."""
+
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Of initial weights, data order, dropout, or the forest.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dataset: Literal["digits"] = "digits"
+    split: Split = Split()
+    model: Annotated[Mlp | RandomForest, Field(discriminator="kind")] = Mlp()
+    scaling: Literal["byte", "unit"] | None = Field(
+        "unit", description="Pixels times 1/255 (`byte`) or 1/16 (`unit`); null for a forest, which takes them raw."
+    )
+    training: Training | None = Field(Training(), description="null for a forest.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_a_forest_has_not(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and _is_forest(data):
+            return {"scaling": None, "training": None, **data}
+        return data
+
+    @field_validator("scaling")
+    @classmethod
+    def _scaling_fits_the_model(cls, scaling: str | None, info: ValidationInfo) -> str | None:
+        model = info.data.get("model")
+        if isinstance(model, RandomForest) and scaling is not None:
+            raise ValueError("scaling does not go with a random_forest, which takes raw pixels: leave it out")
+        if isinstance(model, Mlp) and scaling is None:
+            raise ValueError("an mlp needs scaling: byte or unit")
+        return scaling
+
+    @field_validator("training")
+    @classmethod
+    def _training_fits_the_model(cls, training: Training | None, info: ValidationInfo) -> Training | None:
+        model = info.data.get("model")
+        if isinstance(model, RandomForest) and training is not None:
+            raise ValueError("training does not go with a random_forest: leave it out")
+        if isinstance(model, Mlp) and training is None:
+            raise ValueError("an mlp needs training: leave it out for the defaults, or send an object")
+        return training
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if self.training is None or self.num_steps is None or self.num_parameters is None:
+            return self
+        if self.num_steps > MAX_STEPS:
+            raise ValueError(f"{self.num_steps:,} optimizer steps are more than the {MAX_STEPS:,} that a run may take")
+        multiply_adds = self.num_parameters * self.num_train_samples * self.training.epochs
+        if multiply_adds > MAX_MULTIPLY_ADDS:
+            raise ValueError(
+                f"parameters × train images × epochs is {multiply_adds:.1e}, more than the {MAX_MULTIPLY_ADDS:.0e}"
+                " that a run may take"
+            )
+        return self
+
+    @property
+    def num_train_samples(self) -> int:
+        return split_sizes(DATASETS[self.dataset].num_samples, self.split.val_size, self.split.test_size).train
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the train split; a forest's epoch is one tree."""
+        if isinstance(self.model, RandomForest):
+            return self.model.n_estimators
+        assert self.training is not None, "validated: an mlp has training"
+        return self.training.epochs
+
+    @property
+    def num_steps(self) -> int | None:
+        """Optimizer steps of the whole run; None for a forest."""
+        if self.training is None:
+            return None
+        batch_size = self.training.batch_size or self.num_train_samples
+        return self.training.epochs * math.ceil(self.num_train_samples / batch_size)
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Weights and biases; None for a forest, whose number of nodes is known once it is trained."""
+        return self.model.num_parameters if isinstance(self.model, Mlp) else None
+
+    @property
+    def evaluate_every(self) -> int:
+        """Epochs between evaluations; the first and the last epoch are always evaluated."""
+        if self.training is not None and self.training.evaluate_every != "auto":
+            return self.training.evaluate_every
+        return 1 if self.epochs <= MAX_AUTO_METRICS else math.ceil(self.epochs / (MAX_AUTO_METRICS - 2))
+
+
+def _is_forest(config: Mapping[str, Any]) -> bool:
+    model = config.get("model")
+    if isinstance(model, Mapping):
+        return model.get("kind") == "random_forest"
+    return isinstance(model, RandomForest)
+
+
+def complete(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay overrides over a base configuration.
+
+    Objects merge field by field; an object of another `kind` replaces the whole object; null is a value. What does not
+    go with the resulting model's kind is left out where the override does not name it.
+    """
+    merged = _merge(base, overrides)
+    if _is_forest(merged) != _is_forest(base):
+        for field in ("scaling", "training"):
+            if field not in overrides:
+                merged.pop(field, None)
+    return merged
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    if "kind" in overrides and "kind" in base and overrides["kind"] != base["kind"]:
+        return dict(overrides)
+    merged = dict(base)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return merged

@@ -1,0 +1,33 @@
+"""A run's metrics as CSV, one column a number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from app.tables import Metric
+
+_COLUMNS = [
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "train_eval_loss",
+    "train_eval_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "seconds",
+]
+
+
+def to_csv(metrics: Sequence[Metric]) -> str:
+    """The table with a header; norms follow as `gradient_norm_1`, … and `weight_norm_1`, …, a column a layer."""
+    num_layers = len(metrics[0].weight_norms or []) if metrics else 0
+    norms = [f"{kind}_norm_{layer + 1}" for kind in ("gradient", "weight") for layer in range(num_layers)]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS + norms)
+    for metric in metrics:
+        values = [getattr(metric, column) for column in _COLUMNS]
+        writer.writerow(values + (metric.gradient_norms or []) + (metric.weight_norms or []))
+    return text.getvalue()

@@ -1,0 +1,98 @@
+"""Presets: the notebook's own configurations by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.errors import NotFound
+from app.runs.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named ready-made configuration; `notebook` says which part of the course notebook it comes from."""
+
+    name: str
+    description: str
+    notebook: str
+    kind: Literal["run"]
+    config: RunConfig
+
+
+def _mlp(
+    hidden_sizes: list[int],
+    activation: str,
+    learning_rate: float,
+    epochs: int,
+    *,
+    batch_size: int | None,
+    dropout: float = 0.0,
+) -> RunConfig:
+    """A network of the notebook: SGD with momentum 0.9, pixels scaled by 1/255."""
+    fields: dict[str, Any] = {
+        "scaling": "byte",
+        "model": {"kind": "mlp", "hidden_sizes": hidden_sizes, "activation": activation, "dropout": dropout},
+        "training": {
+            "optimizer": {"kind": "sgd", "learning_rate": learning_rate, "momentum": 0.9},
+            "batch_size": batch_size,
+            "epochs": epochs,
+        },
+    }
+    return RunConfig.model_validate(fields)
+
+
+_PRESETS = [
+    Preset(
+        "forest-baseline",
+        "Random forest of 10 trees, max depth 10: the classical baseline.",
+        "Solving it by traditional methods",
+        "run",
+        RunConfig.model_validate({"model": {"kind": "random_forest", "n_estimators": 10, "max_depth": 10}}),
+    ),
+    Preset(
+        "fullbatch-sigmoid",
+        "52-52 sigmoid, full batch, learning rate 0.001 for 10,000 epochs: it learns slowly.",
+        "Solving it by neural networks",
+        "run",
+        _mlp([52, 52], "sigmoid", 0.001, 10_000, batch_size=None),
+    ),
+    Preset(
+        "fullbatch-sigmoid-fast",
+        "52-52 sigmoid, full batch, learning rate 0.3 for 5,000 epochs.",
+        "Changing the optimizer's learning rate",
+        "run",
+        _mlp([52, 52], "sigmoid", 0.3, 5_000, batch_size=None),
+    ),
+    Preset(
+        "fullbatch-tanh",
+        "52-52 tanh, full batch, learning rate 0.05 for 5,000 epochs.",
+        "The network with tanh",
+        "run",
+        _mlp([52, 52], "tanh", 0.05, 5_000, batch_size=None),
+    ),
+    Preset(
+        "minibatch-sigmoid",
+        "12-12 sigmoid, batches of 20, learning rate 0.3 for 800 epochs.",
+        "Loading data in mini-batches",
+        "run",
+        _mlp([12, 12], "sigmoid", 0.3, 800, batch_size=20),
+    ),
+    Preset(
+        "dropout-tanh",
+        "24-24 tanh with dropout 0.25, batches of 20, learning rate 0.01 for 800 epochs.",
+        "Regularisation by a dropout layer",
+        "run",
+        _mlp([24, 24], "tanh", 0.01, 800, batch_size=20, dropout=0.25),
+    ),
+]
+
+PRESETS = {preset.name: preset for preset in _PRESETS}
+
+
+def get_preset(name: str) -> Preset:
+    try:
+        return PRESETS[name]
+    except KeyError:
+        known = ", ".join(PRESETS)
+        raise NotFound(f"There is no preset {name!r}. There are: {known}.", slug="preset-not-found") from None

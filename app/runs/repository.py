@@ -1,0 +1,108 @@
+"""Queries over runs, metrics and checkpoints. Rules live in the service, the queue's transitions in `queue`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from types import UnionType
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
+
+from app.paging import decode_cursor, encode_cursor
+from app.tables import Checkpoint, Metric, Run, RunStatus
+
+_NUMBER = int | float | None
+_SORTS: dict[str, tuple[InstrumentedAttribute[Any], type | UnionType]] = {
+    "created_at": (Run.id, str),  # UUIDv7: ids sort by creation
+    "val_accuracy": (Run.best_val_accuracy, _NUMBER),
+    "num_parameters": (Run.num_parameters, _NUMBER),
+    "name": (Run.name, str),
+}
+
+
+def get(session: Session, run_id: str) -> Run | None:
+    return session.get(Run, run_id)
+
+
+def list_runs(
+    session: Session,
+    *,
+    status: RunStatus | None,
+    sweep_id: str | None,
+    model_kind: str | None,
+    tag: tuple[str, str] | None,
+    sort: str,
+    limit: int,
+    after: str | None,
+) -> tuple[Sequence[Run], str | None]:
+    """A page of runs, and the cursor of the next one, None at the end. Runs without the sort value come last."""
+    query = select(Run)
+    if status is not None:
+        query = query.where(Run.status == status)
+    if sweep_id is not None:
+        query = query.where(Run.sweep_id == sweep_id)
+    if model_kind is not None:
+        query = query.where(Run.model_kind == model_kind)
+    if tag is not None:
+        query = query.where(Run.tags[tag[0]].as_string() == tag[1])
+    name = sort.removeprefix("-")
+    query = _page(query, name, is_descending=sort.startswith("-"), after=after).limit(limit + 1)
+    runs = session.scalars(query).all()
+    if len(runs) <= limit:
+        return runs, None
+    last = runs[limit - 1]
+    return runs[:limit], encode_cursor(getattr(last, _SORTS[name][0].key), last.id)
+
+
+def _page(query: Select[tuple[Run]], name: str, *, is_descending: bool, after: str | None) -> Select[tuple[Run]]:
+    """Order by one column, then by id; begin behind the cursor (keyset pagination)."""
+    column, value_type = _SORTS[name]
+    direction = "desc" if is_descending else "asc"
+    query = query.order_by(column.is_(None), getattr(column, direction)(), getattr(Run.id, direction)())
+    if after is None:
+        return query
+    value, run_id = decode_cursor(after, value_type, str)
+    id_is_behind: ColumnElement[bool] = Run.id < run_id if is_descending else Run.id > run_id
+    if value is None:
+        return query.where(and_(column.is_(None), id_is_behind))
+    is_behind: ColumnElement[bool] = column < value if is_descending else column > value
+    return query.where(or_(is_behind, and_(column == value, id_is_behind), column.is_(None)))
+
+
+def count_queued(session: Session) -> int:
+    return session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED)) or 0
+
+
+def queue_positions(session: Session, run_ids: Collection[str]) -> dict[str, int]:
+    """The places, from 1, of those of these runs that are queued."""
+    place = func.row_number().over(order_by=(Run.priority.desc(), Run.id)).label("place")
+    queue = select(Run.id, place).where(Run.status == RunStatus.QUEUED).subquery()
+    rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids)))
+    return {run_id: place for run_id, place in rows}
+
+
+def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int | None) -> Sequence[Metric]:
+    query = select(Metric).where(Metric.run_id == run_id, Metric.epoch > after_epoch).order_by(Metric.epoch)
+    return session.scalars(query.limit(limit)).all()
+
+
+def thinned_metrics(session: Session, run_id: str, points: int, best_epoch: int | None) -> Sequence[Metric]:
+    """About `points` metrics, evenly spaced; the first, the last and the best epoch are always among them."""
+    epochs = session.scalars(select(Metric.epoch).where(Metric.run_id == run_id).order_by(Metric.epoch)).all()
+    if len(epochs) > points:
+        stride = (len(epochs) - 1) / (points - 1)
+        kept = {epochs[round(index * stride)] for index in range(points)} | ({best_epoch} & set(epochs))
+    else:
+        kept = set(epochs)
+    query = select(Metric).where(Metric.run_id == run_id, Metric.epoch.in_(kept)).order_by(Metric.epoch)
+    return session.scalars(query).all()
+
+
+def list_checkpoints(session: Session, run_id: str) -> Sequence[Checkpoint]:
+    return session.scalars(select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(Checkpoint.role)).all()
+
+
+def get_checkpoint(session: Session, run_id: str, role: str) -> Checkpoint | None:
+    """A checkpoint with its blob."""
+    return session.get(Checkpoint, (run_id, role), options=[undefer(Checkpoint.blob)])

@@ -1,0 +1,183 @@
+"""Runs as a client sees and sends them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.runs.config import Part, RunConfig
+from app.runs.presets import Preset
+from app.tables import Checkpoint, Metric, Run, RunStatus
+
+Name = Annotated[str, Field(max_length=200, examples=["tanh with dropout"])]
+Notes = Annotated[str, Field(max_length=10_000)]
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Tags = Annotated[dict[TagKey, Annotated[str, Field(max_length=200)]], Field(max_length=32, examples=[{"unit": "2"}])]
+RunSort = Literal[
+    "created_at", "-created_at", "val_accuracy", "-val_accuracy", "num_parameters", "-num_parameters", "name", "-name"
+]
+
+EXAMPLE_CONFIG = {
+    "seed": 0,
+    "device": "auto",
+    "dataset": "digits",
+    "split": {"val_size": 0.3, "test_size": 0.0, "seed": 20231110},
+    "model": {"kind": "mlp", "hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
+    "scaling": "byte",
+    "training": {
+        "optimizer": {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0},
+        "batch_size": 20,
+        "epochs": 800,
+        "evaluate_every": "auto",
+        "keep": "best",
+        "early_stopping": None,
+    },
+}
+
+
+class RunLabels(Part):
+    """What a client calls a run; it has no influence on what is trained."""
+
+    name: Name = ""
+    notes: Notes = ""
+    tags: Tags = {}
+    priority: int = Field(0, ge=-100, le=100, description="Runs of higher priority are claimed first.")
+
+
+class RunSubmission(RunConfig, RunLabels):
+    """A run to submit: part of a configuration; the rest comes from the defaults, `preset` or `from_run`."""
+
+    preset: str | None = Field(None, description="Start from this preset's configuration.", examples=["dropout-tanh"])
+    from_run: str | None = Field(None, description="Start from this run's configuration.", examples=[None])
+
+
+class RunPatch(Part):
+    """What of a run can be changed after it was submitted."""
+
+    name: Name | None = None
+    notes: Notes | None = None
+    tags: Tags | None = None
+
+
+class Plan(BaseModel):
+    """What a submission would train."""
+
+    config: RunConfig = Field(examples=[EXAMPLE_CONFIG])
+    num_parameters: int | None = Field(description="Weights and biases; null for a forest.", examples=[2410])
+    num_steps: int | None = Field(description="Optimizer steps; null for a forest.", examples=[50400])
+
+
+class Progress(BaseModel):
+    epoch: int = Field(description="Epochs done.", examples=[812])
+    epochs: int = Field(examples=[800])
+    epochs_per_second: float | None
+    eta_seconds: float | None = Field(description="Left at this speed; null while not running.")
+
+
+class Best(BaseModel):
+    epoch: int
+    val_accuracy: float = Field(examples=[0.98])
+    val_loss: float
+
+
+class RunError(BaseModel):
+    code: str = Field(examples=["diverged"])
+    detail: str
+
+
+class RunView(BaseModel):
+    """One training of one model."""
+
+    id: str = Field(examples=["01a20e0d-2749-744b-97b3-2c4e726a71a1"])
+    name: str
+    notes: str
+    status: RunStatus
+    model_kind: Literal["mlp", "random_forest"]
+    config: dict[str, Any] = Field(description="The full configuration.", examples=[EXAMPLE_CONFIG])
+    tags: dict[str, str]
+    priority: int
+    seed: int
+    sweep_id: str | None
+    trial_number: int | None
+    stack_id: str | None = Field(description="The stack it was trained in.")
+    stack_size: int | None
+    queue_position: int | None = Field(description="1: next to be claimed; null when not queued.")
+    progress: Progress
+    best: Best | None = Field(description="The epoch with the highest val accuracy, then the lowest val loss.")
+    test_accuracy: float | None
+    num_parameters: int | None
+    provenance: dict[str, Any] | None = Field(description="Device and versions that it was trained on.")
+    error: RunError | None
+    training_seconds: float
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, run: Run, queue_position: int | None = None) -> RunView:
+        is_running = run.status is RunStatus.RUNNING
+        speed = run.epochs_per_second
+        return cls(
+            **{name: getattr(run, name) for name in _SAME_NAME},
+            queue_position=queue_position,
+            progress=Progress(
+                epoch=run.epoch,
+                epochs=run.epochs,
+                epochs_per_second=speed,
+                eta_seconds=(run.epochs - run.epoch) / speed if is_running and speed else None,
+            ),
+            best=None
+            if run.best_epoch is None
+            else Best(epoch=run.best_epoch, val_accuracy=run.best_val_accuracy, val_loss=run.best_val_loss),
+            error=None if run.error_code is None else RunError(code=run.error_code, detail=run.error_detail or ""),
+        )
+
+
+_SAME_NAME = [name for name in RunView.model_fields if name not in ("queue_position", "progress", "best", "error")]
+
+
+class MetricView(BaseModel):
+    """A run's metrics at an epoch; accuracies are shares of 1, losses are mean cross-entropy in nats."""
+
+    epoch: int
+    train_loss: float = Field(description="As seen during the epoch, dropout on, weights changing.")
+    train_accuracy: float
+    train_eval_loss: float = Field(description="Re-evaluated after the epoch, dropout off.")
+    train_eval_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    gradient_norms: list[float] | None = Field(description="Per layer, at the epoch's last step; null for a forest.")
+    weight_norms: list[float] | None = Field(description="Per layer, after the epoch; null for a forest.")
+    seconds: float = Field(description="Training time of the run up to here.")
+
+    @classmethod
+    def of(cls, metric: Metric) -> MetricView:
+        return cls(**{name: getattr(metric, name) for name in cls.model_fields})
+
+
+class CheckpointView(BaseModel):
+    role: Literal["last", "best"]
+    epoch: int
+    sha256: str
+    size_bytes: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> CheckpointView:
+        return cls(**{name: getattr(checkpoint, name) for name in cls.model_fields})
+
+
+class PresetView(BaseModel):
+    """A named ready-made configuration."""
+
+    name: str = Field(examples=["dropout-tanh"])
+    kind: Literal["run"]
+    description: str
+    notebook: str = Field(description="The part of the course notebook that it comes from.")
+    config: RunConfig = Field(examples=[EXAMPLE_CONFIG])
+
+    @classmethod
+    def of(cls, preset: Preset) -> PresetView:
+        return cls(**{name: getattr(preset, name) for name in cls.model_fields})

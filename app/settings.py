@@ -1,0 +1,55 @@
+"""Where the service runs: addresses, paths, limits. What is trained is a `RunConfig`, never a setting."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Settings(BaseSettings):
+    """Read once at start, from `DIGITLAB_*` variables or the options of the same name, and passed in from there."""
+
+    model_config = SettingsConfigDict(env_prefix="DIGITLAB_", frozen=True, validate_default=True)
+
+    data_dir: Path = Field(Path("digitlab-data"), description="Folder of the SQLite file.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: `digitlab.db` in the data folder.")
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    allow_unauthenticated: bool = Field(False, description="Permit an address beyond loopback, open to everyone there.")
+    cors_origins: list[str] = Field([], description="Origins of browser apps that may call the API, as a JSON list.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body that is read.")
+    max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
+    max_loaded_models: int = Field(16, ge=1, description="Models beside the champion that an API process keeps loaded.")
+    champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")
+    device: Device = Field("auto", description="Where runs with `device: auto` train: `auto` is CUDA, MPS, then CPU.")
+    lease_seconds: float = Field(
+        6.0, ge=1, le=3600, description="Without a renewal, a worker's runs are free after this."
+    )
+    heartbeat_seconds: float = Field(0.5, gt=0, le=600, description="How often a worker renews its leases.")
+    commit_seconds: float = Field(1.0, gt=0, le=600, description="How often metrics and checkpoints are committed.")
+    poll_seconds: float = Field(0.25, gt=0, le=60, description="How often an idle worker looks for a run.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError("DIGITLAB_LEASE_SECONDS must be at least three times DIGITLAB_HEARTBEAT_SECONDS")
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data_dir / 'digitlab.db').resolve()}"
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False

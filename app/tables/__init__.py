@@ -1,0 +1,28 @@
+"""The tables, one a file. Queries live in the features' repositories."""
+
+from app.tables.base import Table, new_id
+from app.tables.checkpoint import Checkpoint
+from app.tables.dataset import Dataset
+from app.tables.evaluation import Evaluation
+from app.tables.metric import Metric
+from app.tables.promotion import Promotion, PromotionReason
+from app.tables.run import Run, RunStatus
+from app.tables.saved_model import SavedModel
+from app.tables.split import Split
+from app.tables.worker import Worker
+
+__all__ = [
+    "Checkpoint",
+    "Dataset",
+    "Evaluation",
+    "Metric",
+    "Promotion",
+    "PromotionReason",
+    "Run",
+    "RunStatus",
+    "SavedModel",
+    "Split",
+    "Table",
+    "Worker",
+    "new_id",
+]

@@ -1,0 +1,49 @@
+"""From pydantic's validation errors to ours: every place points into the document as the client sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.errors import FieldError, InvalidInput
+
+
+def invalid_document(error: ValidationError, document: Any) -> InvalidInput:
+    """The error for a body that a pydantic model refused."""
+    details = error.errors(include_url=False)
+    return invalid_input([FieldError("#" + json_pointer(each["loc"], document), explain(each)) for each in details])
+
+
+def invalid_input(errors: Iterable[FieldError]) -> InvalidInput:
+    """The error for one or more wrong places; its detail is the first of them."""
+    found = list(dict.fromkeys(errors))
+    first = f"{found[0].pointer}: {found[0].detail}"
+    return InvalidInput(first if len(found) == 1 else f"{first} (and {len(found) - 1} more)", errors=found)
+
+
+def explain(error: Mapping[str, Any]) -> str:
+    """What is wrong, in words; and what was got, where that is short."""
+    if error["type"] == "extra_forbidden":
+        return "There is no such field."
+    message: str = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("missing", "value_error") or isinstance(error["input"], dict | list):
+        return message
+    got = repr(error["input"])
+    return f"{message}; got {got if len(got) <= 80 else got[:79] + '…'}"
+
+
+def json_pointer(location: Sequence[str | int], document: Any) -> str:
+    """A JSON pointer (RFC 6901) for pydantic's `loc`, without the names that it adds of a union's members."""
+    pointer = ""
+    here = document
+    for step in location:
+        if isinstance(here, dict) and step not in here and step == here.get("kind"):
+            continue
+        if not isinstance(here, dict | list):
+            break
+        inside = step in here if isinstance(here, dict) else isinstance(step, int) and step < len(here)
+        here = here[step] if inside else None  # type: ignore[index]
+        pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
+    return pointer

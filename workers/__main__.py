@@ -1,0 +1,31 @@
+"""`python -m workers`: one worker process, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.util import find_spec
+
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from app.logs import configure_logging
+from app.settings import Settings
+from workers.worker import Worker
+
+
+def main() -> int:
+    configure_logging("worker")
+    missing = [name for name in ("torch", "torchvision", "sklearn", "onnx", "skl2onnx") if find_spec(name) is None]
+    if missing:
+        logging.error("A worker needs %s: pip install 'digitlab[worker]'", ", ".join(missing))
+        return 2
+    try:
+        Worker(Settings()).run()
+    except (OperationalError, ProgrammingError) as error:
+        logging.error("The database does not answer, or has not been migrated (digitlab migrate): %s", error.orig)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

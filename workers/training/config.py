@@ -1,0 +1,57 @@
+"""What a training is given: plain dataclasses, validated before they come here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+NUM_PIXELS = 64
+NUM_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer by torch.optim's definition of it; fields of the other kind are not looked at."""
+
+    kind: Literal["sgd", "adam"]
+    learning_rate: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
+class StoppingConfig:
+    """When to end a training early: after `patience` epochs without improvement by more than `min_delta`."""
+
+    patience: int
+    min_delta: float = 0.0
+
+
+@dataclass(frozen=True)
+class MlpConfig:
+    seed: int
+    hidden_sizes: tuple[int, ...]
+    activation: Literal["sigmoid", "tanh", "relu"]
+    dropout: float
+    optimizer: OptimizerConfig
+    batch_size: int | None  # None: full batch
+    epochs: int
+    evaluate_every: int
+    keep: Literal["best", "last"] = "best"
+    early_stopping: StoppingConfig | None = None
+
+
+@dataclass(frozen=True)
+class ForestConfig:
+    seed: int
+    n_estimators: int
+    max_depth: int
+    evaluate_every: int
+
+
+def is_due(epoch: int, *, evaluate_every: int, epochs: int) -> bool:
+    """Whether an epoch (from 1) is evaluated: the first, the last, and every so many."""
+    return epoch in (1, epochs) or epoch % evaluate_every == 0

@@ -1,0 +1,110 @@
+"""The digits: where they come from, how they are split, how they become tensors.
+
+N images; pixels are uint8, N × 8 × 8, 0–16; tensors are float32, N × 64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torchvision.transforms import v2
+
+from workers.training.config import NUM_PIXELS
+from workers.training.tensors import SplitTensors
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int32]
+
+Scaling = Literal["byte", "unit"]
+MAX_PIXEL = 16.0
+SCALES = {"byte": 255.0, "unit": MAX_PIXEL}
+
+
+@dataclass(frozen=True)
+class SplitIndices:
+    train: Indices
+    val: Indices
+    test: Indices
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """Raw pixels and labels of each split; `test` may be empty."""
+
+    train_pixels: Pixels
+    train_labels: Labels
+    val_pixels: Pixels
+    val_labels: Labels
+    test_pixels: Pixels
+    test_labels: Labels
+
+    @classmethod
+    def of(cls, pixels: Pixels, labels: Labels, split: SplitIndices) -> SplitData:
+        parts = (split.train, split.val, split.test)
+        return cls(*(array[part] for part in parts for array in (pixels, labels)))
+
+
+def load_dataset(name: str) -> tuple[Pixels, Labels]:
+    """A dataset from scikit-learn's own files: pixels (N × 8 × 8) and labels (N)."""
+    if name != "digits":
+        raise ValueError(f"unknown dataset {name!r}")
+    images, labels = load_digits(return_X_y=True)
+    return images.astype(np.uint8).reshape(-1, 8, 8), labels.astype(np.uint8)
+
+
+def split_indices(labels: Labels, *, val_size: float, test_size: float, seed: int) -> SplitIndices:
+    """A stratified split, as the notebook makes it with `train_test_split`.
+
+    Val is taken first, so that it does not depend on `test_size`; test comes out of what is left.
+
+    Args:
+        labels: Of the whole dataset.
+        val_size: Share of the whole.
+        test_size: Share of the whole; 0 for no test split.
+        seed: `random_state` of both splits.
+    """
+    everything = np.arange(len(labels), dtype=np.int32)
+    train, val = train_test_split(everything, test_size=val_size, random_state=seed, stratify=labels)
+    test = everything[:0]
+    if test_size > 0:
+        num_test = int(np.ceil(test_size * len(labels)))
+        train, test = train_test_split(train, test_size=num_test, random_state=seed, stratify=labels[train])
+    return SplitIndices(train, val, test)
+
+
+def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
+    """Images as the network takes them: N × 64, float32, on the CPU.
+
+    `byte` is what the notebook's ToTensor does to a uint8 image: pixel / 255. `unit` fills 0–1: pixel / 16.
+    """
+    steps: list[torch.nn.Module]
+    if scaling == "byte":
+        steps = [v2.ToDtype(torch.float32, scale=True)]
+    else:
+        steps = [v2.ToDtype(torch.float32), v2.Normalize(mean=[0.0], std=[MAX_PIXEL])]
+    images = torch.from_numpy(pixels).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
+    scaled: torch.Tensor = v2.Compose(steps)(images)
+    return scaled.reshape(-1, NUM_PIXELS)
+
+
+def to_tensors(data: SplitData, scaling: Scaling, device: torch.device) -> SplitTensors:
+    """All of a run's data on its device, once."""
+
+    def labels(array: Labels) -> torch.Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(device)
+
+    return SplitTensors(
+        to_tensor(data.train_pixels, scaling).to(device),
+        labels(data.train_labels),
+        to_tensor(data.val_pixels, scaling).to(device),
+        labels(data.val_labels),
+        to_tensor(data.test_pixels, scaling).to(device),
+        labels(data.test_labels),
+    )

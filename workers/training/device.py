@@ -1,0 +1,42 @@
+"""Where to train, and what that place is."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def available_devices() -> list[str]:
+    """`cuda`, `mps` and `cpu`, as far as this machine has them, the preferred one first."""
+    devices = ["cpu"]
+    if torch.backends.mps.is_available():
+        devices.insert(0, "mps")
+    if torch.cuda.is_available():
+        devices.insert(0, "cuda")
+    return devices
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Everything about the machine that a result may depend on."""
+    packages = {"torch": "torch", "torchvision": "torchvision", "scikit_learn": "scikit-learn", "numpy": "numpy"}
+    return {
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(package) for name, package in packages.items()},
+    }
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

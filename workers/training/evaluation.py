@@ -1,0 +1,75 @@
+"""Metrics of a model on a split, and which epoch was best.
+
+N samples, C = 10 classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.training.config import StoppingConfig
+
+Probabilities = npt.NDArray[np.float32]
+
+
+class Score(NamedTuple):
+    """A model on a split: mean cross-entropy in nats, and the share of right answers."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A training's values at an evaluated epoch. Norms are Euclidean, one a layer, weights and biases together."""
+
+    epoch: int
+    train_loss: float  # as seen during the epoch, dropout on
+    train_accuracy: float
+    train_eval_loss: float  # re-evaluated after it, dropout off
+    train_eval_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    gradient_norms: list[float] | None  # at the epoch's last step
+    weight_norms: list[float] | None  # after it
+    seconds: float  # of training, up to here
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch: the highest val accuracy, then the lowest val loss, then the earliest."""
+
+    epoch: int
+    val_accuracy: float
+    val_loss: float
+    train_accuracy: float  # re-evaluated, dropout off
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> Best:
+        return cls(metrics.epoch, metrics.val_accuracy, metrics.val_loss, metrics.train_eval_accuracy)
+
+    def is_beaten_by(self, other: Best) -> bool:
+        return (other.val_accuracy, -other.val_loss) > (self.val_accuracy, -self.val_loss)
+
+
+@dataclass
+class EarlyStopping:
+    """Watches val metrics; `reference` is the epoch that a later one must improve on."""
+
+    config: StoppingConfig
+    reference: Best | None = None
+
+    def should_stop(self, latest: Best) -> bool:
+        """Take in an evaluated epoch; True when it is `patience` epochs or more since the last improvement."""
+        if self.reference is None or self._is_improvement(self.reference, latest):
+            self.reference = latest
+        return latest.epoch - self.reference.epoch >= self.config.patience
+
+    def _is_improvement(self, reference: Best, latest: Best) -> bool:
+        if self.config.min_delta > 0:
+            return latest.val_accuracy > reference.val_accuracy + self.config.min_delta
+        return reference.is_beaten_by(latest)

@@ -1,0 +1,98 @@
+"""Trained models as ONNX graphs, with the scaling inside: raw pixels in, probabilities out.
+
+Every graph has one input, `pixels` (float32, N × 64, values 0–16), and an output `probabilities` (float32, N × 10).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import skl2onnx
+from onnx import TensorProto, helper, numpy_helper
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.ensemble import RandomForestClassifier
+
+from workers.training.config import NUM_CLASSES, NUM_PIXELS
+from workers.training.data import SCALES, Pixels, Scaling
+from workers.training.evaluation import Probabilities
+from workers.training.result import MlpModel
+
+OPSET = 21
+IR_VERSION = 10  # what onnxruntime 1.18 and newer read
+TOLERANCE = 1e-4
+NODES = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
+
+
+class ExportMismatch(Exception):
+    """The exported graph does not compute what the trained model computes."""
+
+
+def to_onnx(model: MlpModel | RandomForestClassifier, scaling: Scaling | None) -> bytes:
+    """A trained model as an ONNX graph; `scaling` is what a network was trained on, None for a forest."""
+    if isinstance(model, MlpModel):
+        assert scaling is not None
+        return _export_mlp(model, scaling)
+    return _export_forest(model)
+
+
+def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
+    nodes = [helper.make_node("Div", ["pixels", "scale"], ["layer0"])]
+    constants = [numpy_helper.from_array(np.float32(SCALES[scaling]), "scale")]
+    for number, (weights, biases) in enumerate(network.layers, start=1):
+        constants += [
+            numpy_helper.from_array(weights, f"weights{number}"),
+            numpy_helper.from_array(biases, f"biases{number}"),
+        ]
+        inputs = [f"layer{number - 1}", f"weights{number}", f"biases{number}"]
+        nodes.append(helper.make_node("Gemm", inputs, [f"linear{number}"], transB=1))
+        if number == len(network.layers):
+            nodes.append(helper.make_node("Softmax", [f"linear{number}"], ["probabilities"], axis=1))
+        else:
+            nodes.append(helper.make_node(NODES[network.activation], [f"linear{number}"], [f"layer{number}"]))
+    graph = helper.make_graph(
+        nodes,
+        "digitlab-mlp",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", NUM_PIXELS])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", NUM_CLASSES])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitlab")
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _export_forest(forest: RandomForestClassifier) -> bytes:
+    """The graph has one further output: `label`, int64, N."""
+    model: Any = skl2onnx.to_onnx(
+        forest,
+        initial_types=[("pixels", FloatTensorType([None, NUM_PIXELS]))],
+        options={id(forest): {"zipmap": False}},
+        target_opset={"": OPSET, "ai.onnx.ml": 3},
+    )
+    model.ir_version = IR_VERSION
+    return bytes(model.SerializeToString())
+
+
+def check(model: bytes, pixels: Pixels, expected: Probabilities) -> None:
+    """Run an exported graph by onnxruntime and compare.
+
+    Args:
+        model: The graph.
+        pixels: N × 8 × 8.
+        expected: What the trained model answers to them, N × 10.
+
+    Raises:
+        ExportMismatch: A probability differs by more than 1e-4.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    images = pixels.reshape(-1, NUM_PIXELS).astype(np.float32)
+    (probabilities,) = session.run(["probabilities"], {"pixels": images})
+    difference = float(np.abs(probabilities - expected).max())
+    if not difference <= TOLERANCE:
+        raise ExportMismatch(f"The ONNX graph's probabilities differ from the trained model's by {difference:.2g}.")

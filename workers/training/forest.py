@@ -1,0 +1,94 @@
+"""scikit-learn's random forest, trained tree by tree: an epoch is one tree."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import log_loss
+
+from workers.training.config import NUM_CLASSES, NUM_PIXELS, ForestConfig, is_due
+from workers.training.data import Pixels, SplitData
+from workers.training.evaluation import Best, Metrics, Score
+from workers.training.result import Result
+
+
+class ForestTraining:
+    """Grows `RandomForestClassifier(n_estimators, max_depth, random_state=seed)` by warm starts.
+
+    scikit-learn draws the same trees whether they are grown at once or one by one, so a resume grows them anew and has
+    nothing to restore.
+    """
+
+    def __init__(self, config: ForestConfig, data: SplitData) -> None:
+        self.config = config
+        self.epoch = 0
+        self.seconds = 0.0
+        self.best: Best | None = None
+        self._latest: Best | None = None
+        self._data = data
+        self._forest = RandomForestClassifier(
+            n_estimators=0, max_depth=config.max_depth, random_state=config.seed, warm_start=True
+        )
+        self._train_pixels = _flatten(data.train_pixels)
+        self._val_pixels = _flatten(data.val_pixels)
+        # Sums over trees, in their order, as the forest's own predict_proba adds them up.
+        self._train_sum = np.zeros((len(data.train_labels), NUM_CLASSES))
+        self._val_sum = np.zeros((len(data.val_labels), NUM_CLASSES))
+
+    @property
+    def is_finished(self) -> bool:
+        return self.epoch == self.config.n_estimators
+
+    def run_epoch(self) -> Metrics | None:
+        """Grow a tree; returns the forest's metrics if this epoch is due."""
+        started = time.perf_counter()
+        self.epoch += 1
+        self._forest.set_params(n_estimators=self.epoch)
+        self._forest.fit(self._train_pixels, self._data.train_labels)
+        tree = self._forest.estimators_[-1]
+        self._train_sum += tree.predict_proba(self._train_pixels)
+        self._val_sum += tree.predict_proba(self._val_pixels)
+        metrics = self._evaluate() if self._is_due() else None
+        self.seconds += time.perf_counter() - started
+        return metrics
+
+    def checkpoints(self) -> dict[str, bytes]:
+        """None: see the class."""
+        return {}
+
+    def result(self) -> Result:
+        """The finished forest: always all of its trees, never those of the best epoch."""
+        assert self._latest is not None
+        forest = self._forest
+        val_probabilities = forest.predict_proba(self._val_pixels).astype(np.float32)
+        test_probabilities = test_accuracy = None
+        if len(self._data.test_labels):
+            test_probabilities = forest.predict_proba(_flatten(self._data.test_pixels)).astype(np.float32)
+            test_accuracy = _score(test_probabilities, self._data.test_labels).accuracy
+        num_nodes = sum(tree.tree_.node_count for tree in forest.estimators_)
+        return Result(forest, num_nodes, self._latest, val_probabilities, test_probabilities, test_accuracy)
+
+    def _is_due(self) -> bool:
+        return is_due(self.epoch, evaluate_every=self.config.evaluate_every, epochs=self.config.n_estimators)
+
+    def _evaluate(self) -> Metrics:
+        train = _score(self._train_sum / self.epoch, self._data.train_labels)
+        val = _score(self._val_sum / self.epoch, self._data.val_labels)
+        metrics = Metrics(self.epoch, *train, *train, *val, None, None, self.seconds)
+        self._latest = Best.of(metrics)
+        if self.best is None or self.best.is_beaten_by(self._latest):
+            self.best = self._latest
+        return metrics
+
+
+def _score(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> Score:
+    """Loss and accuracy of predicted probabilities (N × C); a forest is often sure, so the log-loss clips them."""
+    loss = log_loss(labels, probabilities, labels=range(NUM_CLASSES))
+    return Score(float(loss), float((probabilities.argmax(axis=1) == labels).mean()))
+
+
+def _flatten(pixels: Pixels) -> npt.NDArray[np.float32]:
+    return pixels.reshape(-1, NUM_PIXELS).astype(np.float32)
