@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 
 from app import __version__
 from app.dependencies import DatabaseDep, SettingsDep
+from app.errors import Unavailable
 from app.health import service
 from app.health.schemas import Liveness, ReadinessView
 from app.predictions.endpoints import PredictorDep
@@ -23,13 +24,15 @@ async def get_liveness() -> Liveness:
 @router.get(
     "/ready",
     summary="Can predictions be answered?",
-    responses=problems()
-    | {503: {"model": ReadinessView, "description": "`status` is `unavailable`; `causes` say why."}},
+    responses=problems(),
 )
 def get_readiness(
-    request: Request, response: Response, database: DatabaseDep, settings: SettingsDep, predictor: PredictorDep
+    request: Request, database: DatabaseDep, settings: SettingsDep, predictor: PredictorDep
 ) -> ReadinessView:
-    """200 when the database answers and a champion is loaded; `degraded` when no worker is there to train."""
+    """200 when the database answers and a champion is loaded: `degraded` when, say, no worker is there to train.
+
+    503 otherwise, with the causes in `detail`.
+    """
     seen = service.look(
         database,
         settings,
@@ -38,10 +41,11 @@ def get_readiness(
         model_problem=predictor.problem,
     )
     if seen.failures:
-        response.status_code = 503
+        causes = " ".join(seen.failures + seen.warnings)
+        raise Unavailable(causes, slug="not-ready", headers={"Retry-After": "2"})
     return ReadinessView(
-        status=seen.status,
-        causes=seen.failures + seen.warnings,
+        status="degraded" if seen.warnings else "ready",
+        causes=seen.warnings,
         champion_run_id=predictor.champion.run_id if predictor.has_champion else None,
         migration=seen.revision,
         num_workers=seen.num_workers,

@@ -13,10 +13,10 @@ class Liveness(BaseModel):
 
 
 class ReadinessView(BaseModel):
-    """Whether `/predict` can answer, and what is the matter."""
+    """`/predict` can answer; and what is the matter besides."""
 
-    status: Literal["ready", "degraded", "unavailable"]
-    causes: list[str] = Field(description="Why the service is degraded or unavailable.")
+    status: Literal["ready", "degraded"]
+    causes: list[str] = Field(description="Why the service is degraded.")
     champion_run_id: str | None
     migration: str | None
     num_workers: int | None

@@ -28,12 +28,6 @@ class Readiness:
     num_queued: int | None = None
     free_disk_bytes: int | None = None
 
-    @property
-    def status(self) -> str:
-        if self.failures:
-            return "unavailable"
-        return "degraded" if self.warnings else "ready"
-
 
 def look(
     database: Database,

@@ -70,6 +70,10 @@ def _page(query: Select[tuple[Run]], name: str, *, is_descending: bool, after: s
     return query.where(or_(is_behind, and_(column == value, id_is_behind), column.is_(None)))
 
 
+def has_runs(session: Session) -> bool:
+    return session.scalar(select(Run.id).limit(1)) is not None
+
+
 def count_queued(session: Session) -> int:
     return session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED)) or 0
 

@@ -1,0 +1,111 @@
+"""`digitlab up | api | worker | migrate | train | predict`. What each does lives in the module of its name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import __version__
+from app.cli.options import with_settings
+from app.settings import Settings
+
+cli = typer.Typer(
+    help="Train and serve classifiers of 8×8 handwritten digits.", no_args_is_help=True, add_completion=False
+)
+
+
+def main() -> None:
+    cli()
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+@with_settings
+def up(
+    settings: Settings,
+    starter_run: Annotated[bool, typer.Option(help="Train a first model when the database is empty.")] = True,
+) -> None:
+    """Migrate the database, start the API and a worker, and keep both running until Ctrl-C."""
+    from app.cli.up import run_service
+
+    raise typer.Exit(run_service(settings, starter_run=starter_run))
+
+
+@cli.command()
+@with_settings
+def api(settings: Settings) -> None:
+    """Start the API alone."""
+    from app.cli.server import serve
+
+    serve(settings)
+
+
+@cli.command()
+@with_settings
+def worker(settings: Settings) -> None:
+    """Start a worker alone: it trains what is queued, until Ctrl-C."""
+    del settings  # the worker reads them itself; they were checked here
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])
+
+
+@cli.command()
+@with_settings
+def migrate(settings: Settings) -> None:
+    """Bring the database to this version's schema. Safe to repeat."""
+    from app.database import Database, migrate
+
+    database = Database(settings.resolved_database_url)
+    migrate(database)
+    database.close()
+    print(f"Migrated {database.url.render_as_string(hide_password=True)}")
+
+
+Url = Annotated[str, typer.Option(envvar="DIGITLAB_URL", help="Where the service is.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@cli.command()
+def train(
+    preset: Annotated[str | None, typer.Option(help="Start from this preset.")] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file with (part of) a configuration; - for stdin.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the train split.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, data order and dropout.")] = None,
+    detach: Annotated[bool, typer.Option(help="Submit only; print the run's id.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Submit a run and follow it with a progress bar. Ctrl-C cancels the run."""
+    from app.cli.train import submit_and_follow
+
+    given = {"preset": preset, "name": name, "seed": seed, "training": {"epochs": epochs} if epochs else None}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    raise typer.Exit(submit_and_follow(url, config, overrides, detach=detach))
+
+
+@cli.command()
+def predict(
+    file: Annotated[Path, typer.Argument(help="JSON: an 8×8 image, a list of them, or a request; - for stdin.")],
+    run_id: Annotated[str | None, typer.Option(help="Ask this run's model instead of the champion.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as it is.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Classify images of digits."""
+    from app.cli.predict import classify
+
+    raise typer.Exit(classify(url, file, run_id, as_json=as_json))

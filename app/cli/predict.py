@@ -1,0 +1,37 @@
+"""`digitlab predict`: ask the service what digits these are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.client import Client, read_json
+
+
+def classify(url: str, file: Path, run_id: str | None, *, as_json: bool) -> int:
+    """Send the images in a file and print what they are."""
+    params = {"run_id": run_id} if run_id else {}
+    answer = Client(url).call("POST", "/predict", json=_request(read_json(file)), params=params)
+    if as_json:
+        print(json.dumps(answer))
+        return 0
+    table = Table("image", "digit", "confidence")
+    for number, prediction in enumerate(answer["predictions"]):
+        table.add_row(str(number), str(prediction["digit"]), f"{prediction['confidence']:.2%}")
+    Console().print(table)
+    model = answer["model"]
+    Console(stderr=True).print(f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}.")
+    return 0
+
+
+def _request(document: Any) -> Any:
+    """A request as it is; a list of images, or a single image, made into one."""
+    if not isinstance(document, list):
+        return document
+    first_row = document[0] if document else None
+    is_single_image = isinstance(first_row, list) and bool(first_row) and not isinstance(first_row[0], list)
+    return {"instances": [document] if is_single_image else document}
