@@ -62,7 +62,7 @@ def prepare(database: Database, run_id: str, default_device: str) -> Prepared:
 
 
 def register_datasets(database: Database) -> None:
-    """Store the images and the notebook's split of every dataset, so that the API can show them without scikit-learn."""
+    """Store every dataset's images and the notebook's split, so that the API can show them without scikit-learn."""
     for name in DATASETS:
         with database.reading() as session:
             is_missing = datasets.get_dataset(session, name) is None

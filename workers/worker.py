@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -64,10 +65,8 @@ class Child:
         return messages if messages or self.process.is_alive() else None
 
     def send(self, message: Train | EndRun | Stop) -> None:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` will tell
             self.connection.send(message)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # `receive` will tell
 
     def end(self) -> None:
         """Make sure that the process is gone."""

@@ -30,7 +30,9 @@ def _print_version(value: bool) -> None:
 
 @cli.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
 ) -> None:
     pass
 
@@ -93,7 +95,7 @@ def train(
     """Submit a run and follow it with a progress bar. Ctrl-C cancels the run."""
     from app.cli.train import submit_and_follow
 
-    given = {"preset": preset, "name": name, "seed": seed, "training": {"epochs": epochs} if epochs else None}
+    given = {"preset": preset, "name": name, "seed": seed, "training": None if epochs is None else {"epochs": epochs}}
     overrides = {key: value for key, value in given.items() if value is not None}
     raise typer.Exit(submit_and_follow(url, config, overrides, detach=detach))
 

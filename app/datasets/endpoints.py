@@ -32,7 +32,10 @@ def list_datasets() -> Page[DatasetView]:
 
 @router.get("/datasets/{name}", summary="Show a dataset", responses=problems(404))
 def get_dataset(name: Name, session: ReadSession) -> DatasetDetail:
-    """Its size, how often each digit occurs, and the splits that runs have used. 503 until a worker has registered it."""
+    """Its size, how often each digit occurs, and the splits that runs have used.
+
+    503 until a worker has registered it.
+    """
     images = service.get_images(session, name)
     info = service.get_info(name)
     return DatasetDetail(

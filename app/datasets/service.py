@@ -27,7 +27,8 @@ class Images:
     sha256: str
 
     def class_counts(self) -> list[int]:
-        return np.bincount(self.labels, minlength=NUM_CLASSES).tolist()
+        counts: list[int] = np.bincount(self.labels, minlength=NUM_CLASSES).tolist()
+        return counts
 
 
 def get_info(name: str) -> DatasetInfo:

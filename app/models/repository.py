@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, undefer
 from app.tables import Promotion, Run, RunStatus, SavedModel
 
 
-def ranking() -> Select[tuple[SavedModel]]:
+def ranking() -> Select[SavedModel]:
     """Saved models, best first: val accuracy, val loss, then fewest parameters, then the oldest run."""
     query = select(SavedModel).join(Run, Run.id == SavedModel.run_id).where(Run.status == RunStatus.SUCCEEDED)
     return query.order_by(

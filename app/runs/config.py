@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -70,7 +71,7 @@ class Mlp(Part):
     @property
     def num_parameters(self) -> int:
         sizes = [NUM_PIXELS, *self.hidden_sizes, NUM_CLASSES]
-        return sum(inputs * outputs + outputs for inputs, outputs in zip(sizes, sizes[1:], strict=False))
+        return sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
 
 
 class RandomForest(Part):

@@ -153,7 +153,10 @@ def change_run(
     responses=problems(404, 409) | {202: {"model": RunView, "description": "It ends at the next epoch boundary."}},
 )
 def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunView:
-    """A queued run is cancelled at once (200), a running one at its next epoch boundary (202). Repeating is harmless."""
+    """A queued run is cancelled at once (200), a running one at its next epoch boundary (202).
+
+    Repeating is harmless.
+    """
     run = service.cancel(session, run_id)
     if not run.status.is_finished():
         response.status_code = status.HTTP_202_ACCEPTED

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from app.database import database_now, utc_now
@@ -131,9 +131,8 @@ def _enqueue(run: Run) -> None:
     run.worker = run.lease_expires_at = run.epochs_per_second = None
 
 
-def _is_held(held: Claim) -> tuple[bool, ...]:
-    conditions = (Run.id == held.run_id, Run.claim_number == held.claim_number, Run.status == RunStatus.RUNNING)
-    return conditions  # type: ignore[return-value]
+def _is_held(held: Claim) -> tuple[ColumnElement[bool], ...]:
+    return Run.id == held.run_id, Run.claim_number == held.claim_number, Run.status == RunStatus.RUNNING
 
 
 def _now(session: Session) -> float:

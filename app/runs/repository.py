@@ -55,7 +55,7 @@ def list_runs(
     return runs[:limit], encode_cursor(getattr(last, _SORTS[name][0].key), last.id)
 
 
-def _page(query: Select[tuple[Run]], name: str, *, is_descending: bool, after: str | None) -> Select[tuple[Run]]:
+def _page(query: Select[Run], name: str, *, is_descending: bool, after: str | None) -> Select[Run]:
     """Order by one column, then by id; begin behind the cursor (keyset pagination)."""
     column, value_type = _SORTS[name]
     direction = "desc" if is_descending else "asc"
@@ -83,7 +83,7 @@ def queue_positions(session: Session, run_ids: Collection[str]) -> dict[str, int
     place = func.row_number().over(order_by=(Run.priority.desc(), Run.id)).label("place")
     queue = select(Run.id, place).where(Run.status == RunStatus.QUEUED).subquery()
     rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids)))
-    return {run_id: place for run_id, place in rows}
+    return dict(rows.tuples().all())
 
 
 def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int | None) -> Sequence[Metric]:

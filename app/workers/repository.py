@@ -28,7 +28,7 @@ def unregister(session: Session, name: str) -> None:
     session.execute(delete(Worker).where(Worker.name == name))
 
 
-def list_alive(session: Session, max_age_seconds: float) -> Sequence[Row[tuple[Worker, float]]]:
+def list_alive(session: Session, max_age_seconds: float) -> Sequence[Row[Worker, float]]:
     """Workers heard of lately, each with the seconds since."""
     age = (database_now() - Worker.heartbeat_at).label("age")
     query = select(Worker, age).where(Worker.heartbeat_at > database_now() - max_age_seconds)

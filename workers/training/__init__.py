@@ -1,7 +1,7 @@
 """Training, pure: no database, no settings, no web. Usable from a notebook.
 
-A training, of either kind, is driven from outside: `run_epoch` until it `is_finished`, `checkpoints` whenever the state is
-worth keeping, `result` at the end.
+A training, of either kind, is driven from outside: `run_epoch` until it `is_finished`, `checkpoints` whenever the state
+is worth keeping, `result` at the end.
 """
 
 from __future__ import annotations

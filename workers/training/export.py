@@ -40,7 +40,7 @@ def to_onnx(model: MlpModel | RandomForestClassifier, scaling: Scaling | None) -
 
 def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
     nodes = [helper.make_node("Div", ["pixels", "scale"], ["layer0"])]
-    constants = [numpy_helper.from_array(np.float32(SCALES[scaling]), "scale")]
+    constants = [numpy_helper.from_array(np.array(SCALES[scaling], np.float32), "scale")]
     for number, (weights, biases) in enumerate(network.layers, start=1):
         constants += [
             numpy_helper.from_array(weights, f"weights{number}"),
@@ -62,7 +62,7 @@ def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitlab")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _export_forest(forest: RandomForestClassifier) -> bytes:

@@ -77,12 +77,12 @@ class MlpTraining:
             order = torch.from_numpy(randomness.data_order(self.config.seed, self.epoch, num_samples))
             order = order.to(images.device)
             images, targets = images[order], targets[order]
-        factors = [layer.split(batch_size) for layer in self._dropout_factors(num_samples)]
+        factors = [torch.split(layer, batch_size) for layer in self._dropout_factors(num_samples)]
         batches = zip(
-            images.split(batch_size),
-            targets.split(batch_size),
+            torch.split(images, batch_size),
+            torch.split(targets, batch_size),
             zip(*factors, strict=True) if factors else repeat(()),
-            self._log_probabilities.split(batch_size),
+            torch.split(self._log_probabilities, batch_size),
             strict=False,  # without dropout, the empty factors repeat for ever
         )
         for batch in batches:
@@ -134,7 +134,7 @@ class MlpTraining:
         return score
 
     def checkpoints(self) -> dict[str, bytes]:
-        """The state by role: `last`, to resume from, and `best`, its weights alone, if they are new since the last call."""
+        """The state by role: `last`, to resume from, and `best`, its weights alone, if new since the last call."""
         values = {
             "config": asdict(self.config),
             "seconds": self.seconds,
@@ -203,7 +203,7 @@ class MlpTraining:
         return probabilities
 
     def _named_layers(self, parameters: Tensor) -> list[tuple[str, Tensor]]:
-        """Views of all parameters by the names they have in a checkpoint: `weights1`, `biases1`, `weights2`, …"""
+        """Views of all parameters by their names in a checkpoint: `weights1`, `biases1`, `weights2` and so on."""
         return [
             (f"{kind}{number}", parameter)
             for number, layer in enumerate(self._network.views(parameters), start=1)
@@ -215,12 +215,12 @@ class MlpTraining:
 
 
 def _make_optimizer(config: OptimizerConfig, parameters: Tensor) -> torch.optim.Optimizer:
-    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rate, decay = config.learning_rate, config.weight_decay
     is_fused = parameters.device.type in ("cpu", "cuda")
     if config.kind == "sgd":
-        return torch.optim.SGD([parameters], momentum=config.momentum, fused=is_fused, **rates)
+        return torch.optim.SGD([parameters], lr=rate, momentum=config.momentum, weight_decay=decay, fused=is_fused)
     betas = (config.beta1, config.beta2)
-    return torch.optim.Adam([parameters], betas=betas, eps=config.epsilon, fused=is_fused, **rates)
+    return torch.optim.Adam([parameters], lr=rate, betas=betas, eps=config.epsilon, weight_decay=decay, fused=is_fused)
 
 
 def _norms(layers: Sequence[Layer]) -> list[float]:

@@ -1,5 +1,6 @@
-"""The network: 64 pixels, hidden layers, 10 classes. Its gradients are derived by hand: for networks of this size,
-autograd's bookkeeping costs several times the arithmetic.
+"""The network: 64 pixels, hidden layers, 10 classes.
+
+Its gradients are derived by hand: for networks of this size, autograd's bookkeeping costs more than the arithmetic.
 
 B batch, D inputs of a layer, H outputs of a layer, C = 10 classes, P all parameters.
 """

@@ -1,5 +1,7 @@
-"""Every random number of a training is a pure function of (seed, purpose, epoch): nothing is carried from epoch to epoch,
-so a resumed training draws what the uninterrupted one would have drawn, on every device.
+"""Every random number of a training is a pure function of (seed, purpose, epoch).
+
+Nothing is carried from epoch to epoch, so a resumed training draws what the uninterrupted one would have drawn, on
+every device.
 
 Counter-based: Philox 4×64, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, as numpy has it.
 """

@@ -1,0 +1,150 @@
+"""Whatever a client sends, it gets a problem body that says what was wrong, and nothing is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.database import Database
+from app.main import create_app
+from app.runs.config import RunConfig
+from app.settings import Settings
+from app.tables import Promotion, PromotionReason, Run, RunStatus, SavedModel
+
+AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
+
+
+@pytest.fixture
+def client_with_model(settings: Settings, database: Database) -> Iterator[TestClient]:
+    from workers.training.export import to_onnx
+    from workers.training.result import MlpModel
+
+    random = np.random.default_rng(0)
+    layers = [
+        (random.normal(size=(outputs, inputs)).astype(np.float32), random.normal(size=outputs).astype(np.float32))
+        for inputs, outputs in ((64, 8), (8, 10))
+    ]
+    onnx = to_onnx(MlpModel(layers, "relu"), "unit")
+    config = RunConfig()
+    with database.writing() as session:
+        run = Run(
+            model_kind="mlp",
+            config=config.model_dump(mode="json"),
+            device="auto",
+            seed=0,
+            epochs=config.epochs,
+            status=RunStatus.SUCCEEDED,
+        )
+        session.add(run)
+        session.flush()
+        model = SavedModel(
+            run_id=run.id,
+            epoch=1,
+            onnx=onnx,
+            sha256=sha256(onnx).hexdigest(),
+            size_bytes=len(onnx),
+            num_parameters=610,
+            train_accuracy=0.5,
+            val_accuracy=0.5,
+            val_loss=1.0,
+            on_canonical_split=True,
+        )
+        session.add_all([model, Promotion(run_id=run.id, reason=PromotionReason.AUTOMATIC)])
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def _image(pixel: Any = 0) -> list[list[Any]]:
+    """An image of zeros but for the pixel in row 3, column 4."""
+    image: list[list[Any]] = [[0] * 8 for _ in range(8)]
+    image[3][4] = pixel
+    return image
+
+
+PIXEL = "#/instances/0/3/4"
+BAD_IMAGES = {
+    "flat image": ({"instances": [[0] * 64]}, "#/instances/0"),
+    "seven rows": ({"instances": [_image()[:7]]}, "#/instances/0"),
+    "short row": ({"instances": [[[0] * 7, *_image()[1:]]]}, "#/instances/0/0"),
+    "second image": ({"instances": [_image(), _image(-1)]}, "#/instances/1/3/4"),
+    "NaN": ({"instances": [_image(float("nan"))]}, PIXEL),
+    "infinity": ({"instances": [_image(float("inf"))]}, PIXEL),
+    "17": ({"instances": [_image(17)]}, PIXEL),
+    "200": ({"instances": [_image(200)]}, PIXEL),
+    "huge integer": ({"instances": [_image(10**400)]}, PIXEL),
+    "string": ({"instances": [_image("3")]}, PIXEL),
+    "true": ({"instances": [_image(True)]}, PIXEL),
+    "null": ({"instances": [_image(None)]}, PIXEL),
+    "empty list": ({"instances": []}, "#/instances"),
+    "no field": ({}, "#/instances"),
+    "4097 images": ({"instances": [_image()] * 4097}, "#/instances"),
+    "unknown field": ({"instances": [_image()], "a/b": 1}, "#/a~1b"),
+    "list": ([_image()], "#"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_bad_image_is_answered_with_its_place(
+    client_with_model: TestClient, assert_problem: AssertProblem, name: str
+) -> None:
+    document, pointer = BAD_IMAGES[name]
+    headers = {"content-type": "application/json"}
+    response = client_with_model.post("/predict", content=json.dumps(document), headers=headers)
+    status = response.status_code
+    assert 400 <= status < 500
+    body = assert_problem(response, status, None)
+    assert body["errors"][0]["pointer"] == pointer
+    assert ("0–255" in body["errors"][0]["detail"]) == (name in ("17", "200"))
+
+
+def test_a_good_image_is_answered(client_with_model: TestClient) -> None:
+    answer = client_with_model.post("/predict", json={"instances": [_image(16)]}).json()
+    assert sum(answer["predictions"][0]["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+JSON = "application/json"
+BAD_REQUESTS: dict[str, tuple[str, str, str, str, int | None]] = {
+    "unknown field": ("POST", "/runs", '{"modle": {}}', JSON, None),
+    "unknown nested field": ("POST", "/runs", '{"training": {"lr": 1}}', JSON, None),
+    "unknown preset": ("POST", "/runs", '{"preset": "nope"}', JSON, 404),
+    "huge width": ("POST", "/runs", '{"model": {"hidden_sizes": [1000000]}}', JSON, None),
+    "no epochs": ("POST", "/runs", '{"training": {"epochs": 0}}', JSON, None),
+    "epochs as string": ("POST", "/runs", '{"training": {"epochs": "3"}}', JSON, None),
+    "broken JSON": ("POST", "/runs", '{"model": ', JSON, 400),
+    "not an object": ("POST", "/runs", "[]", JSON, None),
+    "media type": ("POST", "/runs", "{}", "text/plain", 415),
+    "media type of predict": ("POST", "/predict", "{}", "text/plain", 415),
+    "method": ("PUT", "/runs", "{}", JSON, 405),
+    "unknown id": ("GET", "/runs/nope", "", JSON, 404),
+    "unknown path": ("GET", "/nope", "", JSON, 404),
+    "preset and from_run": ("POST", "/runs", '{"preset": "dropout-tanh", "from_run": "x"}', JSON, None),
+    "unknown from_run": ("POST", "/runs", '{"from_run": "x"}', JSON, None),
+    "training for a forest": (
+        "POST",
+        "/runs",
+        '{"model": {"kind": "random_forest"}, "training": {"epochs": 3}}',
+        JSON,
+        None,
+    ),
+    "limit": ("GET", "/runs?limit=0", "", JSON, None),
+    "limit as text": ("GET", "/runs?limit=many", "", JSON, None),
+    "cursor": ("GET", "/runs?after=nonsense", "", JSON, None),
+    "oversized body": ("POST", "/runs", '{"notes": "' + "x" * 9 * 2**20 + '"}', JSON, 413),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_bad_request_is_answered_with_a_problem_and_stores_nothing(
+    client: TestClient, assert_problem: AssertProblem, name: str
+) -> None:
+    method, path, content, media_type, status = BAD_REQUESTS[name]
+    response = client.request(method, path, content=content, headers={"content-type": media_type})
+    assert 400 <= response.status_code < 500, response.text
+    assert_problem(response, status or response.status_code, None)
+    assert client.get("/runs").json()["data"] == []

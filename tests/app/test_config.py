@@ -1,0 +1,101 @@
+"""Configurations: what a request leaves out, what goes with what, and the notebook's own settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from app.runs.config import MAX_AUTO_METRICS, Mlp, RandomForest, RunConfig, Sgd, complete
+from app.runs.presets import PRESETS
+
+BASE: dict[str, Any] = RunConfig().model_dump(mode="json")
+
+
+def _complete(overrides: dict[str, Any]) -> RunConfig:
+    return RunConfig.model_validate(complete(BASE, overrides))
+
+
+def test_objects_merge_field_by_field() -> None:
+    config = _complete({"training": {"optimizer": {"learning_rate": 0.5}}, "model": {"dropout": 0.5}})
+    assert config.training is not None
+    assert isinstance(config.training.optimizer, Sgd)
+    assert (config.training.optimizer.learning_rate, config.training.optimizer.momentum) == (0.5, 0.9)
+    assert isinstance(config.model, Mlp)
+    assert (config.model.dropout, config.model.hidden_sizes) == (0.5, [128, 64])
+
+
+def test_an_object_of_another_kind_replaces_the_whole() -> None:
+    merged = complete(BASE, {"training": {"optimizer": {"kind": "adam"}}})
+    assert merged["training"]["optimizer"] == {"kind": "adam"}
+    assert merged["training"]["epochs"] == 100
+
+
+def test_a_forest_leaves_scaling_and_training_out() -> None:
+    config = _complete({"model": {"kind": "random_forest"}})
+    assert config.model == RandomForest(kind="random_forest", n_estimators=10, max_depth=10)
+    assert (config.scaling, config.training) == (None, None)
+
+
+def test_null_is_a_value() -> None:
+    config = _complete({"training": {"batch_size": None}})
+    assert config.training is not None
+    assert config.training.batch_size is None
+    with pytest.raises(ValidationError):
+        _complete({"training": None})
+
+
+def test_completing_changes_neither_part() -> None:
+    before = RunConfig().model_dump(mode="json")
+    complete(BASE, {"training": {"epochs": 3}})
+    assert before == BASE
+
+
+# The notebook's table (mission.md, rows 6, 8, 9 and 12).
+NETWORKS = {
+    "fullbatch-sigmoid": ([52, 52], "sigmoid", 0.0, 0.001, None, 10_000),
+    "fullbatch-sigmoid-fast": ([52, 52], "sigmoid", 0.0, 0.3, None, 5_000),
+    "fullbatch-tanh": ([52, 52], "tanh", 0.0, 0.05, None, 5_000),
+    "minibatch-sigmoid": ([12, 12], "sigmoid", 0.0, 0.3, 20, 800),
+    "dropout-tanh": ([24, 24], "tanh", 0.25, 0.01, 20, 800),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_preset_has_the_notebook_s_settings(name: str) -> None:
+    config = PRESETS[name].config
+    assert isinstance(config.model, Mlp)
+    assert config.training is not None
+    optimizer = config.training.optimizer
+    assert isinstance(optimizer, Sgd)
+    assert (optimizer.momentum, optimizer.weight_decay, config.scaling) == (0.9, 0.0, "byte")
+    model = config.model
+    assert NETWORKS[name] == (
+        model.hidden_sizes,
+        model.activation,
+        model.dropout,
+        optimizer.learning_rate,
+        config.training.batch_size,
+        config.training.epochs,
+    )
+
+
+def test_the_forest_preset_has_the_notebook_s_settings() -> None:
+    assert PRESETS["forest-baseline"].config.model == RandomForest(kind="random_forest", n_estimators=10, max_depth=10)
+
+
+@given(epochs=st.integers(1, 100_000))
+def test_auto_keeps_at_most_200_points(epochs: int) -> None:
+    config = _complete({"model": {"hidden_sizes": []}, "training": {"epochs": epochs, "batch_size": None}})
+    every = config.evaluate_every
+    points = {1, epochs} | set(range(every, epochs + 1, every))
+    assert len(points) <= MAX_AUTO_METRICS == 200
+
+
+def test_the_default_split_is_the_notebook_s_size() -> None:
+    config = RunConfig()
+    assert config.num_train_samples == 1257
+    assert config.split.is_canonical

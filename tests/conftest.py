@@ -1,0 +1,56 @@
+"""Fixtures of all tests: a real SQLite file, made by the real migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+
+from app.database import Database, migrate
+from app.main import create_app
+from app.settings import Settings
+
+AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.resolved_database_url)
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def client(settings: Settings, database: Database) -> Iterator[TestClient]:
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def assert_problem() -> AssertProblem:
+    """Asserts that a response is an RFC 9457 body of this status (and slug, unless None); returns the body."""
+
+    def check(response: httpx2.Response, status: int, slug: str | None) -> dict[str, Any]:
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        body: dict[str, Any] = response.json()
+        assert body["type"].startswith("/problems/")
+        if slug is not None:
+            assert body["type"] == f"/problems/{slug}"
+        assert body["status"] == status
+        for field in ("title", "detail", "instance"):
+            assert isinstance(body[field], str)
+            assert body[field]
+        return body
+
+    return check
