@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, problem
+from app.body_limit import BodyLimit
 from app.database import Database, newest_revision
 from app.datasets import endpoints as datasets
 from app.health import endpoints as health
@@ -36,11 +37,11 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
-        max_body_size=settings.max_body_bytes,
         redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.settings = settings
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     problem.install(app)
     if settings.cors_origins:
         app.add_middleware(

@@ -112,7 +112,7 @@ def _check_list(pointer: str, value: Any, rule: str) -> None:
 def _check_pixel(pointer: str, pixel: Any) -> None:
     if isinstance(pixel, bool) or not isinstance(pixel, int | float):
         raise _wrong(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
-    if not math.isfinite(pixel):
+    if isinstance(pixel, float) and not math.isfinite(pixel):
         raise _wrong(pointer, f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {pixel}")
     if not 0 <= pixel <= MAX_PIXEL:
         got = str(pixel) if abs(pixel) < 1e15 else "a very large number"

@@ -83,7 +83,7 @@ def queue_positions(session: Session, run_ids: Collection[str]) -> dict[str, int
     place = func.row_number().over(order_by=(Run.priority.desc(), Run.id)).label("place")
     queue = select(Run.id, place).where(Run.status == RunStatus.QUEUED).subquery()
     rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids)))
-    return dict(rows.tuples().all())
+    return {row.id: row.place for row in rows}
 
 
 def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int | None) -> Sequence[Metric]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def test_runs_are_trained_saved_and_served(tmp_path: Path) -> None:
 
             network = submit(preset="dropout-tanh", training={"epochs": 20})
             forest = submit(preset="forest-baseline")
-            runs = {run_id: _wait(lambda run_id=run_id: finished(run_id)) for run_id in (network, forest)}
+            runs = {run_id: _wait(partial(finished, run_id)) for run_id in (network, forest)}
             assert [run["status"] for run in runs.values()] == ["succeeded", "succeeded"]
 
             metrics = client.get(f"/runs/{network}/metrics").json()["data"]
