@@ -124,5 +124,5 @@ def test_a_running_run_is_asked_to_end(database: Database, client: TestClient) -
 
 def test_a_succeeded_run_stays_so_when_it_is_cancelled(database: Database, client: TestClient) -> None:
     run_id = _add(database, status=RunStatus.SUCCEEDED)
-    assert client.post(f"/runs/{run_id}/cancel").status_code < 500
+    assert client.post(f"/runs/{run_id}/cancel").status_code == 409
     assert _get(database, run_id).status == RunStatus.SUCCEEDED
