@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, problem
 from app.body_limit import BodyLimit
-from app.database import Database, newest_revision
+from app.database import Database
 from app.datasets import endpoints as datasets
 from app.health import endpoints as health
 from app.models import endpoints as models
@@ -74,7 +74,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     app.state.database = database
     app.state.predictor = predictor
-    app.state.newest_revision = newest_revision(database)
     await run_in_threadpool(predictor.start)
     yield
     await run_in_threadpool(predictor.stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from app import __version__
 from app.dependencies import DatabaseDep, SettingsDep
@@ -26,9 +26,7 @@ async def get_liveness() -> Liveness:
     summary="Can predictions be answered?",
     responses=problems(),
 )
-def get_readiness(
-    request: Request, database: DatabaseDep, settings: SettingsDep, predictor: PredictorDep
-) -> ReadinessView:
+def get_readiness(database: DatabaseDep, settings: SettingsDep, predictor: PredictorDep) -> ReadinessView:
     """200 when the database answers and a champion is loaded: `degraded` when, say, no worker is there to train.
 
     503 otherwise, with the causes in `detail`.
@@ -36,7 +34,6 @@ def get_readiness(
     seen = service.look(
         database,
         settings,
-        newest_revision=request.app.state.newest_revision,
         has_champion=predictor.has_champion,
         model_problem=predictor.problem,
     )

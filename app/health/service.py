@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database
+from app.database import NEWEST_REVISION, Database
 from app.settings import Settings
 from app.tables import Run, RunStatus
 from app.workers import repository as workers
@@ -33,13 +33,12 @@ def look(
     database: Database,
     settings: Settings,
     *,
-    newest_revision: str | None,
     has_champion: bool,
     model_problem: str | None,
 ) -> Readiness:
     """Look at everything that answering depends on."""
     seen = Readiness()
-    _look_at_database(seen, database, settings, newest_revision)
+    _look_at_database(seen, database, settings)
     if not has_champion:
         seen.failures.append("There is no saved model yet.")
     if model_problem is not None:
@@ -51,13 +50,13 @@ def look(
     return seen
 
 
-def _look_at_database(seen: Readiness, database: Database, settings: Settings, newest_revision: str | None) -> None:
+def _look_at_database(seen: Readiness, database: Database, settings: Settings) -> None:
     try:
         with database.reading() as session:
             seen.revision = session.scalar(text("SELECT version_num FROM alembic_version"))
-            if seen.revision != newest_revision:
+            if seen.revision != NEWEST_REVISION:
                 seen.failures.append(
-                    f"The database is at migration {seen.revision}, this version needs {newest_revision}: "
+                    f"The database is at migration {seen.revision}, this version needs {NEWEST_REVISION}: "
                     "run digitlab migrate."
                 )
                 return

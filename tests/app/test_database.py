@@ -1,0 +1,43 @@
+"""The migrations and the tables they make."""
+
+from __future__ import annotations
+
+from alembic.script import ScriptDirectory
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from app.database import NEWEST_REVISION, Database, database_now, migrate, migration_config
+from app.main import create_app
+from app.settings import Settings
+
+
+def test_the_newest_revision_is_the_migrations_head(database: Database) -> None:
+    assert ScriptDirectory.from_config(migration_config(database)).get_current_head() == NEWEST_REVISION
+
+
+def test_migrating_twice_changes_nothing(database: Database) -> None:
+    migrate(database)
+    with database.reading() as session:
+        assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+
+
+def test_sqlite_runs_in_wal_with_foreign_keys(database: Database) -> None:
+    with database.reading() as session:
+        assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert session.scalar(text("PRAGMA foreign_keys")) == 1
+
+
+def test_the_databases_clock_tells_this_century(database: Database) -> None:
+    with database.reading() as session:
+        now = session.scalar(database_now().select())
+    assert now is not None
+    assert 1.7e9 < now < 4.1e9
+
+
+def test_without_a_migration_readiness_says_what_to_run(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        response = client.get("/health/ready")
+        runs = client.get("/runs")
+    assert response.status_code == 503
+    assert "digitlab migrate" in response.json()["detail"]
+    assert runs.json()["type"] == "/problems/database-unavailable"
