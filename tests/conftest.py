@@ -31,7 +31,7 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def client(settings: Settings, database: Database) -> Iterator[TestClient]:
+def client(settings: Settings, database: Database) -> Iterator[TestClient]:  # noqa: ARG001
     with TestClient(create_app(settings)) as client:
         yield client
 
