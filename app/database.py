@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
-NEWEST_REVISION = "0001"  # of the migrations; readiness compares the database with it, and a test it with them
+NEWEST_REVISION = "0002"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
 class Database:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import pytest
@@ -12,9 +12,17 @@ from fastapi.testclient import TestClient
 
 from app.database import Database, migrate
 from app.main import create_app
+from app.runs.config import RunConfig
 from app.settings import Settings
+from app.tables import Run
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
+
+
+class AddRun(Protocol):
+    """Puts a run into the database as it is, and returns its id."""
+
+    def __call__(self, config: RunConfig | None = None, **columns: Any) -> str: ...
 
 
 @pytest.fixture
@@ -34,6 +42,27 @@ def database(settings: Settings) -> Iterator[Database]:
 def client(settings: Settings, database: Database) -> Iterator[TestClient]:  # noqa: ARG001
     with TestClient(create_app(settings)) as client:
         yield client
+
+
+@pytest.fixture
+def add_run(database: Database) -> AddRun:
+    def add(config: RunConfig | None = None, **columns: Any) -> str:
+        config = config or RunConfig()
+        run = Run(
+            model_kind=config.model.kind,
+            config=config.model_dump(mode="json"),
+            device=config.device,
+            stack_key=config.stack_key,
+            seed=config.seed,
+            epochs=config.epochs,
+            **columns,
+        )
+        with database.writing() as session:
+            session.add(run)
+            session.flush()
+            return run.id
+
+    return add
 
 
 @pytest.fixture

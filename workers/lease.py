@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from enum import Enum, auto
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -18,16 +18,8 @@ from app.workers import repository as registry
 logger = logging.getLogger(__name__)
 
 
-class Hold(Enum):
-    """How a renewal went."""
-
-    HELD = auto()
-    CANCELLED = auto()  # held, but somebody wants the run to end
-    LOST = auto()  # another worker has it, or it was ended
-
-
 class Lease:
-    """Keeps a worker alive in the database, and its claim with it."""
+    """Keeps a worker alive in the database, and its claims with it."""
 
     def __init__(self, database: Database, settings: Settings, worker: str) -> None:
         self._database = database
@@ -35,29 +27,32 @@ class Lease:
         self._worker = worker
         self._last_beat = -float("inf")
 
-    def beat_if_due(self, claim: Claim | None, *, device: str | None, provenance: dict[str, Any] | None) -> Hold | None:
-        """Every half second: say that the worker is alive and renew its claim; None when it was not due or failed."""
+    def beat_if_due(
+        self, claims: Collection[Claim], *, device: str | None, provenance: dict[str, Any] | None
+    ) -> set[Claim]:
+        """Every half second: say that the worker is alive and renew its claims.
+
+        Returns:
+            The claims whose runs are to be ended: somebody wants them cancelled, or they are no longer this worker's.
+        """
         now = time.monotonic()
         if now - self._last_beat < self._settings.heartbeat_seconds:
-            return None
+            return set()
         self._last_beat = now
         try:
             with self._database.writing() as session:
                 registry.beat(session, self._worker, device=device, provenance=provenance)
-                held = queue.renew(session, [claim] if claim else [], self._settings.lease_seconds)
+                held = queue.renew(session, list(claims), self._settings.lease_seconds)
         except DBAPIError as error:
             logger.error("No heartbeat: the database does not answer (%s)", error.orig)
-            return None
-        if claim is None:
-            return Hold.HELD
-        if claim not in held:
-            return Hold.LOST
-        return Hold.CANCELLED if held[claim] else Hold.HELD
+            return set()
+        return {claim for claim in claims if held.get(claim, True)}
 
-    def report_crash(self, claim: Claim) -> None:
-        """Give a claim back whose trainer child died over it."""
-        try:
-            with self._database.writing() as session:
-                queue.report_crash(session, claim)
-        except StaleClaim:
-            logger.warning("Run %s had been ended or taken over already", claim.run_id)
+    def report_crash(self, claims: Collection[Claim]) -> None:
+        """Give claims back whose trainer child died over them."""
+        with self._database.writing() as session:
+            for claim in claims:
+                try:
+                    queue.report_crash(session, claim)
+                except StaleClaim:
+                    logger.warning("Run %s had been ended or taken over already", claim.run_id)

@@ -19,9 +19,9 @@ class Ready:
 
 @dataclass(frozen=True)
 class Train:
-    """Parent: train this run."""
+    """Parent: train these runs together."""
 
-    claim: Claim
+    claims: list[Claim]
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,15 @@ class Done:
 
 
 @dataclass(frozen=True)
-class EndRun:
-    """Parent: end this run as cancelled at the next epoch boundary; or, if its claim is lost, just let go of it."""
+class Idle:
+    """Child: the whole stack is done; I am free for another."""
 
-    claim: Claim
+
+@dataclass(frozen=True)
+class EndRuns:
+    """Parent: end these runs as cancelled at the next epoch boundary; of those whose claim is lost, just let go."""
+
+    claims: list[Claim]
 
 
 @dataclass(frozen=True)
@@ -43,5 +48,5 @@ class Stop:
     """Parent: commit and release what you train, and exit."""
 
 
-FromParent = Train | EndRun | Stop
-FromChild = Ready | Done
+FromParent = Train | EndRuns | Stop
+FromChild = Ready | Done | Idle

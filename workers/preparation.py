@@ -1,7 +1,8 @@
-"""From a claimed run's row to its training: configuration, data, and the state that was last committed."""
+"""From claimed runs' rows to their training: configuration, data, and the state that was last committed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -18,47 +19,100 @@ from app.datasets.catalog import DATASETS
 from app.errors import DamagedData
 from app.runs.config import Mlp, RandomForest, RunConfig
 from app.runs.config import Split as SplitConfig
-from app.runs.config import Training as TrainingConfig
+from app.runs.queue import Claim
 from app.tables import Checkpoint, Dataset, Run, Split
-from workers.training import Training
+from workers.training import Training, TrainingRun, serialization
+from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
-from workers.training.data import SplitData, SplitIndices, load_dataset, split_indices, to_tensors
+from workers.training.data import Scaling, SplitData, load_dataset, split_indices, to_image_tensors
 from workers.training.forest import ForestTraining
-from workers.training.loop import MlpTraining
+from workers.training.loop import StackTraining
+from workers.training.stack import Member
+from workers.training.tensors import ImageTensors, SplitIndices
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """Everything that training a run takes."""
 
+    claim: Claim
     config: RunConfig
     data: SplitData
-    device: str
-    training: Training
+    split: SplitIndices
+    checkpoints: dict[str, TrainingCheckpoint]  # by role, as last committed
 
 
-def prepare(database: Database, run_id: str, default_device: str) -> Prepared:
-    """Make a run's training, restored from its checkpoints if it has any.
+class Preparation:
+    """Reads claimed runs and what they train on, each dataset and split once.
 
-    Raises:
-        DamagedData: Its dataset or a checkpoint is not what was stored.
+    Args:
+        database: Where from.
+        default_device: Where runs with `device: auto` train.
     """
-    with database.reading() as session:
-        run = session.get_one(Run, run_id)
-        config = RunConfig.model_validate(run.config)
-        found = select(Checkpoint).where(Checkpoint.run_id == run_id).options(undefer(Checkpoint.blob))
-        blobs = {checkpoint.role: _checked(checkpoint) for checkpoint in session.scalars(found)}
-    data = _load_data(database, config)
-    if isinstance(config.model, RandomForest):
-        return Prepared(config, data, "cpu", ForestTraining(_forest_config(config, config.model), data))
-    assert config.training is not None, "validated: an mlp has training and scaling"
-    assert config.scaling is not None
-    device = default_device if config.device == "auto" else config.device
-    tensors = to_tensors(data, config.scaling, torch.device(device))
-    training = MlpTraining(_mlp_config(config, config.model, config.training), tensors)
-    if "last" in blobs:
-        training.restore(blobs["last"], blobs.get("best"))
-    return Prepared(config, data, device, training)
+
+    def __init__(self, database: Database, default_device: str) -> None:
+        self._database = database
+        self._default_device = default_device
+        self._datasets: dict[str, dataset_service.Images] = {}
+        self._tensors: dict[tuple[str, Scaling], ImageTensors] = {}
+        self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData]] = {}
+
+    def read(self, claim: Claim) -> PreparedRun:
+        """A run's configuration, data and checkpoints.
+
+        Raises:
+            DamagedData: Its dataset or a checkpoint is not what was stored.
+            ValueError: A checkpoint was written by another version.
+        """
+        with self._database.reading() as session:
+            config = RunConfig.model_validate(session.get_one(Run, claim.run_id).config)
+            found = select(Checkpoint).where(Checkpoint.run_id == claim.run_id).options(undefer(Checkpoint.blob))
+            checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
+        split, data = self._load_split(config)
+        return PreparedRun(claim, config, data, split, checkpoints)
+
+    def device_of(self, run: PreparedRun) -> str:
+        if isinstance(run.config.model, RandomForest):
+            return "cpu"
+        return self._default_device if run.config.device == "auto" else run.config.device
+
+    def make_training(self, runs: Sequence[PreparedRun]) -> tuple[Training, list[TrainingRun]]:
+        """The training of runs that go together, restored from their checkpoints; its runs in the same order."""
+        model = runs[0].config.model
+        if isinstance(model, RandomForest):
+            (run,) = runs
+            forest = ForestTraining(_forest_config(run.config, model), run.data)
+            return forest, [forest]
+        members = [Member(_mlp_config(run.config), self._load_tensors(run.config), run.split) for run in runs]
+        training = StackTraining(members, torch.device(self.device_of(runs[0])))
+        trained = list(training.active)
+        for run, mlp in zip(runs, trained, strict=True):
+            if "last" in run.checkpoints:
+                mlp.restore(run.checkpoints["last"], run.checkpoints.get("best"))
+        return training, [*trained]
+
+    def _load_images(self, dataset: str) -> dataset_service.Images:
+        if dataset not in self._datasets:
+            with self._database.reading() as session:
+                self._datasets[dataset] = dataset_service.get_images(session, dataset)
+        return self._datasets[dataset]
+
+    def _load_split(self, config: RunConfig) -> tuple[SplitIndices, SplitData]:
+        key = config.dataset, config.split
+        if key not in self._splits:
+            row = _ensure_split(self._database, *key)
+            images = self._load_images(config.dataset)
+            split = SplitIndices(*(dataset_service.indices(row, part) for part in ("train", "val", "test")))
+            self._splits[key] = split, SplitData.of(images.pixels, images.labels, split)
+        return self._splits[key]
+
+    def _load_tensors(self, config: RunConfig) -> ImageTensors:
+        assert config.scaling is not None, "validated: an mlp has scaling"
+        key = config.dataset, config.scaling
+        if key not in self._tensors:
+            images = self._load_images(config.dataset)
+            self._tensors[key] = to_image_tensors(images.pixels, images.labels, config.scaling)
+        return self._tensors[key]
 
 
 def register_datasets(database: Database) -> None:
@@ -102,21 +156,16 @@ def _add_if_absent(database: Database, row: Dataset | Split) -> None:
         pass  # another worker was faster, with the same content
 
 
-def _load_data(database: Database, config: RunConfig) -> SplitData:
-    split = _ensure_split(database, config.dataset, config.split)
-    with database.reading() as session:
-        images = dataset_service.get_images(session, config.dataset)
-    parts = (dataset_service.indices(split, part) for part in ("train", "val", "test"))
-    return SplitData.of(images.pixels, images.labels, SplitIndices(*parts))
-
-
 def _checked(checkpoint: Checkpoint) -> bytes:
     if sha256(checkpoint.blob).hexdigest() != checkpoint.sha256:
         raise DamagedData(f"Checkpoint {checkpoint.role!r} of run {checkpoint.run_id} does not match its sha256.")
     return checkpoint.blob
 
 
-def _mlp_config(config: RunConfig, model: Mlp, training: TrainingConfig) -> MlpConfig:
+def _mlp_config(config: RunConfig) -> MlpConfig:
+    model, training = config.model, config.training
+    assert isinstance(model, Mlp)
+    assert training is not None, "validated: an mlp has training"
     stopping = training.early_stopping
     return MlpConfig(
         seed=config.seed,

@@ -1,9 +1,16 @@
-"""Puts what a training does into the database: every write in one transaction, fenced by the run's claim."""
+"""Puts what a training does into the database, from a thread of its own, so that training does not wait for it.
+
+Every write of a run is fenced by its claim. A run's metrics never lie beyond the checkpoint that is committed with
+them, so that a client never sees an epoch twice.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -13,122 +20,272 @@ from app.database import Database
 from app.models import promotion
 from app.runs import queue
 from app.runs.config import RunConfig
-from app.runs.queue import Claim
+from app.runs.queue import Claim, StaleClaim
 from app.tables import Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel
-from workers.training import Training
-from workers.training.evaluation import Metrics
+from workers.training import TrainingRun, export, serialization
+from workers.training.data import Pixels
+from workers.training.evaluation import Best, Metrics
+from workers.training.export import ExportMismatch
 from workers.training.result import Result
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_SECOND = 16 * 2**20  # of checkpoints: large stacks are committed less often
+BYTES_PER_TRANSACTION = 4 * 2**20  # so that nobody waits long for the write lock
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The run is trained: its model is to be saved, once the exported graph has answered as the network does."""
+
+    result: Result
+    config: RunConfig
+    val_pixels: Pixels
+
+
+@dataclass(frozen=True)
+class Failed:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Somebody wanted the run to end."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The worker is stopping: back into the queue with it."""
+
+
+Outcome = Succeeded | Failed | Cancelled | Released
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A run at an epoch boundary, and everything that is to be committed of it."""
+
+    claim: Claim
+    epoch: int
+    seconds: float
+    epochs_per_second: float | None
+    best: Best | None
+    metrics: Sequence[Metrics]
+    blobs: Mapping[str, tuple[int, bytes]]  # by role: epoch and safetensors
+    outcome: Outcome | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(blob) for _, blob in self.blobs.values())
+
+
+@dataclass
+class _Recorded:
+    """A run, and how far it has been recorded."""
+
+    claim: Claim
+    recorded_epoch: int  # a forest grows anew after an interruption; what was recorded of it stays as it is
+    metrics: list[Metrics] = field(default_factory=list)
+    last_epoch: int = 0
+    last_time: float = field(default_factory=time.monotonic)
 
 
 class Recorder:
-    """Collects a run's metrics and commits them, together with its checkpoints, every so often.
+    """Collects what the runs of a stack do and commits it every so often.
 
-    Metrics never lie beyond the checkpoint that is committed with them, so that a client never sees an epoch twice.
+    Args:
+        database: Where to.
+        commit_seconds: How often.
+        on_done: Called, in the recorder's thread, when a run's outcome has been committed or its claim is lost.
     """
 
-    def __init__(self, database: Database, claim: Claim, training: Training, commit_seconds: float) -> None:
+    def __init__(self, database: Database, commit_seconds: float, on_done: Callable[[Claim], None]) -> None:
         self._database = database
-        self._claim = claim
-        self._training = training
         self._commit_seconds = commit_seconds
-        self._metrics: list[Metrics] = []
-        self._last_commit = time.monotonic()
-        self._last_epoch = training.epoch
-        self._recorded_epoch = 0
+        self._on_done = on_done
+        self._runs: dict[TrainingRun, _Recorded] = {}
+        self._lost: set[Claim] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._pending: list[Future[int]] = []
+        self._next_commit = time.monotonic() + commit_seconds
 
-    def start(self, provenance: dict[str, Any]) -> None:
-        """Note where the run trains.
+    def start(self, runs: Mapping[TrainingRun, Claim], provenance: Mapping[str, Any]) -> None:
+        """Take these runs on, and note where they train."""
+        with self._database.writing() as session:
+            for run, claim in runs.items():
+                try:
+                    row = queue.fence(session, claim)
+                except StaleClaim:
+                    self._lose(claim)
+                else:
+                    row.provenance = dict(provenance)
+                    self._runs[run] = _Recorded(claim, row.epoch, last_epoch=run.epoch)
+
+    def is_lost(self, run: TrainingRun) -> bool:
+        """Whether the run is no longer this worker's: nothing more can be recorded of it."""
+        return run not in self._runs or self._runs[run].claim in self._lost
+
+    def add(self, run: TrainingRun, metrics: Metrics) -> None:
+        recorded = self._runs[run]
+        if metrics.epoch > recorded.recorded_epoch:
+            recorded.metrics.append(metrics)
+
+    def commit_if_due(self, runs: Sequence[TrainingRun]) -> None:
+        """Start to write the metrics, checkpoints and progress of all runs in training, about once a second.
 
         Raises:
-            StaleClaim: The run is no longer this worker's; so from every method.
+            DBAPIError: An earlier write has failed; so from every method that follows.
         """
+        self._raise_failures()
+        if runs and not self._pending and time.monotonic() >= self._next_commit:
+            self._write([self._take_snapshot(run) for run in runs])
+
+    def end(self, outcomes: Mapping[TrainingRun, Outcome]) -> None:
+        """Commit everything that is left of these runs, and how they ended."""
+        self._raise_failures()
+        self._write([self._take_snapshot(run, outcome) for run, outcome in outcomes.items()])
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        self._thread.shutdown()
+        self._raise_failures()
+
+    def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> _Snapshot:
+        """Copies of a run's state; the training may go on at once."""
+        recorded = self._runs[run]
+        checkpoints = {} if isinstance(outcome, Failed) else run.checkpoints()
+        now, speed = time.monotonic(), None
+        if run.epoch > recorded.last_epoch:
+            speed = (run.epoch - recorded.last_epoch) / (now - recorded.last_time)
+        recorded.last_epoch, recorded.last_time = run.epoch, now
+        metrics, recorded.metrics = recorded.metrics, []
+        blobs = {
+            role: (checkpoint.epoch, serialization.to_bytes(checkpoint)) for role, checkpoint in checkpoints.items()
+        }
+        return _Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, blobs, outcome)
+
+    def _write(self, snapshots: Sequence[_Snapshot]) -> None:
+        size = sum(snapshot.size_bytes for snapshot in snapshots)
+        self._next_commit = time.monotonic() + max(self._commit_seconds, size / BYTES_PER_SECOND)
+        for part in _parts(snapshots):
+            self._pending.append(self._thread.submit(self._commit, part))
+
+    def _raise_failures(self) -> None:
+        done = [future for future in self._pending if future.done()]
+        self._pending = [future for future in self._pending if not future.done()]
+        for future in done:
+            future.result()
+
+    def _commit(self, snapshots: Sequence[_Snapshot]) -> int:
+        """One transaction, in the recorder's thread; returns how many runs still were this worker's."""
+        models = {snapshot.claim: _export(snapshot.outcome) for snapshot in snapshots}
+        done: list[Claim] = []
         with self._database.writing() as session:
-            run = queue.fence(session, self._claim)
-            run.provenance = provenance
-            # A forest grows anew after an interruption; what was recorded of it stays as it is.
-            self._recorded_epoch = run.epoch
+            for snapshot in snapshots:
+                try:
+                    run = queue.fence(session, snapshot.claim)
+                except StaleClaim:
+                    self._lose(snapshot.claim)
+                    continue
+                _write_progress(session, run, snapshot)
+                _write_outcome(session, run, snapshot, models[snapshot.claim])
+                if snapshot.outcome is not None:
+                    done.append(snapshot.claim)
+            if any(isinstance(snapshot.outcome, Succeeded) for snapshot in snapshots):
+                session.flush()
+                promotion.elect(session)
+        for claim in done:
+            self._on_done(claim)
+        return len(snapshots)
 
-    def add(self, metrics: Metrics) -> None:
-        if metrics.epoch > self._recorded_epoch:
-            self._metrics.append(metrics)
-
-    def commit_if_due(self) -> None:
-        if time.monotonic() - self._last_commit >= self._commit_seconds:
-            self.commit()
-
-    def commit(self) -> None:
-        """Write metrics, checkpoints and progress so far."""
-        with self._database.writing() as session:
-            self._write_progress(session)
-
-    def release(self) -> None:
-        """Commit, and put the run back into the queue: the worker is stopping."""
-        with self._database.writing() as session:
-            self._write_progress(session)
-            queue.release(session, self._claim)
-
-    def cancel(self) -> None:
-        """Commit, and end the run as cancelled."""
-        with self._database.writing() as session:
-            queue.end(self._write_progress(session), RunStatus.CANCELLED)
-
-    def fail(self, code: str, detail: str) -> None:
-        """End the run as failed; the metrics so far are kept, the state that failed is not."""
-        with self._database.writing() as session:
-            run = queue.fence(session, self._claim)
-            self._write_metrics(session, run)
-            queue.end(run, RunStatus.FAILED, code=code, detail=detail)
-
-    def succeed(self, result: Result, model: bytes, config: RunConfig) -> None:
-        """Commit everything that is left, save the model and its evaluation, and hold the champion's election."""
-        with self._database.writing() as session:
-            run = self._write_progress(session)
-            run.num_parameters = result.num_parameters
-            run.test_accuracy = result.test_accuracy
-            session.add(_saved_model(run.id, result, model, is_canonical=config.split.is_canonical))
-            for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
-                if probabilities is not None:
-                    blob = probabilities.tobytes()
-                    digest = sha256(blob).hexdigest()
-                    session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))
-            queue.end(run, RunStatus.SUCCEEDED)
-            promotion.elect(session)
-
-    def _write_progress(self, session: Session) -> Run:
-        run = queue.fence(session, self._claim)
-        self._write_metrics(session, run)
-        for role, blob in self._training.checkpoints().items():
-            epoch = self._training.best.epoch if role == "best" and self._training.best else self._training.epoch
-            digest = sha256(blob).hexdigest()
-            size = len(blob)
-            session.merge(Checkpoint(run_id=run.id, role=role, epoch=epoch, blob=blob, sha256=digest, size_bytes=size))
-        now = time.monotonic()
-        if self._training.epoch > self._last_epoch:
-            run.crashes_without_progress = 0
-            run.epochs_per_second = (self._training.epoch - self._last_epoch) / (now - self._last_commit)
-        self._last_commit, self._last_epoch = now, self._training.epoch
-        run.epoch = max(run.epoch, self._training.epoch)
-        run.training_seconds = self._training.seconds
-        return run
-
-    def _write_metrics(self, session: Session, run: Run) -> None:
-        session.add_all(Metric(run_id=run.id, **asdict(metrics)) for metrics in self._metrics)
-        self._metrics.clear()
-        best = self._training.best
-        if best is not None and best.epoch >= (run.best_epoch or 0):
-            run.best_epoch, run.best_val_accuracy, run.best_val_loss = best.epoch, best.val_accuracy, best.val_loss
+    def _lose(self, claim: Claim) -> None:
+        logger.warning("Run %s is no longer this worker's; letting go of it", claim.run_id)
+        self._lost.add(claim)
+        self._on_done(claim)
 
 
-def _saved_model(run_id: str, result: Result, model: bytes, *, is_canonical: bool) -> SavedModel:
-    return SavedModel(
-        run_id=run_id,
-        epoch=result.chosen.epoch,
-        onnx=model,
-        sha256=sha256(model).hexdigest(),
-        size_bytes=len(model),
-        num_parameters=result.num_parameters,
-        train_accuracy=result.chosen.train_accuracy,
-        val_accuracy=result.chosen.val_accuracy,
-        val_loss=result.chosen.val_loss,
-        on_canonical_split=is_canonical,
+def _parts(snapshots: Sequence[_Snapshot]) -> Iterator[list[_Snapshot]]:
+    """Cut into lists whose checkpoints fit into one transaction."""
+    part: list[_Snapshot] = []
+    size = 0
+    for snapshot in snapshots:
+        if part and size + snapshot.size_bytes > BYTES_PER_TRANSACTION:
+            yield part
+            part, size = [], 0
+        part.append(snapshot)
+        size += snapshot.size_bytes
+    if part:
+        yield part
+
+
+def _export(outcome: Outcome | None) -> bytes | Failed | None:
+    """A trained run's model as an ONNX graph, or why there is none."""
+    if not isinstance(outcome, Succeeded):
+        return None
+    try:
+        model = export.to_onnx(outcome.result.model, outcome.config.scaling)
+        export.check(model, outcome.val_pixels, outcome.result.val_probabilities)
+    except ExportMismatch as error:
+        return Failed("export_mismatch", str(error))
+    except Exception as error:
+        logger.exception("The model could not be exported")
+        return Failed("internal_error", f"{type(error).__name__}: {error}")
+    return model
+
+
+def _write_progress(session: Session, run: Run, snapshot: _Snapshot) -> None:
+    """Metrics, checkpoints and progress; a run that failed keeps its metrics, but not the state that failed."""
+    session.add_all(Metric(run_id=run.id, **asdict(metrics)) for metrics in snapshot.metrics)
+    best = snapshot.best
+    if best is not None and best.epoch >= (run.best_epoch or 0):
+        run.best_epoch, run.best_val_accuracy, run.best_val_loss = best.epoch, best.val_accuracy, best.val_loss
+    if isinstance(snapshot.outcome, Failed):
+        return
+    for role, (epoch, blob) in snapshot.blobs.items():
+        digest = sha256(blob).hexdigest()
+        checkpoint = Checkpoint(run_id=run.id, role=role, epoch=epoch, blob=blob, sha256=digest, size_bytes=len(blob))
+        session.merge(checkpoint)
+    if snapshot.epochs_per_second is not None:
+        run.crashes_without_progress = 0
+        run.epochs_per_second = snapshot.epochs_per_second
+    run.epoch = max(run.epoch, snapshot.epoch)
+    run.training_seconds = snapshot.seconds
+
+
+def _write_outcome(session: Session, run: Run, snapshot: _Snapshot, model: bytes | Failed | None) -> None:
+    outcome = model if isinstance(model, Failed) else snapshot.outcome
+    if isinstance(outcome, Succeeded) and isinstance(model, bytes):
+        _save_model(session, run, outcome, model)
+        queue.end(run, RunStatus.SUCCEEDED)
+    elif isinstance(outcome, Failed):
+        queue.end(run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
+    elif isinstance(outcome, Cancelled):
+        queue.end(run, RunStatus.CANCELLED)
+    elif isinstance(outcome, Released):
+        queue.release(session, snapshot.claim)
+
+
+def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:
+    """The run's saved model and its evaluations."""
+    result = outcome.result
+    run.num_parameters, run.test_accuracy = result.num_parameters, result.test_accuracy
+    session.add(
+        SavedModel(
+            run_id=run.id,
+            epoch=result.chosen.epoch,
+            onnx=model,
+            sha256=sha256(model).hexdigest(),
+            size_bytes=len(model),
+            num_parameters=result.num_parameters,
+            train_accuracy=result.chosen.train_accuracy,
+            val_accuracy=result.chosen.val_accuracy,
+            val_loss=result.chosen.val_loss,
+            on_canonical_split=outcome.config.split.is_canonical,
+        )
     )
+    for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
+        if probabilities is not None:
+            blob = probabilities.tobytes()
+            digest = sha256(blob).hexdigest()
+            session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))

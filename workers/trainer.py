@@ -1,4 +1,4 @@
-"""The trainer child: trains one run after the other, each from its configuration to its saved model.
+"""The trainer child: trains one stack after the other, each run from its configuration to its saved model.
 
 The only place where database meets torch. It obeys the parent at epoch boundaries; a parent that is gone ends it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from enum import Enum, auto
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 
 import torch
@@ -19,22 +19,12 @@ from app.runs import queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
-from workers.messages import Done, EndRun, FromParent, Ready, Stop, Train
-from workers.preparation import Prepared, prepare, register_datasets
-from workers.recorder import Recorder
-from workers.training import device, export
-from workers.training.export import ExportMismatch
-from workers.training.result import Diverged
+from workers.messages import Done, EndRuns, FromParent, Idle, Ready, Stop, Train
+from workers.preparation import Preparation, PreparedRun, register_datasets
+from workers.recorder import Cancelled, Failed, Outcome, Recorder, Released, Succeeded
+from workers.training import Training, TrainingRun, device
 
 logger = logging.getLogger(__name__)
-
-
-class Wish(Enum):
-    """What the parent wants of the run in training."""
-
-    GO_ON = auto()
-    END_RUN = auto()
-    STOP = auto()
 
 
 def main(connection: Connection, settings: Settings) -> None:
@@ -63,6 +53,8 @@ class Trainer:
         self._database = database
         self._devices = device.available_devices()
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
+        self._to_end: set[Claim] = set()
+        self._is_stopping = False
 
     def serve(self) -> None:
         """Train what the parent sends.
@@ -74,83 +66,119 @@ class Trainer:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
-        while True:
+        while not self._is_stopping:
             message: FromParent = self._connection.recv()
-            if isinstance(message, Stop):
-                return
             if isinstance(message, Train):
-                wish = self._train(message.claim)
-                self._connection.send(Done(message.claim))
-                if wish is Wish.STOP:
-                    return
+                self._to_end.clear()
+                self._train(message.claims)
+                self._connection.send(Idle())
+            elif isinstance(message, Stop):
+                return
 
-    def _train(self, claim: Claim) -> Wish:
-        """Train a run until it ends or the parent wants something else.
+    def _train(self, claims: Sequence[Claim]) -> None:
+        """Train a stack until all of its runs have ended or the parent wants it back.
 
-        Being cancelled is a state; an `Exception` fails the run and the child lives on; when the database or the parent
-        is gone, the process ends, and the lease brings the run back.
+        Being cancelled is a state; an `Exception` fails a run and the child lives on; when the database or the parent
+        is gone, the process ends, and the lease brings the runs back.
         """
+        preparation = Preparation(self._database, self._default_device)
         try:
-            prepared = prepare(self._database, claim.run_id, self._default_device)
-            recorder = Recorder(self._database, claim, prepared.training, self._settings.commit_seconds)
-            recorder.start(device.describe(prepared.device))
-            return self._run_epochs(claim, prepared, recorder)
-        except StaleClaim:
-            logger.warning("Run %s is no longer this worker's; letting go of it", claim.run_id)
-        except (EOFError, DBAPIError):
+            prepared = self._prepare(preparation, claims)
+            if prepared:
+                self._train_prepared(preparation, prepared)
+        except (EOFError, ConnectionError, DBAPIError):
             raise
         except Exception as error:
-            logger.exception("Run %s failed", claim.run_id)
-            self._fail(claim, f"{type(error).__name__}: {error}")
-        return Wish.GO_ON
+            logger.exception("A stack of %d runs failed", len(claims))
+            for claim in claims:
+                self._give_up(claim, f"{type(error).__name__}: {error}", is_alone=len(claims) == 1)
 
-    def _run_epochs(self, claim: Claim, prepared: Prepared, recorder: Recorder) -> Wish:
-        training = prepared.training
-        kind, epochs = prepared.config.model.kind, prepared.config.epochs
-        logger.info("Run %s: %s on %s, epoch %d of %d", claim.run_id, kind, prepared.device, training.epoch, epochs)
+    def _prepare(self, preparation: Preparation, claims: Sequence[Claim]) -> list[PreparedRun]:
+        """Read the runs; one that cannot be read fails by itself."""
+        prepared = []
+        for claim in claims:
+            try:
+                prepared.append(preparation.read(claim))
+            except DBAPIError:
+                raise
+            except Exception as error:
+                logger.exception("Run %s failed", claim.run_id)
+                self._give_up(claim, f"{type(error).__name__}: {error}", is_alone=True)
+                self._say_done(claim)
+        return prepared
+
+    def _train_prepared(self, preparation: Preparation, prepared: Sequence[PreparedRun]) -> None:
+        training, runs = preparation.make_training(prepared)
+        by_run = dict(zip(runs, prepared, strict=True))
+        place = preparation.device_of(prepared[0])
+        engine, epoch = training.provenance["engine"], runs[0].epoch
+        logger.info("Training %d runs on %s by %s, from epoch %d", len(runs), place, engine, epoch)
+        recorder = Recorder(self._database, self._settings.commit_seconds, self._say_done)
         try:
-            while not training.is_finished:
-                metrics = training.run_epoch()
-                if metrics is not None:
-                    recorder.add(metrics)
-                wish = self._ask_parent(claim)
-                if wish is Wish.END_RUN:
-                    recorder.cancel()
-                    return wish
-                if wish is Wish.STOP:
-                    recorder.release()
-                    return wish
-                recorder.commit_if_due()
-            result = training.result()
-            model = export.to_onnx(result.model, prepared.config.scaling)
-            export.check(model, prepared.data.val_pixels, result.val_probabilities)
-        except Diverged as error:
-            recorder.fail("diverged", str(error))
-        except ExportMismatch as error:
-            recorder.fail("export_mismatch", str(error))
-        else:
-            recorder.succeed(result, model, prepared.config)
-            logger.info("Run %s succeeded: val accuracy %.4f", claim.run_id, result.chosen.val_accuracy)
-        return Wish.GO_ON
+            claims = {run: prepared.claim for run, prepared in by_run.items()}
+            recorder.start(claims, {**device.describe(place), **training.provenance})
+            self._run_epochs(training, by_run, recorder)
+        finally:
+            recorder.close()
 
-    def _ask_parent(self, claim: Claim) -> Wish:
+    def _say_done(self, claim: Claim) -> None:
+        self._connection.send(Done(claim))
+
+    def _run_epochs(self, training: Training, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
+        while training.active:
+            self._hear_parent()
+            self._leave_lost(training, recorder)
+            self._end_runs(training, by_run, recorder)
+            if training.active:
+                recorder.commit_if_due(training.active)
+                for run, metrics in training.run_epoch():
+                    recorder.add(run, metrics)
+
+    def _end_runs(self, training: Training, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
+        outcomes = {run: outcome for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None}
+        if outcomes:
+            recorder.end(outcomes)
+            for run in outcomes:
+                run.leave()
+
+    def _leave_lost(self, training: Training, recorder: Recorder) -> None:
+        for run in list(training.active):
+            if recorder.is_lost(run):
+                run.leave()
+
+    def _outcome(self, run: TrainingRun, prepared: PreparedRun) -> Outcome | None:
+        """How a run ends at this epoch boundary; None: it goes on."""
+        if run.failure is not None:
+            return Failed("diverged", run.failure)
+        if run.is_finished:
+            result = run.result()
+            logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
+            return Succeeded(result, prepared.config, prepared.data.val_pixels)
+        if prepared.claim in self._to_end:
+            return Cancelled()
+        return Released() if self._is_stopping else None
+
+    def _hear_parent(self) -> None:
         """What the parent has said since the last epoch.
 
         Raises:
             EOFError: The parent is gone.
         """
-        wish = Wish.GO_ON
         while self._connection.poll():
             message: FromParent = self._connection.recv()
             if isinstance(message, Stop):
-                return Wish.STOP
-            if isinstance(message, EndRun) and message.claim == claim:  # else: of a run that ended meanwhile
-                wish = Wish.END_RUN
-        return wish
+                self._is_stopping = True
+            elif isinstance(message, EndRuns):
+                self._to_end.update(message.claims)
 
-    def _fail(self, claim: Claim, detail: str) -> None:
+    def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:
+        """Fail a run that an error came from; one of several is tried again in a smaller stack."""
         try:
             with self._database.writing() as session:
-                queue.end(queue.fence(session, claim), RunStatus.FAILED, code="internal_error", detail=detail)
+                if is_alone:
+                    run = queue.fence(session, claim)
+                    queue.end(run, RunStatus.FAILED, code="internal_error", detail=detail)
+                else:
+                    queue.report_crash(session, claim)
         except StaleClaim:
             logger.warning("Run %s is no longer this worker's; its failure is not recorded", claim.run_id)

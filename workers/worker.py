@@ -24,8 +24,8 @@ from app.runs.queue import Claim
 from app.settings import Settings
 from app.tables import new_id
 from app.workers import repository as registry
-from workers.lease import Hold, Lease
-from workers.messages import Done, EndRun, FromChild, Ready, Stop, Train
+from workers.lease import Lease
+from workers.messages import Done, EndRuns, FromChild, FromParent, Idle, Ready, Stop, Train
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Child:
             return None
         return messages if messages or self.process.is_alive() else None
 
-    def send(self, message: Train | EndRun | Stop) -> None:
+    def send(self, message: FromParent) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # `receive` will tell
             self.connection.send(message)
 
@@ -76,14 +76,16 @@ class Child:
 
 
 class Worker:
-    """One worker: trains one claim at a time until it is told to stop."""
+    """One worker: trains one stack after the other until it is told to stop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._database = Database(settings.resolved_database_url)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._lease = Lease(self._database, settings, self.name)
-        self._claim: Claim | None = None
+        self._is_training = False
+        self._claims: set[Claim] = set()  # of the stack in training, as far as it is not done
+        self._ending: set[Claim] = set()  # those that the child has been told to end
         self._is_stopping = False
         self._restart_seconds = FIRST_RESTART_SECONDS
 
@@ -118,8 +120,8 @@ class Worker:
         for message in messages:
             self._hear(child, message)
         self._beat(child)
-        if self._claim is None and child.ready is not None and not self._is_stopping:
-            self._claim_run(child, child.ready)
+        if child.ready is not None and not self._is_training and not self._is_stopping:
+            self._claim_stack(child, child.ready)
         return child
 
     def _hear(self, child: Child, message: FromChild) -> None:
@@ -128,42 +130,54 @@ class Worker:
             self._restart_seconds = FIRST_RESTART_SECONDS
             seconds = time.monotonic() - child.started_at
             logger.info("Trainer is ready on %s after %.1f s", message.device, seconds)
-        elif isinstance(message, Done) and message.claim == self._claim:
-            self._claim = None
+        elif isinstance(message, Done):
+            self._claims.discard(message.claim)
+        elif isinstance(message, Idle):
+            self._forget_stack()
 
     def _beat(self, child: Child) -> None:
         ready = child.ready
-        hold = self._lease.beat_if_due(
-            self._claim, device=ready.device if ready else None, provenance=ready.provenance if ready else None
+        to_end = self._lease.beat_if_due(
+            self._claims, device=ready.device if ready else None, provenance=ready.provenance if ready else None
         )
-        if hold in (Hold.CANCELLED, Hold.LOST) and self._claim is not None:
-            child.send(EndRun(self._claim))
+        if to_end - self._ending:
+            child.send(EndRuns(list(to_end - self._ending)))
+            self._ending |= to_end
 
-    def _claim_run(self, child: Child, ready: Ready) -> None:
+    def _claim_stack(self, child: Child, ready: Ready) -> None:
         try:
             with self._database.writing() as session:
-                self._claim = queue.claim(
-                    session, worker=self.name, devices=ready.devices, lease_seconds=self._settings.lease_seconds
+                claims = queue.claim_stack(
+                    session,
+                    worker=self.name,
+                    devices=ready.devices,
+                    lease_seconds=self._settings.lease_seconds,
+                    max_stack_bytes=self._settings.max_stack_bytes,
                 )
         except DBAPIError as error:
             logger.error("No claim: the database does not answer (%s)", error.orig)
-        if self._claim is not None:
-            child.send(Train(self._claim))
+            return
+        if claims:
+            self._claims, self._is_training = set(claims), True
+            child.send(Train(claims))
+
+    def _forget_stack(self) -> None:
+        self._claims, self._ending, self._is_training = set(), set(), False
 
     def _replace(self, child: Child) -> Child:
         """Start another trainer in the place of one that died; wait a little longer each time one dies at its start."""
         child.end()
         logger.error("The trainer died (exit code %s); starting another", child.process.exitcode)
-        if self._claim is not None:
-            self._lease.report_crash(self._claim)
-            self._claim = None
+        if self._claims:
+            self._lease.report_crash(self._claims)
+        self._forget_stack()
         if child.ready is None:
             time.sleep(self._restart_seconds)
             self._restart_seconds = min(2 * self._restart_seconds, LAST_RESTART_SECONDS)
         return Child(self._settings)
 
     def _stop(self, child: Child) -> None:
-        """Let the child commit and release its run; it has as long as the lease, then the lease does the rest."""
+        """Let the child commit and release its runs; it has as long as the lease, then the lease does the rest."""
         logger.info("Worker %s is stopping", self.name)
         child.send(Stop())
         deadline = time.monotonic() + self._settings.lease_seconds

@@ -27,6 +27,7 @@ MAX_STEPS = 20_000_000
 MAX_MULTIPLY_ADDS = 10**14
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth: it bounds a forest's size
 MAX_AUTO_METRICS = 200
+WIDTH_MULTIPLE = 16  # what a network's widths are padded to in a stack
 
 
 class Part(BaseModel):
@@ -199,13 +200,43 @@ class RunConfig(Part):
         """Optimizer steps of the whole run; None for a forest."""
         if self.training is None:
             return None
-        batch_size = self.training.batch_size or self.num_train_samples
-        return self.training.epochs * math.ceil(self.num_train_samples / batch_size)
+        return self.training.epochs * math.ceil(self.num_train_samples / self._batch_size)
 
     @property
     def num_parameters(self) -> int | None:
         """Weights and biases; None for a forest, whose number of nodes is known once it is trained."""
         return self.model.num_parameters if isinstance(self.model, Mlp) else None
+
+    @property
+    def stack_key(self) -> str | None:
+        """What runs must have in common to be trained in one stack; None for a forest, which trains alone."""
+        if not isinstance(self.model, Mlp) or self.training is None:
+            return None
+        sizes = split_sizes(DATASETS[self.dataset].num_samples, self.split.val_size, self.split.test_size)
+        widths = "-".join(map(str, self._padded_sizes))
+        optimizer, batch_size = self.training.optimizer.kind, self._batch_size
+        return f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"
+
+    @property
+    def stack_bytes(self) -> int:
+        """About how much memory a run takes in a stack; 0 for a forest."""
+        if not isinstance(self.model, Mlp):
+            return 0
+        num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(self._padded_sizes))
+        num_samples = DATASETS[self.dataset].num_samples
+        # Parameters, gradients, the optimizer's two and the best ones; a batch there and back; the split's indices.
+        return 4 * (5 * num_parameters + 3 * self._batch_size * sum(self._padded_sizes)) + 8 * num_samples
+
+    @property
+    def _padded_sizes(self) -> list[int]:
+        assert isinstance(self.model, Mlp)
+        sizes = [NUM_PIXELS, *self.model.hidden_sizes, NUM_CLASSES]
+        return [math.ceil(size / WIDTH_MULTIPLE) * WIDTH_MULTIPLE for size in sizes]
+
+    @property
+    def _batch_size(self) -> int:
+        assert self.training is not None
+        return min(self.training.batch_size or self.num_train_samples, self.num_train_samples)
 
     @property
     def evaluate_every(self) -> int:

@@ -6,16 +6,19 @@ claimed by another can write nothing more (M. Kleppmann, "How to do distributed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.database import database_now, utc_now
+from app.runs.config import RunConfig
 from app.tables import Run, RunStatus, new_id
 
 MAX_CRASHES_WITHOUT_PROGRESS = 3
+SMALLER_STACKS = 4  # into how many a stack is divided after a worker was lost over it
 
 
 @dataclass(frozen=True)
@@ -30,29 +33,66 @@ class StaleClaim(Exception):
     """The run is no longer this worker's: its lease ran out and was taken over, or the run was ended."""
 
 
-def claim(session: Session, *, worker: str, devices: Collection[str], lease_seconds: float) -> Claim | None:
-    """Take the first claimable run: the highest priority, then the oldest; None when there is none.
+def claim_stack(
+    session: Session, *, worker: str, devices: Collection[str], lease_seconds: float, max_stack_bytes: int
+) -> list[Claim]:
+    """Take the first claimable run, by priority, then by age, and others that can be trained with it.
 
     Args:
         session: A writing session.
         worker: The name of the worker that claims.
         devices: What runs may ask for to be trained by this worker, `auto` included.
-        lease_seconds: How long the claim holds without a renewal.
+        lease_seconds: How long the claims hold without a renewal.
+        max_stack_bytes: Memory that the runs may take together; the first is taken in any case.
+
+    Returns:
+        A claim for each run; none if there is nothing to do.
     """
     end_expired_leases(session)
-    query = select(Run).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
-    query = query.order_by(Run.priority.desc(), Run.id).limit(1).with_for_update(skip_locked=True)
-    run = session.scalar(query)
-    if run is None:
-        return None
-    run.status = RunStatus.RUNNING
-    run.claim_number += 1
-    run.worker = worker
-    run.lease_expires_at = _now(session) + lease_seconds
-    run.stack_id, run.stack_size = new_id(), 1
-    run.started_at = run.started_at or utc_now()
-    session.flush()
-    return Claim(run.id, run.claim_number)
+    claimable = select(Run).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
+    claimable = claimable.order_by(Run.priority.desc(), Run.id).with_for_update(skip_locked=True)
+    first = session.scalar(claimable.limit(1))
+    if first is None:
+        return []
+    run_ids = [first.id]
+    limit = _stack_limit(first, max_stack_bytes)
+    if first.stack_key is not None and limit > 1:
+        others = claimable.with_only_columns(Run.id).where(
+            Run.stack_key == first.stack_key,
+            Run.epoch == first.epoch,
+            Run.crashes_without_progress == first.crashes_without_progress,
+            Run.id != first.id,
+        )
+        run_ids += session.scalars(others.limit(limit - 1))
+    claiming = (
+        update(Run)
+        .where(Run.id.in_(run_ids))
+        .values(
+            status=RunStatus.RUNNING,
+            claim_number=Run.claim_number + 1,
+            worker=worker,
+            lease_expires_at=database_now() + lease_seconds,
+            stack_id=new_id(),
+            stack_size=len(run_ids),
+            started_at=func.coalesce(Run.started_at, utc_now()),
+        )
+        .returning(Run.id, Run.claim_number)
+        .execution_options(synchronize_session=False)
+    )
+    claims = {run_id: Claim(run_id, number) for run_id, number in session.execute(claiming)}
+    return [claims[run_id] for run_id in run_ids]
+
+
+def _stack_limit(first: Run, max_stack_bytes: int) -> int:
+    """How many runs may be trained together with a run, itself included.
+
+    Runs over which a worker was just lost are tried in smaller stacks, and then alone: one of them may be to blame.
+    """
+    if first.crashes_without_progress == 0:
+        return max(1, max_stack_bytes // max(1, RunConfig.model_validate(first.config).stack_bytes))
+    if first.crashes_without_progress == 1:
+        return math.ceil((first.stack_size or 1) / SMALLER_STACKS)
+    return 1
 
 
 def end_expired_leases(session: Session) -> None:
@@ -65,19 +105,19 @@ def end_expired_leases(session: Session) -> None:
 
 def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> dict[Claim, bool]:
     """Prolong the leases; returns, for each claim still held, whether its run is to be cancelled."""
-    held: dict[Claim, bool] = {}
-    for each in claims:
-        renewal = (
-            update(Run)
-            .where(*_is_held(each))
-            .values(lease_expires_at=database_now() + lease_seconds)
-            .returning(Run.cancel_requested)
-            .execution_options(synchronize_session=False)
+    if not claims:
+        return {}
+    renewal = (
+        update(Run)
+        .where(
+            tuple_(Run.id, Run.claim_number).in_([(each.run_id, each.claim_number) for each in claims]),
+            Run.status == RunStatus.RUNNING,
         )
-        is_cancelled = session.scalar(renewal)
-        if is_cancelled is not None:
-            held[each] = is_cancelled
-    return held
+        .values(lease_expires_at=database_now() + lease_seconds)
+        .returning(Run.id, Run.claim_number, Run.cancel_requested)
+        .execution_options(synchronize_session=False)
+    )
+    return {Claim(run_id, number): is_cancelled for run_id, number, is_cancelled in session.execute(renewal)}
 
 
 def fence(session: Session, held: Claim) -> Run:
@@ -133,7 +173,3 @@ def _enqueue(run: Run) -> None:
 
 def _is_held(held: Claim) -> tuple[ColumnElement[bool], ...]:
     return Run.id == held.run_id, Run.claim_number == held.claim_number, Run.status == RunStatus.RUNNING
-
-
-def _now(session: Session) -> float:
-    return session.scalars(select(database_now())).one()

@@ -85,6 +85,7 @@ def submit(session: Session, submission: Submission, *, max_queued_runs: int) ->
         config=config.model_dump(),
         config_version=CONFIG_VERSION,
         device=config.device,
+        stack_key=config.stack_key,
         seed=config.seed,
         epochs=config.epochs,
         num_parameters=config.num_parameters,

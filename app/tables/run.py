@@ -29,6 +29,7 @@ class Run(Table):
     __tablename__ = "runs"
     __table_args__ = (
         Index("ix_runs_queue", "status", "priority", "id"),
+        Index("ix_runs_stack", "stack_key", "status", "epoch"),
         Index("ix_runs_sweep", "sweep_id", "trial_number"),
     )
 
@@ -60,6 +61,7 @@ class Run(Table):
     lease_expires_at: Mapped[float | None]  # seconds since 1970 by the database's clock
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pause_requested: Mapped[bool] = mapped_column(default=False)
+    stack_key: Mapped[str | None] = mapped_column(String(200))  # None: trains alone
     stack_id: Mapped[str | None] = mapped_column(String(36))
     stack_size: Mapped[int | None]
 

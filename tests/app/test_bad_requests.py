@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -13,15 +13,13 @@ from fastapi.testclient import TestClient
 
 from app.database import Database
 from app.main import create_app
-from app.runs.config import RunConfig
 from app.settings import Settings
-from app.tables import Promotion, PromotionReason, Run, RunStatus, SavedModel
-
-AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
+from app.tables import Promotion, PromotionReason, RunStatus, SavedModel
+from tests.conftest import AddRun, AssertProblem
 
 
 @pytest.fixture
-def client_with_model(settings: Settings, database: Database) -> Iterator[TestClient]:
+def client_with_model(settings: Settings, database: Database, add_run: AddRun) -> Iterator[TestClient]:
     from workers.training.export import to_onnx
     from workers.training.result import MlpModel
 
@@ -31,20 +29,10 @@ def client_with_model(settings: Settings, database: Database) -> Iterator[TestCl
         for inputs, outputs in ((64, 8), (8, 10))
     ]
     onnx = to_onnx(MlpModel(layers, "relu"), "unit")
-    config = RunConfig()
+    run_id = add_run(status=RunStatus.SUCCEEDED)
     with database.writing() as session:
-        run = Run(
-            model_kind="mlp",
-            config=config.model_dump(mode="json"),
-            device="auto",
-            seed=0,
-            epochs=config.epochs,
-            status=RunStatus.SUCCEEDED,
-        )
-        session.add(run)
-        session.flush()
         model = SavedModel(
-            run_id=run.id,
+            run_id=run_id,
             epoch=1,
             onnx=onnx,
             sha256=sha256(onnx).hexdigest(),
@@ -55,7 +43,7 @@ def client_with_model(settings: Settings, database: Database) -> Iterator[TestCl
             val_loss=1.0,
             on_canonical_split=True,
         )
-        session.add_all([model, Promotion(run_id=run.id, reason=PromotionReason.AUTOMATIC)])
+        session.add_all([model, Promotion(run_id=run_id, reason=PromotionReason.AUTOMATIC)])
     with TestClient(create_app(settings)) as client:
         yield client
 

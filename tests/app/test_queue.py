@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fastapi.testclient import TestClient
 
 from app.database import Database
 from app.runs import queue
-from app.runs.config import RunConfig
+from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim, StaleClaim
 from app.tables import Run, RunStatus
+from tests.conftest import AddRun
 
 
-def _add(database: Database, *, priority: int = 0, status: RunStatus = RunStatus.QUEUED) -> str:
-    config = RunConfig()
+def _claim_stack(database: Database, worker: str = "one", *, max_stack_bytes: int = 2**26) -> list[Claim]:
     with database.writing() as session:
-        run = Run(
-            model_kind="mlp",
-            config=config.model_dump(mode="json"),
-            device="auto",
-            seed=0,
-            epochs=config.epochs,
-            priority=priority,
-            status=status,
+        return queue.claim_stack(
+            session, worker=worker, devices=["auto", "cpu"], lease_seconds=3600, max_stack_bytes=max_stack_bytes
         )
-        session.add(run)
-        session.flush()
-        return run.id
 
 
-def _claim(database: Database, worker: str = "one") -> Claim | None:
-    with database.writing() as session:
-        return queue.claim(session, worker=worker, devices=["auto", "cpu"], lease_seconds=3600)
-
-
-def _must_claim(database: Database, worker: str = "one") -> Claim:
-    claim = _claim(database, worker)
-    assert claim is not None
+def _claim(database: Database, worker: str = "one") -> Claim:
+    (claim,) = _claim_stack(database, worker, max_stack_bytes=0)
     return claim
+
+
+def _config(**changes: Any) -> RunConfig:
+    return RunConfig.model_validate(complete(RunConfig().model_dump(), changes))
 
 
 def _get(database: Database, run_id: str) -> Run:
@@ -52,25 +43,93 @@ def _expire(database: Database, run_id: str) -> None:
         session.get_one(Run, run_id).lease_expires_at = 1.0
 
 
-def test_runs_are_claimed_by_priority_then_by_age(database: Database) -> None:
-    old, young, urgent = _add(database), _add(database), _add(database, priority=5)
-    assert [_must_claim(database).run_id for _ in range(3)] == [urgent, old, young]
-    assert _claim(database) is None
+def test_runs_are_claimed_by_priority_then_by_age(database: Database, add_run: AddRun) -> None:
+    old, young, urgent = add_run(), add_run(), add_run(priority=5)
+    assert [_claim(database).run_id for _ in range(3)] == [urgent, old, young]
+    assert _claim_stack(database) == []
 
 
-def test_a_renewal_says_which_claims_still_hold(database: Database) -> None:
-    _add(database)
-    held = _must_claim(database)
+def test_compatible_runs_are_claimed_as_one_stack(database: Database, add_run: AddRun) -> None:
+    alike = [
+        add_run(_config(seed=1)),
+        add_run(_config(model={"hidden_sizes": [120, 50], "activation": "tanh", "dropout": 0.5})),
+        add_run(_config(training={"optimizer": {"learning_rate": 0.3}, "epochs": 7}, scaling="byte")),
+        add_run(_config(split={"seed": 5}, training={"early_stopping": {"patience": 3}})),
+    ]
+    others = [
+        add_run(_config(model={"hidden_sizes": [128, 65]})),
+        add_run(_config(training={"batch_size": 32})),
+        add_run(_config(training={"optimizer": {"kind": "adam"}})),
+        add_run(_config(split={"val_size": 0.25})),
+        add_run(_config(device="cpu")),
+        add_run(_config(model={"kind": "random_forest"})),
+        add_run(_config(model={"kind": "random_forest"}, seed=1)),
+        add_run(epoch=3),
+    ]
+    assert [claim.run_id for claim in _claim_stack(database)] == alike
+    assert {(_get(database, run_id).stack_id, _get(database, run_id).stack_size) for run_id in alike} == {
+        (_get(database, alike[0]).stack_id, 4)
+    }
+    assert [[claim.run_id for claim in _claim_stack(database)] for _ in others] == [[run_id] for run_id in others]
+
+
+def test_a_batch_as_large_as_the_split_is_a_full_batch() -> None:
+    assert _config(training={"batch_size": None}).stack_key == _config(training={"batch_size": 1257}).stack_key
+    assert _config(training={"batch_size": None}).stack_key != _config(training={"batch_size": 1256}).stack_key
+
+
+def test_a_stack_takes_the_most_urgent_runs_that_fit(database: Database, add_run: AddRun) -> None:
+    runs = [add_run(priority=priority) for priority in (0, 1, 2, 3)]
+    room = 2 * RunConfig().stack_bytes
+    assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=room)] == [runs[3], runs[2]]
+    assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=0)] == [runs[1]]
+
+
+def test_one_poisonous_run_takes_nobody_along(database: Database, add_run: AddRun) -> None:
+    """A worker is lost over every stack that it is in; the others are trained when it is not among them."""
+    runs = [add_run() for _ in range(16)]
+    poisonous = runs[5]
+    sizes = []
+    while claims := _claim_stack(database):
+        sizes.append(len(claims))
+        with database.writing() as session:
+            for claim in claims:
+                if any(claim.run_id == poisonous for claim in claims):
+                    queue.report_crash(session, claim)
+                else:
+                    queue.end(queue.fence(session, claim), RunStatus.SUCCEEDED)
+    statuses = {run_id: _get(database, run_id).status for run_id in runs}
+    assert statuses.pop(poisonous) is RunStatus.FAILED
+    assert set(statuses.values()) == {RunStatus.SUCCEEDED}
+    assert sizes[:2] == [16, 4]
+    assert sorted(sizes[2:]) == [1, 1, 1, 1, 4, 4, 4]
+
+
+def test_runs_of_a_lost_stack_are_claimed_again_by_number(database: Database, add_run: AddRun) -> None:
+    for _ in range(3):
+        add_run()
+    first = _claim_stack(database, "one")
+    for claim in first:
+        _expire(database, claim.run_id)
+    second = _claim_stack(database, "two")
+    assert [claim.claim_number for claim in second] == [2]  # alone: three runs in four stacks
+    with database.writing() as session:
+        assert queue.renew(session, first, 60) == {}
+
+
+def test_a_renewal_says_which_claims_still_hold(database: Database, add_run: AddRun) -> None:
+    add_run()
+    held = _claim(database)
     stale = Claim(held.run_id, held.claim_number - 1)
     with database.writing() as session:
         assert queue.renew(session, [held, stale], 60) == {held: False}
 
 
-def test_a_worker_whose_run_was_taken_over_can_write_nothing_more(database: Database) -> None:
-    run_id = _add(database)
-    first = _must_claim(database)
+def test_a_worker_whose_run_was_taken_over_can_write_nothing_more(database: Database, add_run: AddRun) -> None:
+    run_id = add_run()
+    first = _claim(database)
     _expire(database, run_id)
-    second = _must_claim(database, "two")
+    second = _claim(database, "two")
     assert second == Claim(run_id, first.claim_number + 1)
     with pytest.raises(StaleClaim), database.writing() as session:
         queue.fence(session, first)
@@ -79,10 +138,10 @@ def test_a_worker_whose_run_was_taken_over_can_write_nothing_more(database: Data
         assert queue.renew(session, [first], 60) == {}
 
 
-def test_a_release_counts_nothing(database: Database) -> None:
-    run_id = _add(database)
+def test_a_release_counts_nothing(database: Database, add_run: AddRun) -> None:
+    run_id = add_run()
     for _ in range(5):
-        claim = _must_claim(database)
+        claim = _claim(database)
         with database.writing() as session:
             queue.release(session, claim)
     run = _get(database, run_id)
@@ -90,30 +149,30 @@ def test_a_release_counts_nothing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("how", ["lease", "child"])
-def test_three_crashes_without_progress_fail_a_run(database: Database, how: str) -> None:
-    run_id = _add(database)
+def test_three_crashes_without_progress_fail_a_run(database: Database, add_run: AddRun, how: str) -> None:
+    run_id = add_run()
     for _ in range(3):
-        claim = _must_claim(database)
+        claim = _claim(database)
         if how == "lease":
             _expire(database, run_id)
         else:
             with database.writing() as session:
                 queue.report_crash(session, claim)
-    assert _claim(database) is None
+    assert _claim_stack(database) == []
     run = _get(database, run_id)
     assert (run.status, run.error_code) == (RunStatus.FAILED, "worker_lost")
 
 
-def test_a_queued_run_is_cancelled_at_once(database: Database, client: TestClient) -> None:
-    run_id = _add(database)
+def test_a_queued_run_is_cancelled_at_once(database: Database, add_run: AddRun, client: TestClient) -> None:
+    run_id = add_run()
     assert client.post(f"/runs/{run_id}/cancel").is_success
     assert _get(database, run_id).status == RunStatus.CANCELLED
-    assert _claim(database) is None
+    assert _claim_stack(database) == []
 
 
-def test_a_running_run_is_asked_to_end(database: Database, client: TestClient) -> None:
-    run_id = _add(database)
-    claim = _must_claim(database)
+def test_a_running_run_is_asked_to_end(database: Database, add_run: AddRun, client: TestClient) -> None:
+    run_id = add_run()
+    claim = _claim(database)
     assert client.post(f"/runs/{run_id}/cancel").is_success
     assert _get(database, run_id).status == RunStatus.RUNNING
     with database.writing() as session:
@@ -122,7 +181,7 @@ def test_a_running_run_is_asked_to_end(database: Database, client: TestClient) -
     assert _get(database, run_id).status == RunStatus.CANCELLED
 
 
-def test_a_succeeded_run_stays_so_when_it_is_cancelled(database: Database, client: TestClient) -> None:
-    run_id = _add(database, status=RunStatus.SUCCEEDED)
+def test_a_succeeded_run_stays_so_when_it_is_cancelled(database: Database, add_run: AddRun, client: TestClient) -> None:
+    run_id = add_run(status=RunStatus.SUCCEEDED)
     assert client.post(f"/runs/{run_id}/cancel").status_code == 409
     assert _get(database, run_id).status == RunStatus.SUCCEEDED

@@ -1,36 +1,56 @@
 """Training, pure: no database, no settings, no web. Usable from a notebook.
 
-A training, of either kind, is driven from outside: `run_epoch` until it `is_finished`, `checkpoints` whenever the state
-is worth keeping, `result` at the end.
+A training is driven from outside, an epoch at a time; between epochs its runs can be looked at, saved, or sent away:
+
+    while training.active:
+        for run, metrics in training.run_epoch():
+            ...
+        for run in [run for run in training.active if run.is_finished or run.failure]:
+            run.result()  # unless it failed
+            run.leave()
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from workers.training.checkpoint import Checkpoint
 from workers.training.evaluation import Best, Metrics
 from workers.training.result import Result
 
 
-class Training(Protocol):
+class TrainingRun(Protocol):
     """One run in training: an `MlpTraining` or a `ForestTraining`."""
 
     epoch: int  # done so far
     seconds: float  # of training, without what happens between epochs
     best: Best | None
+    failure: str | None  # why it cannot go on: its loss is no longer a finite number
 
     @property
     def is_finished(self) -> bool: ...
 
-    def run_epoch(self) -> Metrics | None:
-        """Train for one epoch; returns its metrics if it is due for evaluation.
-
-        Raises:
-            Diverged: A loss is not finite.
-        """
-
-    def checkpoints(self) -> dict[str, bytes]:
-        """The state by role, as safetensors; a role is left out when there is nothing new to keep in it."""
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Copies of the state by role; a role is left out when there is nothing new to keep in it."""
 
     def result(self) -> Result:
-        """What a finished training leaves behind."""
+        """What a finished run leaves behind."""
+
+    def leave(self) -> None:
+        """Go out of the training. The others do not notice."""
+
+
+class Training(Protocol):
+    """What trains together: a `StackTraining` of one run or many, or a `ForestTraining`."""
+
+    @property
+    def active(self) -> Sequence[TrainingRun]:
+        """The runs that are in training, all at the same epoch."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where and by what it is computed, as far as a result may depend on it."""
+
+    def run_epoch(self) -> Sequence[tuple[TrainingRun, Metrics]]:
+        """Train every active run for one epoch; returns the metrics of those that are due for evaluation."""

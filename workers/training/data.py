@@ -16,22 +16,14 @@ from sklearn.model_selection import train_test_split
 from torchvision.transforms import v2
 
 from workers.training.config import NUM_PIXELS
-from workers.training.tensors import SplitTensors
+from workers.training.tensors import ImageTensors, SplitIndices
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.int32]
 
 Scaling = Literal["byte", "unit"]
 MAX_PIXEL = 16.0
 SCALES = {"byte": 255.0, "unit": MAX_PIXEL}
-
-
-@dataclass(frozen=True)
-class SplitIndices:
-    train: Indices
-    val: Indices
-    test: Indices
 
 
 @dataclass(frozen=True)
@@ -94,17 +86,6 @@ def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
     return scaled.reshape(-1, NUM_PIXELS)
 
 
-def to_tensors(data: SplitData, scaling: Scaling, device: torch.device) -> SplitTensors:
-    """All of a run's data on its device, once."""
-
-    def labels(array: Labels) -> torch.Tensor:
-        return torch.from_numpy(array.astype(np.int64)).to(device)
-
-    return SplitTensors(
-        to_tensor(data.train_pixels, scaling).to(device),
-        labels(data.train_labels),
-        to_tensor(data.val_pixels, scaling).to(device),
-        labels(data.val_labels),
-        to_tensor(data.test_pixels, scaling).to(device),
-        labels(data.test_labels),
-    )
+def to_image_tensors(pixels: Pixels, labels: Labels, scaling: Scaling) -> ImageTensors:
+    """A dataset as networks take it."""
+    return ImageTensors(to_tensor(pixels, scaling), torch.from_numpy(labels.astype(np.int64)))

@@ -6,9 +6,11 @@ import time
 
 import numpy as np
 import numpy.typing as npt
+import sklearn
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import log_loss
 
+from workers.training.checkpoint import Checkpoint
 from workers.training.config import NUM_CLASSES, NUM_PIXELS, ForestConfig, is_due
 from workers.training.data import Pixels, SplitData
 from workers.training.evaluation import Best, Metrics, Score
@@ -27,6 +29,9 @@ class ForestTraining:
         self.epoch = 0
         self.seconds = 0.0
         self.best: Best | None = None
+        self.failure: str | None = None
+        self.active = [self]
+        self.provenance = {"engine": f"scikit-learn {sklearn.__version__}"}
         self._latest: Best | None = None
         self._data = data
         self._forest = RandomForestClassifier(
@@ -42,7 +47,7 @@ class ForestTraining:
     def is_finished(self) -> bool:
         return self.epoch == self.config.n_estimators
 
-    def run_epoch(self) -> Metrics | None:
+    def run_epoch(self) -> list[tuple[ForestTraining, Metrics]]:
         """Grow a tree; returns the forest's metrics if this epoch is due."""
         started = time.perf_counter()
         self.epoch += 1
@@ -53,9 +58,12 @@ class ForestTraining:
         self._val_sum += tree.predict_proba(self._val_pixels)
         metrics = self._evaluate() if self._is_due() else None
         self.seconds += time.perf_counter() - started
-        return metrics
+        return [(self, metrics)] if metrics else []
 
-    def checkpoints(self) -> dict[str, bytes]:
+    def leave(self) -> None:
+        self.active.clear()
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
         """None: see the class."""
         return {}
 

@@ -1,238 +1,277 @@
-"""The training loop of one network, resumable at any epoch boundary.
+"""The training loop of a stack of networks, resumable at any epoch boundary.
 
-B batch, H outputs of a layer, N samples, C = 10 classes.
+R runs, P parameters of a network, padding included; N samples.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import repeat
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn import functional
 
-from workers.training import randomness
 from workers.training.checkpoint import Array, Checkpoint
-from workers.training.config import NUM_CLASSES, MlpConfig, OptimizerConfig, is_due
+from workers.training.config import MlpConfig, is_due
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
-from workers.training.mlp import Layer, Network
-from workers.training.randomness import Purpose
-from workers.training.result import Diverged, MlpModel, Result
-from workers.training.tensors import SplitTensors
+from workers.training.layout import read_layers, widths, write_layers
+from workers.training.result import MlpModel, Result
+from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
+from workers.training.tensors import SplitName
+
+# Of `Stack`, by the names of a checkpoint's arrays, and which of these an optimizer keeps.
+STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
+
+
+def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool = True) -> Engine:
+    """The fastest engine there is for a stack's device.
+
+    Args:
+        stack: What it computes on.
+        threads: That train at once on a CPU; None: as many as there are cores.
+        is_compiled: False: do without Numba, as on a CPU where it is not installed.
+    """
+    if is_compiled and stack.parameters.device.type == "cpu":
+        try:
+            from workers.training.compiled import CompiledEngine
+        except ImportError:
+            pass
+        else:
+            return CompiledEngine(stack, threads)
+    from workers.training.batched import BatchedEngine
+
+    return BatchedEngine(stack)
+
+
+class StackTraining:
+    """Networks that are trained together.
+
+    Args:
+        members: The runs; all of one shape.
+        device: Where to train.
+        dtype: Of parameters and all arithmetic on them.
+        threads: See `make_engine`; so `is_compiled`.
+        is_compiled: Whether Numba may be used.
+
+    Raises:
+        ValueError: The runs do not fit together.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        device: torch.device,
+        *,
+        dtype: torch.dtype = torch.float32,
+        threads: int | None = None,
+        is_compiled: bool = True,
+    ) -> None:
+        by_activation = sorted(
+            range(len(members)), key=lambda number: ACTIVATIONS.index(members[number].config.activation)
+        )
+        self.stack = Stack.build([members[number] for number in by_activation], device, dtype)
+        slots = {number: slot for slot, number in enumerate(by_activation)}
+        self.active = [MlpTraining(self, member, slots[number]) for number, member in enumerate(members)]
+        self._engine_options: dict[str, Any] = {"threads": threads, "is_compiled": is_compiled}
+        self.engine = make_engine(self.stack, **self._engine_options)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return {"engine": self.engine.name, "dtype": str(self.stack.parameters.dtype).removeprefix("torch.")}
+
+    def run_epoch(self) -> list[tuple[MlpTraining, Metrics]]:
+        """Train every active run for one epoch; returns the metrics of those that are due for evaluation.
+
+        A run whose loss is not finite gets a `failure`; it has no metrics for this epoch.
+
+        Raises:
+            ValueError: The runs are not at the same epoch.
+        """
+        started = time.perf_counter()
+        epochs = {run.epoch for run in self.active}
+        if len(epochs) != 1:
+            raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
+        (epoch,) = epochs
+        runs = sorted(self.active, key=lambda run: run.slot)
+        tally = self.engine.train([run.slot for run in runs], epoch + 1)
+        num_train = self.stack.shape.num_train
+        seen = {}
+        for run, loss, num_correct in zip(runs, tally.losses, tally.corrects, strict=True):
+            run.epoch = epoch + 1
+            seen[run] = Score(float(loss) / num_train, int(num_correct) / num_train)
+            run.check(seen[run].loss)
+        due = [run for run in runs if run.failure is None and run.is_due()]
+        evaluated = self._evaluate(due, seen, started) if due else []
+        seconds = time.perf_counter() - started
+        for run in runs:
+            run.seconds += seconds
+        return evaluated
+
+    def _evaluate(
+        self, runs: Sequence[MlpTraining], seen: Mapping[MlpTraining, Score], started: float
+    ) -> list[tuple[MlpTraining, Metrics]]:
+        slots = [run.slot for run in runs]
+        train, val = self._scores(slots, "train"), self._scores(slots, "val")
+        gradient_norms, weight_norms = self.engine.norms(slots)
+        seconds = time.perf_counter() - started
+        evaluated = []
+        for number, run in enumerate(runs):
+            run.check(val[number].loss)
+            run.check(train[number].loss)
+            if run.failure is None:
+                norms = gradient_norms[number].tolist(), weight_norms[number].tolist()
+                scores = (*seen[run], *train[number], *val[number])
+                metrics = Metrics(run.epoch, *scores, *norms, run.seconds + seconds)
+                run.take_in(metrics)
+                evaluated.append((run, metrics))
+        return evaluated
+
+    def _scores(self, slots: Sequence[int], split: SplitName) -> list[Score]:
+        tally = self.engine.evaluate(slots, split)
+        size = self.stack.rows[split].shape[1]
+        return [
+            Score(float(loss) / size, int(num_correct) / size)
+            for loss, num_correct in zip(tally.losses, tally.corrects, strict=True)
+        ]
+
+    def remove(self, run: MlpTraining) -> None:
+        """Take a run out, whose result can no longer be asked for; the others' numbers do not change by a bit.
+
+        When half of the slots are empty, the others move together.
+        """
+        self.active.remove(run)
+        if self.active and len(self.active) <= self.stack.size // 2:
+            runs = sorted(self.active, key=lambda each: each.slot)
+            self.stack = self.stack.select([each.slot for each in runs])
+            for slot, each in enumerate(runs):
+                each.slot = slot
+            self.engine = make_engine(self.stack, **self._engine_options)
 
 
 class MlpTraining:
-    """One network in training."""
+    """One network of a stack."""
 
-    def __init__(self, config: MlpConfig, data: SplitTensors) -> None:
-        device = data.train_images.device
-        self.config = config
+    def __init__(self, training: StackTraining, member: Member, slot: int) -> None:
+        self.config: MlpConfig = member.config
+        self.slot = slot
         self.epoch = 0
         self.seconds = 0.0
         self.best: Best | None = None
+        self.failure: str | None = None
+        self._training = training
+        self._test_labels = member.data.labels.numpy()[member.split.test]
         self._latest: Best | None = None
-        self._data = data
-        self._targets = functional.one_hot(data.train_labels, NUM_CLASSES).float()
-        self._log_probabilities = torch.empty_like(self._targets)  # of the epoch's samples, in its order
-        self._network = Network(config.hidden_sizes, config.activation, device)
-        self._network.initialise(config.seed)
-        self._network.parameters.grad = self._network.gradients
-        self._best_parameters = self._network.parameters.clone()
-        self._optimizer = _make_optimizer(config.optimizer, self._network.parameters)
-        self._stopping = EarlyStopping(config.early_stopping) if config.early_stopping else None
+        self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
         self._has_stopped = False
-        self._is_best_saved = True
+        self._is_best_new = False
 
     @property
     def is_finished(self) -> bool:
         return self._has_stopped or self.epoch == self.config.epochs
 
-    def run_epoch(self) -> Metrics | None:
-        """Train for one epoch; returns its metrics if it is due for evaluation.
-
-        Raises:
-            Diverged: A loss is not finite.
-        """
-        started = time.perf_counter()
-        self.epoch += 1
-        seen = self._train()
-        metrics = self._evaluate(seen) if self._is_due() else None
-        self.seconds += time.perf_counter() - started
-        return metrics
-
-    @torch.no_grad()
-    def _train(self) -> Score:
-        """One pass over the train split; returns what was seen on the way."""
-        images, targets = self._data.train_images, self._targets
-        num_samples = len(targets)
-        batch_size = min(self.config.batch_size or num_samples, num_samples)
-        if batch_size < num_samples:
-            order = torch.from_numpy(randomness.data_order(self.config.seed, self.epoch, num_samples))
-            order = order.to(images.device)
-            images, targets = images[order], targets[order]
-        factors = [torch.split(layer, batch_size) for layer in self._dropout_factors(num_samples)]
-        batches = zip(
-            torch.split(images, batch_size),
-            torch.split(targets, batch_size),
-            zip(*factors, strict=True) if factors else repeat(()),
-            torch.split(self._log_probabilities, batch_size),
-            strict=False,  # without dropout, the empty factors repeat for ever
-        )
-        for batch in batches:
-            self._network.step(*batch)
-            self._optimizer.step()
-        # Read once an epoch: reading a value on a GPU waits for all that was queued before it.
-        loss = -(self._log_probabilities * targets).sum().item() / num_samples
-        is_right = self._log_probabilities.argmax(dim=1) == targets.argmax(dim=1)
-        return self._finite(Score(loss, is_right.sum().item() / num_samples))
-
-    def _dropout_factors(self, num_samples: int) -> list[Tensor]:
-        """For each hidden layer, N × H factors for this epoch; none without dropout."""
-        if self.config.dropout == 0:
-            return []
-        stream = randomness.generator(self.config.seed, Purpose.DROPOUT, self.epoch)
-        device = self._data.train_images.device
-        return [
-            torch.from_numpy(randomness.dropout_factors(stream, self.config.dropout, (num_samples, width))).to(device)
-            for width in self.config.hidden_sizes
-        ]
-
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
         return is_due(self.epoch, evaluate_every=self.config.evaluate_every, epochs=self.config.epochs)
 
-    @torch.no_grad()
-    def _evaluate(self, seen: Score) -> Metrics:
-        train = self._score(self._data.train_images, self._data.train_labels)
-        val = self._score(self._data.val_images, self._data.val_labels)
-        network = self._network
-        norms = _norms(network.gradient_layers), _norms(network.layers)
-        metrics = Metrics(self.epoch, *seen, *train, *val, *norms, self.seconds)
+    def check(self, loss: float) -> None:
+        """Give the run up if a loss of it is not a finite number."""
+        if not math.isfinite(loss) and self.failure is None:
+            self.failure = f"The loss is {loss} at epoch {self.epoch}; a lower learning rate may help."
+
+    def take_in(self, metrics: Metrics) -> None:
+        """Compare an evaluated epoch with the best one, and see whether to stop."""
         self._latest = Best.of(metrics)
         if self.best is None or self.best.is_beaten_by(self._latest):
             self.best = self._latest
-            self._best_parameters.copy_(network.parameters)
-            self._is_best_saved = False
+            stack = self._training.stack
+            stack.best[self.slot] = stack.parameters[self.slot]
+            self._is_best_new = True
         if self._stopping is not None:
             self._has_stopped = self._stopping.should_stop(self._latest)
-        return metrics
 
-    def _score(self, images: Tensor, labels: Tensor) -> Score:
-        outputs = self._network.logits(images)
-        loss = functional.cross_entropy(outputs, labels).item()
-        return self._finite(Score(loss, (outputs.argmax(dim=1) == labels).sum().item() / len(labels)))
-
-    def _finite(self, score: Score) -> Score:
-        if not math.isfinite(score.loss):
-            raise Diverged(f"The loss is {score.loss} at epoch {self.epoch}; a lower learning rate may help.")
-        return score
-
-    def checkpoints(self) -> dict[str, bytes]:
-        """The state by role: `last`, to resume from, and `best`, its weights alone, if new since the last call."""
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """`last`, to resume from, and `best`, its weights alone, if new since the last call."""
+        stack, config = self._training.stack, asdict(self.config)
         values = {
-            "config": asdict(self.config),
+            "config": config,
             "seconds": self.seconds,
             "has_stopped": self._has_stopped,
             "best": _as_dict(self.best),
             "latest": _as_dict(self._latest),
             "stopping_reference": _as_dict(self._stopping.reference if self._stopping else None),
         }
-        state = self._optimizer.state[self._network.parameters]
-        optimizer = {f"optimizer.{key}": _array(value) for key, value in state.items() if isinstance(value, Tensor)}
-        arrays = self._layer_arrays(self._network.parameters) | optimizer
-        found = {"last": Checkpoint(self.epoch, arrays, values).to_bytes()}
-        if self.best is not None and not self._is_best_saved:
-            best = Checkpoint(self.best.epoch, self._layer_arrays(self._best_parameters), {"config": values["config"]})
-            found["best"] = best.to_bytes()
-            self._is_best_saved = True
+        arrays = self._read(stack.parameters)
+        for name, field in STATE_NAMES[self.config.optimizer.kind].items():
+            arrays |= {f"{name}.{layer}": array for layer, array in self._read(getattr(stack, field)).items()}
+        found = {"last": Checkpoint(self.epoch, arrays, values)}
+        if self.best is not None and self._is_best_new:
+            found["best"] = Checkpoint(self.best.epoch, self._read(stack.best), {"config": config})
+            self._is_best_new = False
         return found
 
-    @torch.no_grad()
-    def restore(self, last: bytes, best: bytes | None) -> None:
-        """Go on from checkpoints of the same configuration, exactly as if there had been no interruption."""
-        checkpoint = Checkpoint.from_bytes(last)
-        self.epoch = checkpoint.epoch
-        self.seconds = checkpoint.values["seconds"]
-        self._has_stopped = checkpoint.values["has_stopped"]
-        self.best = _as_best(checkpoint.values["best"])
-        self._latest = _as_best(checkpoint.values["latest"])
-        if self._stopping is not None:
-            self._stopping.reference = _as_best(checkpoint.values["stopping_reference"])
-        for name, parameter in self._named_layers(self._network.parameters):
-            parameter.copy_(torch.from_numpy(checkpoint.arrays[name]))
-        state = self._optimizer.state[self._network.parameters]
-        for name, array in checkpoint.arrays.items():
-            if name.startswith("optimizer."):
-                state[name.removeprefix("optimizer.")] = torch.from_numpy(array.copy()).to(
-                    self._network.parameters.device
-                )
-        if best is not None:
-            arrays = Checkpoint.from_bytes(best).arrays
-            for name, parameter in self._named_layers(self._best_parameters):
-                parameter.copy_(torch.from_numpy(arrays[name]))
+    def restore(self, last: Checkpoint, best: Checkpoint | None) -> None:
+        """Go on from checkpoints of the same configuration, exactly as if there had been no interruption.
 
-    @torch.no_grad()
+        Raises:
+            ValueError: The best weights are missing.
+        """
+        stack, values = self._training.stack, last.values
+        self.epoch, self.seconds = last.epoch, values["seconds"]
+        self._has_stopped = values["has_stopped"]
+        self.best, self._latest = _as_best(values["best"]), _as_best(values["latest"])
+        if self._stopping is not None:
+            self._stopping.reference = _as_best(values["stopping_reference"])
+        self._write(last.arrays, "", stack.parameters)
+        for name, field in STATE_NAMES[self.config.optimizer.kind].items():
+            self._write(last.arrays, f"{name}.", getattr(stack, field))
+        if self.best is not None:
+            if best is None:
+                raise ValueError("the best weights are missing")
+            self._write(best.arrays, "", stack.best)
+
     def result(self) -> Result:
         """The finished network: the best epoch's weights or the last one's, as the configuration says."""
-        keeps_best = self.config.keep == "best"
-        parameters = self._best_parameters if keeps_best else self._network.parameters
+        stack, keeps_best = self._training.stack, self.config.keep == "best"
+        rows = stack.best if keeps_best else stack.parameters
         chosen = self.best if keeps_best else self._latest
         assert chosen is not None, "the last epoch is always evaluated"
         test_probabilities = test_accuracy = None
-        if len(self._data.test_labels):
-            test_probabilities = self._probabilities(parameters, self._data.test_images)
-            test_accuracy = float((test_probabilities.argmax(axis=1) == self._data.test_labels.cpu().numpy()).mean())
-        layers = [(_array(weights), _array(biases)) for weights, biases in self._network.views(parameters)]
+        if len(self._test_labels):
+            test_probabilities = self._probabilities(rows, "test")
+            test_accuracy = float((test_probabilities.argmax(axis=1) == self._test_labels).mean())
+        arrays = {name: array.astype(np.float32) for name, array in self._read(rows).items()}
+        numbers = range(1, len(widths(self.config.hidden_sizes)))
+        layers = [(arrays[f"weights{number}"], arrays[f"biases{number}"]) for number in numbers]
         return Result(
             MlpModel(layers, self.config.activation),
-            parameters.numel(),
+            sum(array.size for array in arrays.values()),
             chosen,
-            self._probabilities(parameters, self._data.val_images),
+            self._probabilities(rows, "val"),
             test_probabilities,
             test_accuracy,
         )
 
-    def _probabilities(self, parameters: Tensor, images: Tensor) -> Probabilities:
-        probabilities: Probabilities = functional.softmax(self._network.logits(images, parameters), dim=1).cpu().numpy()
+    def leave(self) -> None:
+        """Go out of the stack. The others do not notice."""
+        self._training.remove(self)
+
+    def _probabilities(self, rows: torch.Tensor, split: SplitName) -> Probabilities:
+        logits = self._training.engine.logits(self.slot, rows[self.slot], split)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities
 
-    def _named_layers(self, parameters: Tensor) -> list[tuple[str, Tensor]]:
-        """Views of all parameters by their names in a checkpoint: `weights1`, `biases1`, `weights2` and so on."""
-        return [
-            (f"{kind}{number}", parameter)
-            for number, layer in enumerate(self._network.views(parameters), start=1)
-            for kind, parameter in zip(("weights", "biases"), layer, strict=True)
-        ]
+    def _read(self, rows: torch.Tensor) -> dict[str, Array]:
+        layout = self._training.stack.shape.layout
+        return {**read_layers(layout, self.config.hidden_sizes, rows[self.slot].cpu().numpy())}
 
-    def _layer_arrays(self, parameters: Tensor) -> dict[str, Array]:
-        return {name: _array(parameter) for name, parameter in self._named_layers(parameters)}
-
-
-def _make_optimizer(config: OptimizerConfig, parameters: Tensor) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    is_fused = parameters.device.type in ("cpu", "cuda")
-    if config.kind == "sgd":
-        return torch.optim.SGD([parameters], lr=rate, momentum=config.momentum, weight_decay=decay, fused=is_fused)
-    betas = (config.beta1, config.beta2)
-    return torch.optim.Adam([parameters], lr=rate, betas=betas, eps=config.epsilon, weight_decay=decay, fused=is_fused)
-
-
-def _norms(layers: Sequence[Layer]) -> list[float]:
-    """Euclidean norm of each layer, its weights and biases taken together."""
-    squares = torch.stack([weights.square().sum() + biases.square().sum() for weights, biases in layers])
-    norms: list[float] = squares.sqrt().tolist()
-    return norms
-
-
-def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
-    """A copy on the CPU that later steps do not change."""
-    return tensor.detach().cpu().numpy().copy()
+    def _write(self, arrays: Mapping[str, Array], prefix: str, rows: torch.Tensor) -> None:
+        layers = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        row = rows[self.slot].cpu().numpy().copy()
+        write_layers(self._training.stack.shape.layout, self.config.hidden_sizes, layers, row)
+        rows[self.slot] = torch.from_numpy(row)
 
 
 def _as_dict(best: Best | None) -> dict[str, Any] | None:

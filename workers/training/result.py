@@ -33,7 +33,3 @@ class Result:
     val_probabilities: Probabilities
     test_probabilities: Probabilities | None  # None: there is no test split
     test_accuracy: float | None
-
-
-class Diverged(Exception):
-    """The loss is no longer a finite number."""

@@ -1,19 +1,30 @@
-"""A run's data as tensors on its device."""
+"""What a network trains on: scaled images as tensors, and which of them a run uses for what."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
+
+Indices = npt.NDArray[np.int32]
+SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
-class SplitTensors:
-    """Scaled images, float32, N × 64, and labels, int64, N, of each split; `test` may be empty."""
+class SplitIndices:
+    """Which images of a dataset a run uses for what; `test` may be empty."""
 
-    train_images: Tensor
-    train_labels: Tensor
-    val_images: Tensor
-    val_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    train: Indices
+    val: Indices
+    test: Indices
+
+
+@dataclass(frozen=True)
+class ImageTensors:
+    """A dataset, scaled: images, floats, M × 64, and labels, int64, M; on the CPU. Runs of a stack may share one."""
+
+    images: Tensor
+    labels: Tensor

@@ -1,0 +1,85 @@
+"""The digits, split as the notebook splits them, and stacks of networks to train on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from workers.training.config import MlpConfig, OptimizerConfig
+from workers.training.data import Labels, Pixels, Scaling, SplitData, load_dataset, split_indices, to_image_tensors
+from workers.training.loop import StackTraining
+from workers.training.result import MlpModel, Result
+from workers.training.stack import Member
+from workers.training.tensors import ImageTensors, SplitIndices
+
+SEED = 20231110
+CPU = torch.device("cpu")
+CONFIG = MlpConfig(
+    seed=3,
+    hidden_sizes=(16, 12),
+    activation="tanh",
+    dropout=0.25,
+    optimizer=OptimizerConfig("sgd", 0.05, momentum=0.9),
+    batch_size=64,
+    epochs=8,
+    evaluate_every=1,
+)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The dataset, and makers of what is trained on it."""
+
+    pixels: Pixels
+    labels: Labels
+    tensors: dict[str, ImageTensors]
+
+    def split(self, seed: int = SEED, test_size: float = 0.0) -> SplitIndices:
+        return split_indices(self.labels, val_size=0.3, test_size=test_size, seed=seed)
+
+    def member(self, scaling: Scaling = "unit", split: SplitIndices | None = None, **changes: Any) -> Member:
+        return Member(replace(CONFIG, **changes), self.tensors[scaling], split or self.split())
+
+    def data(self) -> SplitData:
+        return SplitData.of(self.pixels, self.labels, self.split())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    """As in the trainer: several would cut large tensors at places that depend on a stack's size."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    pixels, labels = load_dataset("digits")
+    scalings: tuple[Scaling, ...] = ("byte", "unit")
+    return Digits(pixels, labels, {scaling: to_image_tensors(pixels, labels, scaling) for scaling in scalings})
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "batched"])
+def is_compiled(request: pytest.FixtureRequest) -> bool:
+    """Every test that asks for this runs on both engines."""
+    return bool(request.param)
+
+
+def finish(training: StackTraining) -> StackTraining:
+    """Train until no run can go on, without anybody leaving before all are done."""
+    while not all(run.is_finished or run.failure for run in training.active):
+        training.run_epoch()
+    return training
+
+
+def assert_same(one: Result, other: Result) -> None:
+    """The same bits in every weight and every answer."""
+    assert isinstance(one.model, MlpModel)
+    assert isinstance(other.model, MlpModel)
+    for mine, yours in zip(one.model.layers, other.model.layers, strict=True):
+        for my_array, your_array in zip(mine, yours, strict=True):
+            assert np.array_equal(my_array, your_array)
+    assert one.chosen == other.chosen
+    assert np.array_equal(one.val_probabilities, other.val_probabilities)

@@ -1,0 +1,197 @@
+"""The loop: exact resume, early stopping, divergence, what is kept, and who leaves when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from tests.workers.training.conftest import CPU, Digits, assert_same, finish
+from workers.training import export, serialization
+from workers.training.config import OptimizerConfig, StoppingConfig
+from workers.training.data import Scaling
+from workers.training.evaluation import Metrics
+from workers.training.loop import MlpTraining, StackTraining
+from workers.training.result import MlpModel
+
+
+@pytest.mark.parametrize("epoch", [1, 5])
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize("patience", [None, 3])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
+    digits: Digits, is_compiled: bool, kind: Literal["sgd", "adam"], epoch: int, patience: int | None
+) -> None:
+    """Restored into another stack, at another slot, and from bytes."""
+    optimizer = OptimizerConfig(kind, 0.05 if kind == "sgd" else 0.01, momentum=0.9)
+    stopping = StoppingConfig(patience, min_delta=0.05) if patience else None
+    member = digits.member(optimizer=optimizer, early_stopping=stopping, epochs=12, hidden_sizes=(24, 12))
+    other = digits.member(optimizer=optimizer, epochs=12, hidden_sizes=(20, 12), seed=9)
+    whole = StackTraining([member], CPU, is_compiled=is_compiled)
+    (uninterrupted,) = whole.active
+    rows = _collect(whole, uninterrupted)
+
+    first = StackTraining([member, other], CPU, is_compiled=is_compiled)
+    resumed_rows = []
+    for _ in range(epoch):
+        resumed_rows += [metrics for run, metrics in first.run_epoch() if run is first.active[0]]
+    kept = [
+        {role: serialization.to_bytes(checkpoint) for role, checkpoint in run.checkpoints().items()}
+        for run in first.active
+    ]
+    second = StackTraining([other, member], CPU, is_compiled=is_compiled)
+    for run, blobs in zip(second.active, reversed(kept), strict=True):
+        run.restore(serialization.from_bytes(blobs["last"]), serialization.from_bytes(blobs["best"]))
+    resumed = second.active[1]
+    resumed_rows += _collect(second, resumed)
+    assert [replace(row, seconds=0) for row in resumed_rows] == [replace(row, seconds=0) for row in rows]
+    assert resumed.best == uninterrupted.best
+    assert resumed.epoch == uninterrupted.epoch
+    assert_same(resumed.result(), uninterrupted.result())
+
+
+def _collect(training: StackTraining, wanted: MlpTraining) -> list[Metrics]:
+    rows = []
+    while not wanted.is_finished:
+        rows += [metrics for run, metrics in training.run_epoch() if run is wanted]
+    return rows
+
+
+def test_runs_that_leave_do_not_change_the_others(digits: Digits, is_compiled: bool) -> None:
+    """Down to a quarter of the stack, so that the slots move together twice."""
+    members = [digits.member(seed=seed, activation=("tanh", "relu")[seed % 2]) for seed in range(8)]
+    expected = [run.result() for run in finish(StackTraining(members, CPU, is_compiled=is_compiled)).active]
+    training = StackTraining(members, CPU, is_compiled=is_compiled)
+    runs = list(training.active)
+    for seed in (0, 3, 4, 6, 7, 1):
+        training.run_epoch()
+        runs[seed].leave()
+    assert training.stack.size == 2
+    finish(training)
+    for seed in (2, 5):
+        assert_same(runs[seed].result(), expected[seed])
+
+
+def test_a_run_that_diverges_fails_alone(digits: Digits, is_compiled: bool) -> None:
+    wild = digits.member(activation="relu", optimizer=OptimizerConfig("sgd", 1e30, momentum=0.9))
+    calm = digits.member(activation="relu", seed=4)
+    (expected,) = finish(StackTraining([calm], CPU, is_compiled=is_compiled)).active
+    training = StackTraining([wild, calm], CPU, is_compiled=is_compiled)
+    lost, kept = training.active
+    while not kept.is_finished:
+        training.run_epoch()
+        if lost in training.active and lost.failure:
+            lost.leave()
+    assert lost.failure is not None
+    assert "epoch 1" in lost.failure
+    assert_same(kept.result(), expected.result())
+
+
+def test_a_run_stops_early_and_keeps_its_best_epoch(digits: Digits) -> None:
+    patience = 4
+    member = digits.member(epochs=200, early_stopping=StoppingConfig(patience, min_delta=0.002))
+    training = StackTraining([member], CPU)
+    (run,) = training.active
+    rows = _collect(training, run)
+    assert len(rows) < 200
+    best = max(rows, key=lambda row: (row.val_accuracy, -row.val_loss))
+    assert run.best is not None
+    assert (run.best.epoch, run.best.val_loss) == (best.epoch, best.val_loss)
+    assert run.result().chosen.epoch == best.epoch
+    # Replay: the epoch that later ones had to improve on by more than 0.002 lies `patience` epochs back.
+    reference = rows[0]
+    for row in rows:
+        if row.val_accuracy > reference.val_accuracy + 0.002:
+            reference = row
+        assert (row.epoch - reference.epoch >= patience) == (row is rows[-1])
+
+
+def test_the_last_epoch_is_kept_where_the_configuration_says_so(digits: Digits) -> None:
+    best, last = finish(StackTraining([digits.member(keep=keep, epochs=30) for keep in ("best", "last")], CPU)).active
+    assert last.result().chosen.epoch == 30
+    chosen = best.result().chosen
+    assert chosen == best.best
+    assert chosen.val_accuracy >= last.result().chosen.val_accuracy
+
+
+def test_only_due_epochs_are_evaluated(digits: Digits) -> None:
+    members = [digits.member(evaluate_every=3), digits.member(evaluate_every=5, epochs=7)]
+    training = StackTraining(members, CPU)
+    runs = list(training.active)
+    seen: dict[MlpTraining, list[int]] = {run: [] for run in runs}
+    while training.active:
+        for run, metrics in training.run_epoch():
+            seen[run].append(metrics.epoch)
+        for run in [run for run in training.active if run.is_finished]:
+            run.leave()
+    assert [seen[run] for run in runs] == [[1, 3, 6, 8], [1, 5, 7]]
+
+
+def test_metrics_are_what_the_weights_say(digits: Digits, is_compiled: bool) -> None:
+    """Re-evaluated train and val metrics and weight norms, against plain torch on the checkpoint's weights."""
+    member = digits.member(epochs=3)
+    training = StackTraining([member], CPU, dtype=torch.float64, is_compiled=is_compiled)
+    for _ in range(3):
+        ((run, metrics),) = training.run_epoch()
+    arrays = run.checkpoints()["last"].arrays
+    layers = [(arrays[f"weights{number}"], arrays[f"biases{number}"]) for number in (1, 2, 3)]
+    for split, loss, accuracy in (
+        (member.split.train, metrics.train_eval_loss, metrics.train_eval_accuracy),
+        (member.split.val, metrics.val_loss, metrics.val_accuracy),
+    ):
+        hidden = member.data.images.double().numpy()[split]
+        labels = member.data.labels.numpy()[split]
+        for weights, biases in layers[:-1]:
+            hidden = np.tanh(hidden @ weights.T + biases)
+        logits = hidden @ layers[-1][0].T + layers[-1][1]
+        losses = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+        assert loss == pytest.approx(losses.item(), rel=1e-9)
+        assert accuracy == (logits.argmax(axis=1) == labels).mean()
+    norms = [float(np.sqrt((weights**2).sum() + (biases**2).sum())) for weights, biases in layers]
+    assert metrics.weight_norms == pytest.approx(norms, rel=1e-9)
+    assert metrics.train_loss > metrics.train_eval_loss  # dropout, and the epoch's earlier weights
+
+
+def test_a_confident_mistake_costs_what_scikit_learn_says(digits: Digits, is_compiled: bool) -> None:
+    """Losses are clipped as in `sklearn.metrics.log_loss`."""
+    from sklearn.metrics import log_loss
+
+    member = digits.member(activation="relu", optimizer=OptimizerConfig("sgd", 2.0, momentum=0.9), epochs=2, seed=8)
+    training = StackTraining([member], CPU, is_compiled=is_compiled)
+    (run,) = training.active
+    training.run_epoch()
+    ((_, metrics),) = training.run_epoch()
+    stack = training.stack
+    stack.parameters.mul_(30.0)
+    loss = training.engine.evaluate([0], "val").losses[0] / len(member.split.val)
+    stack.best.copy_(stack.parameters)
+    probabilities = run.result().val_probabilities
+    labels = member.data.labels.numpy()[member.split.val]
+    assert (probabilities[np.arange(len(labels)), labels] < 1e-7).any(), "nothing to clip"
+    assert loss == pytest.approx(log_loss(labels, probabilities, labels=range(10)), rel=1e-5)
+    assert metrics.epoch == 2
+
+
+def test_a_test_split_is_evaluated_once_at_the_end(digits: Digits) -> None:
+    split = digits.split(test_size=0.1)
+    (run,) = finish(StackTraining([digits.member(split=split, epochs=20)], CPU)).active
+    result = run.result()
+    assert result.test_probabilities is not None
+    assert result.test_probabilities.shape == (180, 10)
+    labels = digits.labels[split.test]
+    assert result.test_accuracy == (result.test_probabilities.argmax(axis=1) == labels).mean()
+
+
+@pytest.mark.parametrize("scaling", ["byte", "unit"])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+def test_an_exported_network_answers_as_the_trained_one(digits: Digits, scaling: Scaling, activation: str) -> None:
+    (run,) = finish(StackTraining([digits.member(scaling, activation=activation)], CPU)).active
+    result = run.result()
+    assert isinstance(result.model, MlpModel)
+    model = export.to_onnx(result.model, scaling)
+    val_pixels = digits.data().val_pixels
+    export.check(model, val_pixels, result.val_probabilities)
+    with pytest.raises(export.ExportMismatch):
+        export.check(model, val_pixels, result.val_probabilities + np.float32(0.001))

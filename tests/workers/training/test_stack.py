@@ -1,0 +1,206 @@
+"""Stacks: a run is the same alone and among others, and the same as in plain torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import cycle, islice, pairwise
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.workers.training.conftest import CONFIG, CPU, Digits, assert_same, finish
+from workers.training import randomness
+from workers.training.config import OptimizerConfig
+from workers.training.loop import StackTraining
+from workers.training.stack import ACTIVATIONS, Member, Stack
+
+MODULES: dict[str, type[torch.nn.Module]] = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+
+
+def _strangers(digits: Digits, count: int, member: Member) -> list[Member]:
+    """Runs that may share a stack with a member, and differ from it in everything that may differ."""
+    config = member.config
+    variants: list[dict[str, Any]] = [
+        {"activation": "relu", "dropout": 0.0, "hidden_sizes": (9, 30)},
+        {"activation": "sigmoid", "dropout": 0.5, "hidden_sizes": (16, 17)},
+        {"activation": "tanh", "dropout": 0.1, "hidden_sizes": (1, 32)},
+    ]
+    others = []
+    for number, variant in enumerate(islice(cycle(variants), count)):
+        widths = tuple(
+            min(width, -(-mine // 16) * 16) if -(-width // 16) == -(-mine // 16) else mine
+            for width, mine in zip(variant["hidden_sizes"], config.hidden_sizes, strict=True)
+        )
+        optimizer = replace(config.optimizer, learning_rate=0.003 * (number + 1), momentum=0.5, weight_decay=0.001)
+        other = replace(config, **{**variant, "hidden_sizes": widths}, seed=100 + number, optimizer=optimizer)
+        other = replace(other, epochs=config.epochs if number % 2 else 1 + number % config.epochs)
+        split = digits.split(seed=number)
+        others.append(Member(other, digits.tensors["byte" if number % 2 else "unit"], split))
+    return others
+
+
+@pytest.mark.parametrize("batch_size", [20, None])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_has_the_same_bits_alone_and_at_any_slot_of_any_stack(
+    digits: Digits, is_compiled: bool, activation: str, batch_size: int | None, optimizer: Literal["sgd", "adam"]
+) -> None:
+    member = digits.member(
+        "byte",
+        hidden_sizes=(24, 24),
+        activation=activation,
+        batch_size=batch_size,
+        epochs=4,
+        optimizer=OptimizerConfig(optimizer, 0.01, momentum=0.9),
+    )
+    (alone,) = finish(StackTraining([member], CPU, is_compiled=is_compiled)).active
+    for size, place in ((2, 1), (7, 3), (32, 20)):
+        members = _strangers(digits, size - 1, member)
+        members.insert(place, member)
+        training = StackTraining(members, CPU, is_compiled=is_compiled)
+        run = training.active[place]
+        rows = []
+        while not run.is_finished:
+            rows += [metrics for other, metrics in training.run_epoch() if other is run]
+            for other in [other for other in training.active if other is not run and other.is_finished]:
+                other.leave()
+        assert_same(alone.result(), run.result())
+        assert [row.epoch for row in rows] == [1, 2, 3, 4]
+
+
+def test_the_number_of_threads_changes_nothing(digits: Digits) -> None:
+    members = [digits.member(seed=seed) for seed in range(5)]
+    one, three = (finish(StackTraining(members, CPU, threads=threads)).active for threads in (1, 3))
+    for mine, yours in zip(one, three, strict=True):
+        assert_same(mine.result(), yours.result())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "epochs", "tolerance"),
+    [
+        (OptimizerConfig("sgd", 0.01, momentum=0.9), 20, 1e-8),
+        (OptimizerConfig("sgd", 0.01, weight_decay=0.01), 20, 1e-8),
+        (OptimizerConfig("adam", 0.003), 20, 1e-8),
+        (OptimizerConfig("adam", 0.001, weight_decay=0.01, beta1=0.8, beta2=0.99, epsilon=1e-6), 20, 1e-8),
+        (OptimizerConfig("sgd", 0.3, momentum=0.9, weight_decay=0.001), 1, 1e-8),
+    ],
+)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_run_follows_plain_torch(
+    digits: Digits, is_compiled: bool, activation: str, optimizer: OptimizerConfig, epochs: int, tolerance: float
+) -> None:
+    """In float64, fed the same initial weights and batches; at a high learning rate for 50 steps only."""
+    batch_size = 20 if epochs > 1 else 26  # 1257 images make 49 steps of 26
+    member = digits.member(
+        hidden_sizes=(12, 20),
+        activation=activation,
+        dropout=0.0,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    training = StackTraining([member], CPU, dtype=torch.float64, is_compiled=is_compiled)
+    (run,) = training.active
+    model = _plain_model(member)
+    plain = _plain_optimizer(model, optimizer)
+    images, labels = member.data.images.double(), member.data.labels
+    for epoch in range(1, epochs + 1):
+        ((_, metrics),) = training.run_epoch()
+        order = randomness.data_orders(torch.tensor([member.config.seed]), epoch, len(member.split.train))[0]
+        rows = torch.from_numpy(member.split.train).long()[order]
+        total = 0.0
+        for batch in torch.split(rows, batch_size):
+            plain.zero_grad()
+            loss = functional.cross_entropy(model(images[batch]), labels[batch])
+            torch.autograd.backward(loss)
+            plain.step()
+            total += loss.item() * len(batch)
+        assert metrics.train_loss == pytest.approx(total / len(rows), rel=1e-6)
+    arrays = run.checkpoints()["last"].arrays
+    for number, layer in enumerate(module for module in model if isinstance(module, torch.nn.Linear)):
+        for name, parameter in (("weights", layer.weight), ("biases", layer.bias)):
+            difference = (torch.from_numpy(arrays[f"{name}{number + 1}"].copy()) - parameter).abs().max().item()
+            assert difference < tolerance
+    norms = [
+        torch.cat([parameter.grad.flatten() for parameter in layer.parameters() if parameter.grad is not None]).norm()
+        for layer in model
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    assert metrics.gradient_norms == pytest.approx([norm.item() for norm in norms], rel=1e-5)
+
+
+def _plain_model(member: Member) -> torch.nn.Sequential:
+    config = member.config
+    sizes = [64, *config.hidden_sizes, 10]
+    modules: list[torch.nn.Module] = []
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
+        layer = torch.nn.Linear(inputs, outputs, dtype=torch.float64)
+        weights, biases = randomness.linear_layer(config.seed, number, inputs, outputs)
+        layer.weight.data.copy_(weights)
+        layer.bias.data.copy_(biases)
+        modules += [layer, MODULES[config.activation]()]
+    return torch.nn.Sequential(*modules[:-1])
+
+
+def _plain_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.kind == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay)
+    betas = (config.beta1, config.beta2)
+    return torch.optim.Adam(model.parameters(), lr=rate, betas=betas, eps=config.epsilon, weight_decay=decay)
+
+
+def test_both_engines_agree_with_dropout_on(digits: Digits) -> None:
+    """Over an epoch, in float64: they draw the same numbers."""
+    members = [digits.member(hidden_sizes=(12, 20), epochs=1, activation=name, dropout=0.3) for name in ACTIVATIONS]
+    stacks = [
+        finish(StackTraining(members, CPU, dtype=torch.float64, is_compiled=is_compiled)).stack
+        for is_compiled in (True, False)
+    ]
+    torch.testing.assert_close(stacks[0].parameters, stacks[1].parameters, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("hidden_sizes", [(), (5,), (40, 16, 3, 33)])
+def test_any_number_of_hidden_layers_can_be_trained(
+    digits: Digits, is_compiled: bool, hidden_sizes: tuple[int, ...]
+) -> None:
+    optimizer = OptimizerConfig("adam", 0.01)
+    member = digits.member(hidden_sizes=hidden_sizes, dropout=0.1, epochs=40, batch_size=50, optimizer=optimizer)
+    (run,) = finish(StackTraining([member], CPU, is_compiled=is_compiled)).active
+    assert run.best is not None
+    assert run.best.val_accuracy > 0.8
+
+
+def test_padding_stays_zero(digits: Digits, is_compiled: bool) -> None:
+    optimizer = OptimizerConfig("sgd", 0.1, momentum=0.9, weight_decay=0.01)
+    members = [digits.member(hidden_sizes=(5, 17), activation=name, optimizer=optimizer) for name in ACTIVATIONS]
+    stack = finish(StackTraining(members, CPU, is_compiled=is_compiled)).stack
+    weights = stack.parameters[:, : 64 * 16].view(3, 64, 16)
+    assert (weights[:, :, 5:] == 0).all()
+    start = stack.shape.layout.starts[1]
+    weights = stack.parameters[:, start : start + 16 * 32].view(3, 16, 32)
+    assert (weights[:, :5, :17] != 0).all()
+    assert (weights[:, 5:] == 0).all()
+    assert (weights[:, :, 17:] == 0).all()
+
+
+def test_runs_of_different_shapes_make_no_stack(digits: Digits) -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        StackTraining([digits.member(hidden_sizes=(16,)), digits.member(hidden_sizes=(17,))], CPU)
+
+
+def test_a_smaller_stack_keeps_the_rows_of_those_that_stay(digits: Digits) -> None:
+    stack = Stack.build([digits.member(seed=seed) for seed in range(4)], CPU)
+    smaller = stack.select([1, 3])
+    assert smaller.seeds.tolist() == [1, 3]
+    assert torch.equal(smaller.parameters, stack.parameters[[1, 3]])
+    assert torch.equal(smaller.rows["val"], stack.rows["val"][[1, 3]])
+
+
+def test_the_default_configuration_learns(digits: Digits) -> None:
+    assert CONFIG.epochs == 8
+    (run,) = finish(StackTraining([digits.member()], CPU)).active
+    assert run.best is not None
+    assert run.best.val_accuracy > 0.9

@@ -1,0 +1,104 @@
+"""Where the parameters of a network lie in a flat row, its widths padded.
+
+A width is padded with zeros to a multiple of 16, and so are the 10 classes: then every run of a stack has the same
+shape, and a run's sums are made in the same order alone and in any slot of any stack.
+
+L layers; P parameters of a network, padding included; D inputs of a layer and H outputs, likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.training.config import NUM_CLASSES, NUM_PIXELS
+
+MULTIPLE = 16
+
+Floats = npt.NDArray[np.floating]
+Array = npt.NDArray[np.generic]
+
+
+def pad(width: int) -> int:
+    """The next multiple of 16."""
+    return -(-width // MULTIPLE) * MULTIPLE
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The padded shape of a network. A layer's weights come first, D × H, then its biases, H."""
+
+    hidden_sizes: tuple[int, ...]  # padded
+
+    @classmethod
+    def of(cls, hidden_sizes: Sequence[int]) -> Layout:
+        return cls(tuple(pad(width) for width in hidden_sizes))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Pixels, hidden widths, classes: all padded."""
+        return (NUM_PIXELS, *self.hidden_sizes, pad(NUM_CLASSES))
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where each layer begins in a row; the last number is the row's length."""
+        starts = [0]
+        for inputs, outputs in pairwise(self.sizes):
+            starts.append(starts[-1] + inputs * outputs + outputs)
+        return tuple(starts)
+
+    @property
+    def num_parameters(self) -> int:
+        return self.starts[-1]
+
+    @property
+    def num_hidden(self) -> int:
+        """All hidden units together."""
+        return sum(self.hidden_sizes)
+
+
+def widths(hidden_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Pixels, hidden widths, classes: without padding."""
+    return (NUM_PIXELS, *hidden_sizes, NUM_CLASSES)
+
+
+def write_layers(layout: Layout, hidden_sizes: Sequence[int], layers: Mapping[str, Array], row: Floats) -> None:
+    """Put a network's layers into its row (P), and zeros into the padding.
+
+    Args:
+        layout: Of the row.
+        hidden_sizes: Of the network, without padding.
+        layers: `weights1` (outputs × inputs, as in `torch.nn.Linear`), `biases1`, `weights2` and so on.
+        row: Filled.
+    """
+    row[:] = 0
+    for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, row), start=1):
+        weights[:] = layers[f"weights{number}"].T
+        biases[:] = layers[f"biases{number}"]
+
+
+def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dict[str, Floats]:
+    """A network's layers, copied out of its row (P): what `write_layers` takes."""
+    layers: dict[str, Floats] = {}
+    for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, row), start=1):
+        layers[f"weights{number}"] = np.ascontiguousarray(weights.T)
+        layers[f"biases{number}"] = biases.copy()
+    return layers
+
+
+def _views(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> list[tuple[Floats, Floats]]:
+    """For each layer, its weights (inputs × outputs) and biases (outputs) in the row, the padding left out."""
+    views = []
+    sizes = pairwise(layout.sizes)
+    for start, (inputs, outputs), (width_in, width_out) in zip(
+        layout.starts, sizes, pairwise(widths(hidden_sizes)), strict=False
+    ):
+        end = start + inputs * outputs
+        weights = row[start:end].reshape(inputs, outputs)
+        views.append((weights[:width_in, :width_out], row[end : end + width_out]))
+    return views

@@ -1,0 +1,30 @@
+"""Checkpoints as bytes: safetensors, with everything that is not an array in its metadata. No pickle."""
+
+from __future__ import annotations
+
+import json
+
+import safetensors.numpy
+
+from workers.training.checkpoint import Checkpoint
+
+FORMAT = "digitlab-checkpoint-2"
+
+
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    values = json.dumps(checkpoint.values, sort_keys=True)
+    metadata = {"format": FORMAT, "epoch": str(checkpoint.epoch), "values": values}
+    return safetensors.numpy.save(dict(checkpoint.arrays), metadata)
+
+
+def from_bytes(blob: bytes) -> Checkpoint:
+    """Read a checkpoint back.
+
+    Raises:
+        ValueError: These bytes are not a checkpoint of this format.
+    """
+    header_size = int.from_bytes(blob[:8], "little")  # https://huggingface.co/docs/safetensors#format
+    metadata = json.loads(blob[8 : 8 + header_size])["__metadata__"]
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"not a checkpoint of format {FORMAT}")
+    return Checkpoint(int(metadata["epoch"]), safetensors.numpy.load(blob), json.loads(metadata["values"]))
