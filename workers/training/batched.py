@@ -53,8 +53,9 @@ class BatchedEngine:
         units = shape.layout.num_hidden if stack.has_dropout else 0
         self._factors = stack.parameters.new_zeros(stack.size, shape.num_steps, shape.batch_size, units)
         self._corrections = stack.parameters.new_ones(shape.num_steps, 2, stack.size, 1)  # of Adam's two means
-        self._losses = stack.parameters.new_zeros(stack.size)
-        self._corrects = torch.zeros(stack.size, dtype=torch.int64, device=device)
+        # What the networks answered, R × S × B × C: looked at once an epoch, not at every step.
+        self._log_probabilities = stack.parameters.new_zeros(*self._orders.shape, NUM_CLASSES)
+        self._delta = stack.parameters.new_zeros(stack.size, shape.batch_size, shape.layout.sizes[-1])  # R × B × 16
 
         sizes = torch.full((shape.num_steps,), shape.batch_size, device=device)
         sizes[-1] = shape.num_train - shape.batch_size * (shape.num_steps - 1)
@@ -72,7 +73,10 @@ class BatchedEngine:
             self._graph.replay()
         else:
             self._run_steps(self._stack.shape.num_steps)
-        return _tally(self._losses, self._corrects, slots)
+        labels = self._stack.labels[self._orders]  # R × S × B
+        label_losses = -self._log_probabilities.gather(3, labels[..., None])[..., 0]
+        is_right = (self._log_probabilities.argmax(dim=3) == labels) & self._is_real
+        return _tally(torch.where(self._is_real, label_losses, 0).sum(dim=(1, 2)), is_right.sum(dim=(1, 2)), slots)
 
     @torch.no_grad()
     def evaluate(self, slots: Sequence[int], split: SplitName) -> Tally:
@@ -80,16 +84,16 @@ class BatchedEngine:
         indices = stack.rows[split]
         lowest, highest = clip_bounds(stack.parameters.dtype)
         at_once = max(1, EVALUATED_NUMBERS // (indices.shape[1] * stack.images.shape[1]))
-        losses, corrects = torch.zeros_like(self._losses), torch.zeros_like(self._corrects)
+        losses, corrects = [], []
         for start in range(0, stack.size, at_once):
             part = slice(start, start + at_once)
             layers = [(weights[part], biases[part]) for weights, biases in self._layers]
             logits = self._answer(start, layers, stack.images[indices[part]])
             labels = stack.labels[indices[part]]
             sample_losses = functional.cross_entropy(logits.movedim(2, 1), labels, reduction="none")  # R × N
-            losses[part] = sample_losses.clamp(lowest, highest).sum(dim=1)
-            corrects[part] = (logits.argmax(dim=2) == labels).sum(dim=1)
-        return _tally(losses, corrects, slots)
+            losses.append(sample_losses.clamp(lowest, highest).sum(dim=1))
+            corrects.append((logits.argmax(dim=2) == labels).sum(dim=1))
+        return _tally(torch.cat(losses), torch.cat(corrects), slots)
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         starts = self._stack.shape.layout.starts[:-1]
@@ -107,7 +111,7 @@ class BatchedEngine:
         return answered
 
     def _prepare_epoch(self, epoch: int) -> None:
-        """Data order, dropout and Adam's bias corrections of an epoch; all sums set to zero."""
+        """Data order, dropout and Adam's bias corrections of an epoch."""
         stack, shape = self._stack, self._stack.shape
         rows = stack.rows["train"]
         if shape.batch_size < shape.num_train:
@@ -125,13 +129,11 @@ class BatchedEngine:
             betas = stack.settings[:, [Setting.BETA1, Setting.BETA2]].cpu().double().numpy().T  # 2 × R
             steps = (epoch - 1) * shape.num_steps + np.arange(1, shape.num_steps + 1)
             corrections = 1 - betas[None, :, :, None] ** steps[:, None, None, None]
-            self._corrections.copy_(torch.from_numpy(corrections))
-        self._losses.zero_()
-        self._corrects.zero_()
+            self._corrections.copy_(torch.from_numpy(corrections).to(self._corrections.dtype))
 
     def _record(self) -> torch.cuda.CUDAGraph:
         """An epoch's steps as a graph. The warm-up trains for real, so the state is put back afterwards."""
-        state = (self._stack.parameters, self._stack.first, self._stack.second, self._losses, self._corrects)
+        state = (self._stack.parameters, self._stack.first, self._stack.second)
         before = [tensor.clone() for tensor in state]
         stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -172,19 +174,12 @@ class BatchedEngine:
             inputs.append(value * factors[number] if factors else value)
         weights, biases = self._layers[-1]
         logits = torch.baddbmm(biases, inputs[-1], weights)[:, :, :NUM_CLASSES]
-        log_probabilities = logits.log_softmax(dim=2)
-        targets = self._one_hot[indices]  # R × B × 16
-        real = self._is_real[step]
-        label_losses = (log_probabilities * targets[:, :, :NUM_CLASSES]).sum(dim=2)
-        self._losses.sub_(torch.where(real, label_losses, 0).sum(dim=1))
-        is_right = log_probabilities.argmax(dim=2) == self._stack.labels[indices]
-        self._corrects.add_((is_right & real).sum(dim=1))
-
-        padding = (0, targets.shape[2] - NUM_CLASSES)
-        delta = functional.pad(log_probabilities.exp(), padding).sub_(targets).mul_(self._shares[step][:, None])
+        log_probabilities = torch.log_softmax(logits, dim=2, out=self._log_probabilities[:, step])
+        torch.exp(log_probabilities, out=self._delta[:, :, :NUM_CLASSES])
+        delta = self._delta.sub_(self._one_hot[indices]).mul_(self._shares[step][:, None])
         for number in range(len(self._layers) - 1, -1, -1):
             weights_gradient, biases_gradient = self._gradients[number]
-            weights_gradient.copy_(torch.bmm(inputs[number].mT, delta))
+            torch.bmm(inputs[number].mT, delta, out=weights_gradient)
             torch.sum(delta, dim=1, keepdim=True, out=biases_gradient)
             if number > 0:
                 delta = torch.bmm(delta, self._layers[number][0].mT)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,9 +35,9 @@ class Purpose(IntEnum):
 def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_high: Any) -> tuple[Any, Any, Any, Any]:
     """A block: four 32-bit words, as 64-bit integers.
 
-    The counter is (index, epoch, purpose, step), the key a seed. These lines run on tensors as they stand, and compiled
-    on scalars; a product that wraps around to a negative number is put right by the masks. Machine code that is kept
-    from an earlier run notices a change here only if `compiled.py` changes too.
+    The counter is (index, epoch, purpose, step), the key a seed. These lines run on arrays and tensors as they stand,
+    and compiled on scalars; a product that wraps around to a negative number is put right by the masks. Machine code
+    that is kept from an earlier run notices a change here only if `compiled.py` changes too.
     """
     c0, c1, c2, c3 = index, epoch, purpose, step
     for _ in range(10):
@@ -50,8 +52,10 @@ def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_hi
     return c0, c1, c2, c3
 
 
-def linear_layer(seed: int, layer: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
-    """Initial weights (outputs × inputs) and biases (outputs), float64, distributed as `torch.nn.Linear`'s.
+def linear_layer(
+    seed: int, layer: int, inputs: int, outputs: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Initial weights (outputs × inputs) and biases (outputs), distributed as `torch.nn.Linear`'s.
 
     Both are uniform within ±1/√inputs (https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html).
 
@@ -62,10 +66,10 @@ def linear_layer(seed: int, layer: int, inputs: int, outputs: int) -> tuple[Tens
         outputs: Likewise.
     """
     count = outputs * inputs + outputs
-    blocks = torch.arange(-(-count // 4))
-    words = torch.stack(_draw(blocks, 0, Purpose.INITIAL_WEIGHTS, torch.tensor(layer), torch.tensor(seed)), dim=1)
-    values = ((words.flatten()[:count].double() + 0.5) * (2 / WORD) - 1) / inputs**0.5
-    return values[: outputs * inputs].view(outputs, inputs), values[outputs * inputs :]
+    blocks = np.arange(-(-count // 4))
+    words = philox(blocks, 0, int(Purpose.INITIAL_WEIGHTS), layer, seed & 0xFFFFFFFF, seed >> 32)
+    values = ((np.stack(words, axis=1).ravel()[:count] + 0.5) * (2 / WORD) - 1) / inputs**0.5
+    return values[: outputs * inputs].reshape(outputs, inputs), values[outputs * inputs :]
 
 
 def data_orders(seeds: Tensor, epoch: int, num_samples: int) -> Tensor:

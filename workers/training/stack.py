@@ -194,7 +194,7 @@ def _initial_row(layout: Layout, config: MlpConfig) -> npt.NDArray[np.float64]:
     sizes = widths(config.hidden_sizes)
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         weights, biases = randomness.linear_layer(config.seed, number, inputs, outputs)
-        layers |= {f"weights{number}": weights.numpy(), f"biases{number}": biases.numpy()}
+        layers |= {f"weights{number}": weights, f"biases{number}": biases}
     row = np.empty(layout.num_parameters)
     write_layers(layout, config.hidden_sizes, layers, row)
     return row

@@ -82,13 +82,13 @@ def test_orders_dropout_and_weights_are_evenly_spread() -> None:
     share = (lanes < randomness.dropout_threshold(0.25)).double().mean().item()  # of 51,200
     assert abs(share - 0.25) < 0.01
     weights, biases = randomness.linear_layer(5, 1, 64, 200)
-    assert weights.abs().max() <= 1 / 8
-    assert biases.abs().max() <= 1 / 8
-    assert abs(weights.mean().item()) < 0.003
-    assert abs(weights.std().item() - 1 / 8 / 3**0.5) < 0.001
+    assert np.abs(weights).max() <= 1 / 8
+    assert np.abs(biases).max() <= 1 / 8
+    assert abs(weights.mean()) < 0.003
+    assert abs(weights.std() - 1 / 8 / 3**0.5) < 0.001
 
 
 def test_every_layer_starts_with_numbers_of_its_own() -> None:
     first, _ = randomness.linear_layer(5, 1, 16, 16)
     second, _ = randomness.linear_layer(5, 2, 16, 16)
-    assert not torch.equal(first, second)
+    assert not np.array_equal(first, second)

@@ -138,8 +138,8 @@ def _plain_model(member: Member) -> torch.nn.Sequential:
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         layer = torch.nn.Linear(inputs, outputs, dtype=torch.float64)
         weights, biases = randomness.linear_layer(config.seed, number, inputs, outputs)
-        layer.weight.data.copy_(weights)
-        layer.bias.data.copy_(biases)
+        layer.weight.data.copy_(torch.from_numpy(weights))
+        layer.bias.data.copy_(torch.from_numpy(biases))
         modules += [layer, MODULES[config.activation]()]
     return torch.nn.Sequential(*modules[:-1])
 
