@@ -6,5 +6,5 @@ COPY workers workers
 COPY alembic alembic
 RUN pip install --no-cache-dir -c constraints.txt ".[worker]"
 WORKDIR /data
-ENV DIGITLAB_DATA_DIR=/data
+ENV DIGITLAB_DATA_DIR=/data NUMBA_CACHE_DIR=/data/numba-cache
 CMD ["digitlab", "worker"]

@@ -23,6 +23,7 @@ from workers.messages import Done, EndRuns, FromParent, Idle, Ready, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Cancelled, Failed, Outcome, Recorder, Released, Succeeded
 from workers.training import Training, TrainingRun, device
+from workers.training.loop import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Trainer:
         """
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
+        logger.info("Loading the training code; the first time after an installation it is compiled, some 15 seconds")
+        warm_up(torch.device(self._default_device))
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
         while not self._is_stopping:

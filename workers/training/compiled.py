@@ -331,11 +331,12 @@ def _load_batch(images: Array, indices: Array, x: Array) -> None:
 
 @compiled
 def _forward(
-    kind: int, row: Array, sizes: Array, starts: Array, rows: int, values: Array, factors: Array, dropped: Array
-) -> None:
+    kind: int, row: Array, sizes: Array, starts: Array, rows: int, values: Array,
+    has_dropout: bool, factors: Array, dropped: Array,
+) -> None:  # fmt: skip
     """A batch, which lies in values[0], through all layers, to values[1], values[2] and so on, B × H each.
 
-    Unless `factors` is empty, hidden values go on through dropout, to dropped[1] and so on.
+    With dropout, hidden values go on multiplied by factors (B × T), to dropped[1] and so on.
     """
     source, unit, last = values[0], 0, sizes.size - 1
     for number in range(1, sizes.size):
@@ -345,7 +346,7 @@ def _forward(
         source = out
         if number < last:
             _activate(kind, out)
-            if factors.size > 0:
+            if has_dropout:
                 source = dropped[number, : rows * outputs]
                 _multiply(source, out, factors, unit, outputs)
             unit += outputs
@@ -369,14 +370,14 @@ def train_runs(
     buffers = np.zeros((3, sizes.size, rows * sizes.max()), kind)
     values, dropped, deltas = buffers[0], buffers[1], buffers[2]
     grouped_factors = np.zeros((groups, LANES, num_units), kind)
-    all_factors = grouped_factors.reshape(groups * LANES, num_units)
+    factors = grouped_factors.reshape(groups * LANES, num_units)
     transposed = np.zeros(sizes.max() ** 2, kind)
     in_order = np.arange(num_samples)
 
     for slot in slots:
         row, gradient, activation = parameters[slot], gradients[slot], activations[slot]
         has_dropout = thresholds[slot] > 0 and num_units > 0
-        factors, outputs_of_hidden = (all_factors, dropped) if has_dropout else (all_factors[:0], values)
+        outputs_of_hidden = dropped if has_dropout else values
         order = _draw_order(seeds[slot], epoch, num_samples) if batch_size < num_samples else in_order
         order = indices[slot][order]
         loss, num_correct = 0.0, 0
@@ -385,7 +386,7 @@ def train_runs(
             _load_batch(images, batch, values[0, : rows * sizes[0]])
             if has_dropout:
                 _draw_dropout(seeds[slot], epoch, step, thresholds[slot], settings[slot, KEEP_SCALE], grouped_factors)
-            _forward(activation, row, sizes, starts, rows, values, factors, dropped)
+            _forward(activation, row, sizes, starts, rows, values, has_dropout, factors, dropped)
             out = rows * COLUMNS
             step_loss, step_correct = _softmax(values[last, :out], labels[batch], deltas[last, :out])
             loss, num_correct = loss + step_loss, num_correct + step_correct
@@ -412,13 +413,13 @@ def train_runs(
 @compiled
 def answer(activation: int, row: Array, indices: Array, images: Array, sizes: Array, starts: Array, out: Array) -> None:
     """One run's logits for the images at `indices`, N × 16; `out` has room for a multiple of 64 rows."""
-    last = sizes.size - 1
-    values = np.empty((sizes.size, EVALUATED_ROWS * sizes.max()), row.dtype)
-    no_factors = np.empty((0, 0), row.dtype)
-    for start in range(0, indices.size, EVALUATED_ROWS):
-        _load_batch(images, indices[start : start + EVALUATED_ROWS], values[0, : EVALUATED_ROWS * sizes[0]])
-        _forward(activation, row, sizes, starts, EVALUATED_ROWS, values, no_factors, values)
-        out[start * COLUMNS : (start + EVALUATED_ROWS) * COLUMNS] = values[last, : EVALUATED_ROWS * COLUMNS]
+    last, rows = sizes.size - 1, min(EVALUATED_ROWS, out.size)
+    values = np.empty((sizes.size, rows * sizes.max()), row.dtype)
+    has_dropout = rows == 0  # never; a literal False would have everything below compiled a second time
+    for start in range(0, indices.size, rows):
+        _load_batch(images, indices[start : start + rows], values[0, : rows * sizes[0]])
+        _forward(activation, row, sizes, starts, rows, values, has_dropout, values, values)
+        out[start * COLUMNS : (start + rows) * COLUMNS] = values[last, : rows * COLUMNS]
 
 
 @compiled

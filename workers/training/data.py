@@ -81,7 +81,7 @@ def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
         steps = [v2.ToDtype(torch.float32, scale=True)]
     else:
         steps = [v2.ToDtype(torch.float32), v2.Normalize(mean=[0.0], std=[MAX_PIXEL])]
-    images = torch.from_numpy(pixels).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
+    images = torch.from_numpy(pixels.copy()).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
     scaled: torch.Tensor = v2.Compose(steps)(images)
     return scaled.reshape(-1, NUM_PIXELS)
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from workers.training.checkpoint import Array, Checkpoint
-from workers.training.config import MlpConfig, is_due
+from workers.training.config import NUM_PIXELS, MlpConfig, OptimizerConfig, is_due
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
 from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
-from workers.training.tensors import SplitName
+from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
 # Of `Stack`, by the names of a checkpoint's arrays, and which of these an optimizer keeps.
 STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
@@ -44,6 +44,16 @@ def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool =
     from workers.training.batched import BatchedEngine
 
     return BatchedEngine(stack)
+
+
+def warm_up(device: torch.device) -> None:
+    """Compile what training takes, or load what an earlier process compiled, so that the first run need not wait."""
+    data = ImageTensors(torch.zeros(2, NUM_PIXELS), torch.zeros(2, dtype=torch.int64))
+    indices = np.arange(2, dtype=np.int32)
+    config = MlpConfig(0, (1,), "tanh", 0.5, OptimizerConfig("sgd", 0.1), 1, 1, 1)
+    training = StackTraining([Member(config, data, SplitIndices(indices, indices, indices))], device)
+    ((run, _),) = training.run_epoch()
+    run.result()
 
 
 class StackTraining:
