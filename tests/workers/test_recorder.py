@@ -1,0 +1,168 @@
+"""The recorder: what is committed together, what is not, and that training does not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select
+
+from app.database import Database
+from app.runs import queue
+from app.runs.config import RunConfig, complete
+from app.runs.queue import Claim
+from app.tables import Checkpoint, Metric, Promotion, Run, RunStatus, SavedModel
+from tests.conftest import AddRun
+from workers.preparation import Preparation, PreparedRun, register_datasets
+from workers.recorder import Cancelled, Failed, Recorder, Released, Succeeded
+from workers.training import Training, TrainingRun
+
+NEVER = 1e9
+
+
+@dataclass
+class Stack:
+    """Claimed runs in training, and their recorder."""
+
+    database: Database
+    claims: list[Claim]
+    prepared: list[PreparedRun]
+    training: Training
+    runs: Sequence[TrainingRun]
+    done: list[Claim]
+    recorder: Recorder
+
+    def train(self, epochs: int) -> None:
+        for _ in range(epochs):
+            for run, metrics in self.training.run_epoch():
+                self.recorder.add(run, metrics)
+
+    def succeeded(self, number: int) -> Succeeded:
+        prepared = self.prepared[number]
+        return Succeeded(self.runs[number].result(), prepared.config, prepared.data.val_pixels)
+
+    def row(self, number: int) -> Run:
+        with self.database.reading() as session:
+            return session.get_one(Run, self.claims[number].run_id)
+
+    def count(self, table: type[Any], number: int) -> int:
+        with self.database.reading() as session:
+            query = select(func.count()).select_from(table).where(table.run_id == self.claims[number].run_id)
+            return session.scalars(query).one()
+
+
+def _claim(database: Database) -> list[Claim]:
+    with database.writing() as session:
+        return queue.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
+
+
+@pytest.fixture
+def make_stack(database: Database, add_run: AddRun) -> Any:
+    def make(size: int, *, commit_seconds: float = NEVER) -> Stack:
+        register_datasets(database)
+        small = {"model": {"hidden_sizes": [8]}, "training": {"epochs": 6, "batch_size": 200}}
+        for seed in range(size):
+            add_run(RunConfig.model_validate(complete(RunConfig().model_dump(), {**small, "seed": seed})))
+        claims = _claim(database)
+        preparation = Preparation(database, "cpu")
+        prepared = [preparation.read(claim) for claim in claims]
+        training, runs = preparation.make_training(prepared)
+        done: list[Claim] = []
+        recorder = Recorder(database, commit_seconds, done.append)
+        recorder.start(dict(zip(runs, claims, strict=True)), {"engine": "some"})
+        return Stack(database, claims, prepared, training, runs, done, recorder)
+
+    return make
+
+
+def test_metrics_and_checkpoints_of_a_stack_are_committed_together(make_stack: Any) -> None:
+    stack = make_stack(3, commit_seconds=1e-6)
+    stack.train(2)
+    assert stack.count(Metric, 0) == 0
+    stack.recorder.commit_if_due(stack.training.active)
+    stack.train(1)
+    stack.recorder.close()
+    for number in range(3):
+        row = stack.row(number)
+        assert (row.epoch, row.status, row.provenance) == (2, RunStatus.RUNNING, {"engine": "some"})
+        assert stack.count(Metric, number) == 2
+        with stack.database.reading() as session:
+            roles = session.scalars(select(Checkpoint).where(Checkpoint.run_id == row.id)).all()
+            assert {each.role: each.epoch for each in roles}["last"] == 2
+            assert {each.role for each in roles} == {"best", "last"}
+    assert stack.done == []
+
+
+def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: Any) -> None:
+    stack = make_stack(2, commit_seconds=1e-6)
+    stack.train(1)
+    with stack.database.writing() as session:
+        session.get_one(Run, stack.claims[0].run_id)  # takes the lock
+        for _ in range(4):
+            stack.recorder.commit_if_due(stack.training.active)
+            stack.train(1)
+        assert [run.epoch for run in stack.runs] == [5, 5]
+        assert stack.row(0).epoch == 0
+    stack.recorder.close()
+    assert stack.row(0).epoch == 1  # one commit was under way, the others did not pile up
+    assert stack.count(Metric, 0) == 1
+
+
+def test_every_outcome_is_recorded_and_reported(make_stack: Any) -> None:
+    stack = make_stack(4)
+    stack.train(6)
+    runs = stack.runs
+    outcomes = {
+        runs[0]: stack.succeeded(0),
+        runs[1]: Failed("diverged", "…"),
+        runs[2]: Cancelled(),
+        runs[3]: Released(),
+    }
+    stack.recorder.end(outcomes)
+    stack.recorder.close()
+    rows = [stack.row(number) for number in range(4)]
+    assert [row.status for row in rows] == [
+        RunStatus.SUCCEEDED,
+        RunStatus.FAILED,
+        RunStatus.CANCELLED,
+        RunStatus.QUEUED,
+    ]
+    assert [row.error_code for row in rows] == [None, "diverged", None, None]
+    assert [stack.count(SavedModel, number) for number in range(4)] == [1, 0, 0, 0]
+    assert [stack.count(Metric, number) for number in range(4)] == [6, 6, 6, 6]
+    # A state that failed is not kept.
+    assert [stack.count(Checkpoint, number) for number in range(4)] == [2, 0, 2, 2]
+    assert stack.done == stack.claims
+    with stack.database.reading() as session:
+        assert session.scalars(select(Promotion.run_id)).one() == rows[0].id
+
+
+def test_a_model_that_does_not_answer_as_the_network_does_is_not_saved(make_stack: Any) -> None:
+    stack = make_stack(2)
+    stack.train(6)
+    wrong = stack.succeeded(0)
+    probabilities = wrong.result.val_probabilities.copy()
+    probabilities[-1] = np.roll(probabilities[-1], 1)
+    wrong = replace(wrong, result=replace(wrong.result, val_probabilities=probabilities))
+    stack.recorder.end({stack.runs[0]: wrong, stack.runs[1]: stack.succeeded(1)})
+    stack.recorder.close()
+    assert [stack.row(number).status for number in (0, 1)] == [RunStatus.FAILED, RunStatus.SUCCEEDED]
+    assert stack.row(0).error_code == "export_mismatch"
+    assert [stack.count(SavedModel, number) for number in (0, 1)] == [0, 1]
+
+
+def test_nothing_is_written_for_a_run_that_another_worker_has_taken_over(make_stack: Any) -> None:
+    stack = make_stack(2)
+    stack.train(3)
+    with stack.database.writing() as session:
+        session.get_one(Run, stack.claims[0].run_id).lease_expires_at = 1.0
+    assert [claim.run_id for claim in _claim(stack.database)] == [stack.claims[0].run_id]
+    stack.recorder.end({run: Cancelled() for run in stack.runs})
+    stack.recorder.close()
+    assert [stack.row(number).status for number in (0, 1)] == [RunStatus.RUNNING, RunStatus.CANCELLED]
+    assert [stack.count(Metric, number) for number in (0, 1)] == [0, 3]
+    assert [stack.recorder.is_lost(run) for run in stack.runs] == [True, False]
+    assert sorted(stack.done, key=stack.claims.index) == stack.claims
