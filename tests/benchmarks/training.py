@@ -301,7 +301,8 @@ def make_jax_trainer(width: int, activation: str) -> Callable[..., Any]:
         _, values = jax.lax.scan(epoch, (parameters, momenta), jax.random.split(key, epochs))
         return values[-1].mean()
 
-    return jax.jit(jax.vmap(train, in_axes=(0, 0, None)), static_argnums=2)
+    trainer: Callable[..., Any] = jax.jit(jax.vmap(train, in_axes=(0, 0, None)), static_argnums=2)
+    return trainer
 
 
 def train_with_jax(trainer: Callable[..., Any], seeds: Sequence[int], rates: Sequence[float], epochs: int) -> Any:
