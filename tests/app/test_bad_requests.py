@@ -89,6 +89,11 @@ def test_a_bad_image_is_answered_with_its_place(
     assert ("0–255" in body["errors"][0]["detail"]) == (name in ("17", "200"))
 
 
+def test_broken_json_is_not_an_image(client_with_model: TestClient, assert_problem: AssertProblem) -> None:
+    headers = {"content-type": "application/json"}
+    assert_problem(client_with_model.post("/predict", content='{"instances": [', headers=headers), 400, None)
+
+
 def test_a_good_image_is_answered(client_with_model: TestClient) -> None:
     answer = client_with_model.post("/predict", json={"instances": [_image(16)]}).json()
     assert sum(answer["predictions"][0]["probabilities"]) == pytest.approx(1, abs=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -49,9 +50,10 @@ def test_null_is_a_value() -> None:
 
 
 def test_completing_changes_neither_part() -> None:
-    before = RunConfig().model_dump(mode="json")
-    complete(BASE, {"training": {"epochs": 3}})
-    assert before == BASE
+    base, overrides = deepcopy(BASE), {"training": {"optimizer": {"learning_rate": 0.1}, "epochs": 3}}
+    complete(BASE, overrides)
+    assert base == BASE
+    assert overrides == {"training": {"optimizer": {"learning_rate": 0.1}, "epochs": 3}}
 
 
 # The notebook's table (mission.md, rows 6, 8, 9 and 12).
