@@ -23,6 +23,7 @@ from app.runs.config import RunConfig
 from app.runs.queue import Claim, StaleClaim
 from app.tables import Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel
 from workers.training import TrainingRun, export, serialization
+from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
 from workers.training.data import Pixels
 from workers.training.evaluation import Best, Metrics
 from workers.training.export import ExportMismatch
@@ -72,12 +73,12 @@ class _Snapshot:
     epochs_per_second: float | None
     best: Best | None
     metrics: Sequence[Metrics]
-    blobs: Mapping[str, tuple[int, bytes]]  # by role: epoch and safetensors
+    checkpoints: Mapping[str, TrainingCheckpoint]  # by role
     outcome: Outcome | None = None
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(blob) for _, blob in self.blobs.values())
+        return sum(array.nbytes for checkpoint in self.checkpoints.values() for array in checkpoint.arrays.values())
 
 
 @dataclass
@@ -160,10 +161,7 @@ class Recorder:
             speed = (run.epoch - recorded.last_epoch) / (now - recorded.last_time)
         recorded.last_epoch, recorded.last_time = run.epoch, now
         metrics, recorded.metrics = recorded.metrics, []
-        blobs = {
-            role: (checkpoint.epoch, serialization.to_bytes(checkpoint)) for role, checkpoint in checkpoints.items()
-        }
-        return _Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, blobs, outcome)
+        return _Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome)
 
     def _write(self, snapshots: Sequence[_Snapshot]) -> None:
         size = sum(snapshot.size_bytes for snapshot in snapshots)
@@ -180,6 +178,7 @@ class Recorder:
     def _commit(self, snapshots: Sequence[_Snapshot]) -> int:
         """One transaction, in the recorder's thread; returns how many runs still were this worker's."""
         models = {snapshot.claim: _export(snapshot.outcome) for snapshot in snapshots}
+        checkpoints = {snapshot.claim: _to_rows(snapshot) for snapshot in snapshots}
         done: list[Claim] = []
         with self._database.writing() as session:
             for snapshot in snapshots:
@@ -188,7 +187,7 @@ class Recorder:
                 except StaleClaim:
                     self._lose(snapshot.claim)
                     continue
-                _write_progress(session, run, snapshot)
+                _write_progress(session, run, snapshot, checkpoints[snapshot.claim])
                 _write_outcome(session, run, snapshot, models[snapshot.claim])
                 if snapshot.outcome is not None:
                     done.append(snapshot.claim)
@@ -234,7 +233,26 @@ def _export(outcome: Outcome | None) -> bytes | Failed | None:
     return model
 
 
-def _write_progress(session: Session, run: Run, snapshot: _Snapshot) -> None:
+def _to_rows(snapshot: _Snapshot) -> list[Checkpoint]:
+    """The checkpoints as they are stored."""
+    rows = []
+    for role, checkpoint in snapshot.checkpoints.items():
+        blob = serialization.to_bytes(checkpoint)
+        digest, size = sha256(blob).hexdigest(), len(blob)
+        rows.append(
+            Checkpoint(
+                run_id=snapshot.claim.run_id,
+                role=role,
+                epoch=checkpoint.epoch,
+                blob=blob,
+                sha256=digest,
+                size_bytes=size,
+            )
+        )
+    return rows
+
+
+def _write_progress(session: Session, run: Run, snapshot: _Snapshot, checkpoints: Sequence[Checkpoint]) -> None:
     """Metrics, checkpoints and progress; a run that failed keeps its metrics, but not the state that failed."""
     session.add_all(Metric(run_id=run.id, **asdict(metrics)) for metrics in snapshot.metrics)
     best = snapshot.best
@@ -242,9 +260,7 @@ def _write_progress(session: Session, run: Run, snapshot: _Snapshot) -> None:
         run.best_epoch, run.best_val_accuracy, run.best_val_loss = best.epoch, best.val_accuracy, best.val_loss
     if isinstance(snapshot.outcome, Failed):
         return
-    for role, (epoch, blob) in snapshot.blobs.items():
-        digest = sha256(blob).hexdigest()
-        checkpoint = Checkpoint(run_id=run.id, role=role, epoch=epoch, blob=blob, sha256=digest, size_bytes=len(blob))
+    for checkpoint in checkpoints:
         session.merge(checkpoint)
     if snapshot.epochs_per_second is not None:
         run.crashes_without_progress = 0
