@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from sqlalchemy import delete, insert, tuple_
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.models import promotion
 from app.runs import queue
 from app.runs.config import RunConfig
-from app.runs.queue import Claim, StaleClaim
+from app.runs.queue import Claim
 from app.tables import Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel
 from workers.training import TrainingRun, export, serialization
 from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
@@ -31,8 +33,9 @@ from workers.training.result import Result
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_SECOND = 16 * 2**20  # of checkpoints: large stacks are committed less often
-BYTES_PER_TRANSACTION = 4 * 2**20  # so that nobody waits long for the write lock
+# Of one transaction, so that nobody waits long for the write lock:
+BYTES_PER_TRANSACTION = 4 * 2**20
+RUNS_PER_TRANSACTION = 50
 
 
 @dataclass(frozen=True)
@@ -108,20 +111,21 @@ class Recorder:
         self._runs: dict[TrainingRun, _Recorded] = {}
         self._lost: set[Claim] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
-        self._pending: list[Future[int]] = []
+        self._pending: deque[Future[float]] = deque()
+        self._busy_seconds = 0.0  # of taking snapshots and of writing, since the last pause
         self._next_commit = time.monotonic() + commit_seconds
 
     def start(self, runs: Mapping[TrainingRun, Claim], provenance: Mapping[str, Any]) -> None:
         """Take these runs on, and note where they train."""
         with self._database.writing() as session:
-            for run, claim in runs.items():
-                try:
-                    row = queue.fence(session, claim)
-                except StaleClaim:
-                    self._lose(claim)
-                else:
-                    row.provenance = dict(provenance)
-                    self._runs[run] = _Recorded(claim, row.epoch, last_epoch=run.epoch)
+            rows = queue.fence_all(session, list(runs.values()))
+            for row in rows.values():
+                row.provenance = dict(provenance)
+        for run, claim in runs.items():
+            if claim in rows:
+                self._runs[run] = _Recorded(claim, rows[claim].epoch, last_epoch=run.epoch)
+            else:
+                self._lose(claim)
 
     def is_lost(self, run: TrainingRun) -> bool:
         """Whether the run is no longer this worker's: nothing more can be recorded of it."""
@@ -139,8 +143,14 @@ class Recorder:
             DBAPIError: An earlier write has failed; so from every method that follows.
         """
         self._raise_failures()
+        if not self._pending and self._busy_seconds:
+            # A large stack is committed less often, so that the recorder takes a fifth of the time at most.
+            self._next_commit = time.monotonic() + max(self._commit_seconds, 4 * self._busy_seconds)
+            self._busy_seconds = 0.0
         if runs and not self._pending and time.monotonic() >= self._next_commit:
+            started = time.monotonic()
             self._write([self._take_snapshot(run) for run in runs])
+            self._busy_seconds += time.monotonic() - started
 
     def end(self, outcomes: Mapping[TrainingRun, Outcome]) -> None:
         """Commit everything that is left of these runs, and how they ended."""
@@ -155,7 +165,9 @@ class Recorder:
     def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> _Snapshot:
         """Copies of a run's state; the training may go on at once."""
         recorded = self._runs[run]
-        checkpoints = {} if isinstance(outcome, Failed) else run.checkpoints()
+        checkpoints = run.checkpoints()
+        if isinstance(outcome, Failed):
+            checkpoints.pop("last", None)  # a state that failed is nothing to resume from
         now, speed = time.monotonic(), None
         if run.epoch > recorded.last_epoch:
             speed = (run.epoch - recorded.last_epoch) / (now - recorded.last_time)
@@ -164,39 +176,34 @@ class Recorder:
         return _Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome)
 
     def _write(self, snapshots: Sequence[_Snapshot]) -> None:
-        size = sum(snapshot.size_bytes for snapshot in snapshots)
-        self._next_commit = time.monotonic() + max(self._commit_seconds, size / BYTES_PER_SECOND)
         for part in _parts(snapshots):
             self._pending.append(self._thread.submit(self._commit, part))
 
     def _raise_failures(self) -> None:
-        done = [future for future in self._pending if future.done()]
-        self._pending = [future for future in self._pending if not future.done()]
-        for future in done:
-            future.result()
+        while self._pending and self._pending[0].done():
+            self._busy_seconds += self._pending.popleft().result()
 
-    def _commit(self, snapshots: Sequence[_Snapshot]) -> int:
-        """One transaction, in the recorder's thread; returns how many runs still were this worker's."""
+    def _commit(self, snapshots: Sequence[_Snapshot]) -> float:
+        """One transaction, in the recorder's thread; returns the seconds that it took."""
+        started = time.monotonic()
         models = {snapshot.claim: _export(snapshot.outcome) for snapshot in snapshots}
-        checkpoints = {snapshot.claim: _to_rows(snapshot) for snapshot in snapshots}
-        done: list[Claim] = []
+        blobs = {snapshot.claim: _serialize(snapshot) for snapshot in snapshots}
         with self._database.writing() as session:
-            for snapshot in snapshots:
-                try:
-                    run = queue.fence(session, snapshot.claim)
-                except StaleClaim:
-                    self._lose(snapshot.claim)
-                    continue
-                _write_progress(session, run, snapshot, checkpoints[snapshot.claim])
-                _write_outcome(session, run, snapshot, models[snapshot.claim])
-                if snapshot.outcome is not None:
-                    done.append(snapshot.claim)
-            if any(isinstance(snapshot.outcome, Succeeded) for snapshot in snapshots):
-                session.flush()
+            rows = queue.fence_all(session, models)
+            held = [snapshot for snapshot in snapshots if snapshot.claim in rows]
+            _insert_metrics(session, held)
+            _replace_checkpoints(session, [blob for snapshot in held for blob in blobs[snapshot.claim]])
+            for snapshot in held:
+                _write_progress(rows[snapshot.claim], snapshot)
+                _write_outcome(session, rows[snapshot.claim], snapshot, models[snapshot.claim])
+            if any(isinstance(snapshot.outcome, Succeeded) for snapshot in held):
                 promotion.elect(session)
-        for claim in done:
-            self._on_done(claim)
-        return len(snapshots)
+        for snapshot in snapshots:
+            if snapshot.claim not in rows:
+                self._lose(snapshot.claim)
+            elif snapshot.outcome is not None:
+                self._on_done(snapshot.claim)
+        return time.monotonic() - started
 
     def _lose(self, claim: Claim) -> None:
         logger.warning("Run %s is no longer this worker's; letting go of it", claim.run_id)
@@ -205,11 +212,11 @@ class Recorder:
 
 
 def _parts(snapshots: Sequence[_Snapshot]) -> Iterator[list[_Snapshot]]:
-    """Cut into lists whose checkpoints fit into one transaction."""
+    """Cut into lists that are written in one transaction each."""
     part: list[_Snapshot] = []
     size = 0
     for snapshot in snapshots:
-        if part and size + snapshot.size_bytes > BYTES_PER_TRANSACTION:
+        if part and (len(part) == RUNS_PER_TRANSACTION or size + snapshot.size_bytes > BYTES_PER_TRANSACTION):
             yield part
             part, size = [], 0
         part.append(snapshot)
@@ -233,35 +240,36 @@ def _export(outcome: Outcome | None) -> bytes | Failed | None:
     return model
 
 
-def _to_rows(snapshot: _Snapshot) -> list[Checkpoint]:
-    """The checkpoints as they are stored."""
+def _serialize(snapshot: _Snapshot) -> list[dict[str, Any]]:
+    """The checkpoints' rows."""
     rows = []
     for role, checkpoint in snapshot.checkpoints.items():
         blob = serialization.to_bytes(checkpoint)
-        digest, size = sha256(blob).hexdigest(), len(blob)
-        rows.append(
-            Checkpoint(
-                run_id=snapshot.claim.run_id,
-                role=role,
-                epoch=checkpoint.epoch,
-                blob=blob,
-                sha256=digest,
-                size_bytes=size,
-            )
-        )
+        row = {"run_id": snapshot.claim.run_id, "role": role, "epoch": checkpoint.epoch}
+        rows.append({**row, "blob": blob, "sha256": sha256(blob).hexdigest(), "size_bytes": len(blob)})
     return rows
 
 
-def _write_progress(session: Session, run: Run, snapshot: _Snapshot, checkpoints: Sequence[Checkpoint]) -> None:
-    """Metrics, checkpoints and progress; a run that failed keeps its metrics, but not the state that failed."""
-    session.add_all(Metric(run_id=run.id, **asdict(metrics)) for metrics in snapshot.metrics)
+def _insert_metrics(session: Session, snapshots: Sequence[_Snapshot]) -> None:
+    rows = [
+        {"run_id": snapshot.claim.run_id, **vars(metrics)} for snapshot in snapshots for metrics in snapshot.metrics
+    ]
+    if rows:
+        session.execute(insert(Metric), rows)
+
+
+def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Few statements whatever the number of rows: a large stack would hold the write lock for long otherwise."""
+    if rows:
+        replaced = tuple_(Checkpoint.run_id, Checkpoint.role).in_([(row["run_id"], row["role"]) for row in rows])
+        session.execute(delete(Checkpoint).where(replaced), execution_options={"synchronize_session": False})
+        session.execute(insert(Checkpoint), rows)
+
+
+def _write_progress(run: Run, snapshot: _Snapshot) -> None:
     best = snapshot.best
     if best is not None and best.epoch >= (run.best_epoch or 0):
         run.best_epoch, run.best_val_accuracy, run.best_val_loss = best.epoch, best.val_accuracy, best.val_loss
-    if isinstance(snapshot.outcome, Failed):
-        return
-    for checkpoint in checkpoints:
-        session.merge(checkpoint)
     if snapshot.epochs_per_second is not None:
         run.crashes_without_progress = 0
         run.epochs_per_second = snapshot.epochs_per_second

@@ -1,5 +1,7 @@
 """stack key
 
+Runs that are queued already have none, and train alone.
+
 Revision ID: 0002
 Revises: 0001
 """
@@ -16,13 +18,14 @@ branch_labels = None
 depends_on = None
 
 
+# Not as a batch: that would make the table anew, and dropping the old one would delete every row that refers to it.
+
+
 def upgrade() -> None:
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("stack_key", sa.String(length=200), nullable=True))
-        batch_op.create_index("ix_runs_stack", ["stack_key", "status", "epoch"])
+    op.add_column("runs", sa.Column("stack_key", sa.String(length=200), nullable=True))
+    op.create_index("ix_runs_stack", "runs", ["stack_key", "status", "epoch"])
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_index("ix_runs_stack")
-        batch_op.drop_column("stack_key")
+    op.drop_index("ix_runs_stack", "runs")
+    op.drop_column("runs", "stack_key")

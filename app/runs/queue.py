@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from pydantic import ValidationError
+from sqlalchemy import Select, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.database import database_now, utc_now
 from app.runs.config import RunConfig
 from app.tables import Run, RunStatus, new_id
+
+Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
 MAX_CRASHES_WITHOUT_PROGRESS = 3
 SMALLER_STACKS = 4  # into how many a stack is divided after a worker was lost over it
@@ -56,7 +60,7 @@ def claim_stack(
         return []
     run_ids = [first.id]
     limit = _stack_limit(first, max_stack_bytes)
-    if first.stack_key is not None and limit > 1:
+    if limit > 1:
         others = claimable.with_only_columns(Run.id).where(
             Run.stack_key == first.stack_key,
             Run.epoch == first.epoch,
@@ -88,11 +92,16 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
 
     Runs over which a worker was just lost are tried in smaller stacks, and then alone: one of them may be to blame.
     """
-    if first.crashes_without_progress == 0:
-        return max(1, max_stack_bytes // max(1, RunConfig.model_validate(first.config).stack_bytes))
+    if first.stack_key is None or first.crashes_without_progress > 1:
+        return 1
+    try:
+        run_bytes = RunConfig.model_validate(first.config).stack_bytes
+    except ValidationError:  # the trainer says what is wrong with it
+        return 1
+    limit = max(1, max_stack_bytes // run_bytes)
     if first.crashes_without_progress == 1:
-        return math.ceil((first.stack_size or 1) / SMALLER_STACKS)
-    return 1
+        limit = min(limit, math.ceil((first.stack_size or 1) / SMALLER_STACKS))
+    return limit
 
 
 def end_expired_leases(session: Session) -> None:
@@ -105,19 +114,13 @@ def end_expired_leases(session: Session) -> None:
 
 def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> dict[Claim, bool]:
     """Prolong the leases; returns, for each claim still held, whether its run is to be cancelled."""
-    if not claims:
-        return {}
-    renewal = (
-        update(Run)
-        .where(
-            tuple_(Run.id, Run.claim_number).in_([(each.run_id, each.claim_number) for each in claims]),
-            Run.status == RunStatus.RUNNING,
-        )
-        .values(lease_expires_at=database_now() + lease_seconds)
-        .returning(Run.id, Run.claim_number, Run.cancel_requested)
-        .execution_options(synchronize_session=False)
+    held = session.execute(_locked(select(Run.id, Run.claim_number, Run.cancel_requested), claims)).all()
+    renewal = update(Run).where(Run.id.in_([row.id for row in held]))
+    session.execute(
+        renewal.values(lease_expires_at=database_now() + lease_seconds),
+        execution_options={"synchronize_session": False},
     )
-    return {Claim(run_id, number): is_cancelled for run_id, number, is_cancelled in session.execute(renewal)}
+    return {Claim(row.id, row.claim_number): row.cancel_requested for row in held}
 
 
 def fence(session: Session, held: Claim) -> Run:
@@ -126,10 +129,15 @@ def fence(session: Session, held: Claim) -> Run:
     Raises:
         StaleClaim: The claim no longer holds; nothing may be written in its name.
     """
-    run = session.scalar(select(Run).where(*_is_held(held)).with_for_update())
+    run = session.scalar(_locked(select(Run), [held]))
     if run is None:
         raise StaleClaim(f"run {held.run_id}, claim {held.claim_number}")
     return run
+
+
+def fence_all(session: Session, claims: Collection[Claim]) -> dict[Claim, Run]:
+    """The runs of those claims that still hold, locked for this transaction."""
+    return {Claim(run.id, run.claim_number): run for run in session.scalars(_locked(select(Run), claims))}
 
 
 def release(session: Session, held: Claim) -> None:
@@ -171,5 +179,11 @@ def _enqueue(run: Run) -> None:
     run.worker = run.lease_expires_at = run.epochs_per_second = None
 
 
-def _is_held(held: Claim) -> tuple[ColumnElement[bool], ...]:
-    return Run.id == held.run_id, Run.claim_number == held.claim_number, Run.status == RunStatus.RUNNING
+def _locked(query: Query, claims: Collection[Claim]) -> Query:
+    """Of a query over runs: those whose claims hold.
+
+    They are locked in the order of their ids, by everyone: of two who want the same runs, one waits for the other, and
+    never both (on Postgres, where each row has its lock).
+    """
+    held = tuple_(Run.id, Run.claim_number).in_([(each.run_id, each.claim_number) for each in claims])
+    return query.where(held, Run.status == RunStatus.RUNNING).order_by(Run.id).with_for_update()

@@ -133,8 +133,9 @@ def test_every_outcome_is_recorded_and_reported(make_stack: Any) -> None:
     assert [row.error_code for row in rows] == [None, "diverged", None, None]
     assert [stack.count(SavedModel, number) for number in range(4)] == [1, 0, 0, 0]
     assert [stack.count(Metric, number) for number in range(4)] == [6, 6, 6, 6]
-    # A state that failed is not kept.
-    assert [stack.count(Checkpoint, number) for number in range(4)] == [2, 0, 2, 2]
+    # Of a run that failed, the best weights are kept, but no state to go on from.
+    assert [stack.count(Checkpoint, number) for number in range(4)] == [2, 1, 2, 2]
+    assert [row.epoch for row in rows] == [6, 6, 6, 6]
     assert stack.done == stack.claims
     with stack.database.reading() as session:
         assert session.scalars(select(Promotion.run_id)).one() == rows[0].id

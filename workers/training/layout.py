@@ -86,7 +86,7 @@ def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dic
     """A network's layers, copied out of its row (P): what `write_layers` takes."""
     layers: dict[str, Floats] = {}
     for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, row), start=1):
-        layers[f"weights{number}"] = np.ascontiguousarray(weights.T)
+        layers[f"weights{number}"] = weights.T.copy(order="C")
         layers[f"biases{number}"] = biases.copy()
     return layers
 

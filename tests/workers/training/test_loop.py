@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
 
@@ -57,6 +58,20 @@ def _collect(training: StackTraining, wanted: MlpTraining) -> list[Metrics]:
     while not wanted.is_finished:
         rows += [metrics for run, metrics in training.run_epoch() if run is wanted]
     return rows
+
+
+@pytest.mark.parametrize("hidden_sizes", [(1,), (1, 24), ()])
+def test_a_checkpoint_is_a_copy_that_later_epochs_do_not_change(
+    digits: Digits, is_compiled: bool, hidden_sizes: tuple[int, ...]
+) -> None:
+    training = StackTraining([digits.member(hidden_sizes=hidden_sizes)], CPU, is_compiled=is_compiled)
+    ((run, _),) = training.run_epoch()
+    checkpoints = run.checkpoints()
+    before = deepcopy(checkpoints)
+    training.run_epoch()
+    for role, checkpoint in checkpoints.items():
+        for name, array in checkpoint.arrays.items():
+            assert np.array_equal(array, before[role].arrays[name]), (role, name)
 
 
 def test_runs_that_leave_do_not_change_the_others(digits: Digits, is_compiled: bool) -> None:
