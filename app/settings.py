@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")
     device: Device = Field("auto", description="Where runs with `device: auto` train: `auto` is CUDA, MPS, then CPU.")
     max_stack_bytes: int = Field(
-        64 * 2**20, ge=0, description="Memory for the runs that are trained together; 0: each alone."
+        128 * 2**20, ge=0, description="Memory for the runs that are trained together; 0: each alone."
     )
     lease_seconds: float = Field(
         6.0, ge=1, le=3600, description="Without a renewal, a worker's runs are free after this."

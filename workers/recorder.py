@@ -90,9 +90,9 @@ class _Recorded:
 
     claim: Claim
     recorded_epoch: int  # a forest grows anew after an interruption; what was recorded of it stays as it is
+    last_epoch: int
+    last_seconds: float
     metrics: list[Metrics] = field(default_factory=list)
-    last_epoch: int = 0
-    last_time: float = field(default_factory=time.monotonic)
 
 
 class Recorder:
@@ -123,7 +123,7 @@ class Recorder:
                 row.provenance = dict(provenance)
         for run, claim in runs.items():
             if claim in rows:
-                self._runs[run] = _Recorded(claim, rows[claim].epoch, last_epoch=run.epoch)
+                self._runs[run] = _Recorded(claim, rows[claim].epoch, run.epoch, run.seconds)
             else:
                 self._lose(claim)
 
@@ -168,10 +168,10 @@ class Recorder:
         checkpoints = run.checkpoints()
         if isinstance(outcome, Failed):
             checkpoints.pop("last", None)  # a state that failed is nothing to resume from
-        now, speed = time.monotonic(), None
+        speed = None
         if run.epoch > recorded.last_epoch:
-            speed = (run.epoch - recorded.last_epoch) / (now - recorded.last_time)
-        recorded.last_epoch, recorded.last_time = run.epoch, now
+            speed = (run.epoch - recorded.last_epoch) / (run.seconds - recorded.last_seconds)
+        recorded.last_epoch, recorded.last_seconds = run.epoch, run.seconds
         metrics, recorded.metrics = recorded.metrics, []
         return _Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome)
 

@@ -65,7 +65,7 @@ class Trainer:
         """
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
-        logger.info("Loading the training code; the first time after an installation it is compiled, some 15 seconds")
+        logger.info("Loading the training code (after an installation, it is compiled first: some 15 seconds)")
         warm_up(torch.device(self._default_device))
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
@@ -115,7 +115,7 @@ class Trainer:
         by_run = dict(zip(runs, prepared, strict=True))
         place = preparation.device_of(prepared[0])
         engine, epoch = training.provenance["engine"], runs[0].epoch
-        logger.info("Training %d runs on %s by %s, from epoch %d", len(runs), place, engine, epoch)
+        logger.info("Training a stack of %d on %s by %s, from epoch %d", len(runs), place, engine, epoch)
         recorder = Recorder(self._database, self._settings.commit_seconds, self._say_done)
         try:
             claims = {run: prepared.claim for run, prepared in by_run.items()}
@@ -152,12 +152,14 @@ class Trainer:
     def _outcome(self, run: TrainingRun, prepared: PreparedRun) -> Outcome | None:
         """How a run ends at this epoch boundary; None: it goes on."""
         if run.failure is not None:
+            logger.warning("Run %s has diverged: %s", prepared.claim.run_id, run.failure)
             return Failed("diverged", run.failure)
         if run.is_finished:
             result = run.result()
             logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
             return Succeeded(result, prepared.config, prepared.data.val_pixels)
         if prepared.claim in self._to_end:
+            logger.info("Run %s is cancelled at epoch %d", prepared.claim.run_id, run.epoch)
             return Cancelled()
         return Released() if self._is_stopping else None
 

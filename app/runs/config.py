@@ -112,7 +112,9 @@ class Adam(Part):
 class EarlyStopping(Part):
     """End a run whose val metrics have not improved for `patience` epochs."""
 
-    patience: int = Field(50, ge=1, le=100_000, description="Epochs without improvement.")
+    patience: int = Field(
+        50, ge=1, le=100_000, description="Epochs without improvement; looked at when a run is evaluated."
+    )
     min_delta: float = Field(0.0, ge=0.0, le=1.0, description="Gain in val accuracy that counts as improvement.")
 
 
@@ -222,10 +224,13 @@ class RunConfig(Part):
         """About how much memory a run takes in a stack; 0 for a forest."""
         if not isinstance(self.model, Mlp):
             return 0
-        num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(self._padded_sizes))
-        num_samples = DATASETS[self.dataset].num_samples
-        # Parameters, gradients, the optimizer's two and the best ones; a batch there and back; the split's indices.
-        return 4 * (5 * num_parameters + 3 * self._batch_size * sum(self._padded_sizes)) + 8 * num_samples
+        sizes = self._padded_sizes
+        num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
+        # Of an epoch, where it is drawn beforehand: order, answers, and two numbers a hidden unit for dropout.
+        sample_bytes = 8 + 4 * NUM_CLASSES + (8 * sum(sizes[1:-1]) if self.model.dropout else 0)
+        split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
+        # Parameters, gradients, the optimizer's two and the best ones; a batch there and back.
+        return 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes)) + split_bytes
 
     @property
     def _padded_sizes(self) -> list[int]:

@@ -72,7 +72,7 @@ class Plan(BaseModel):
 class Progress(BaseModel):
     epoch: int = Field(description="Epochs done.", examples=[812])
     epochs: int = Field(examples=[800])
-    epochs_per_second: float | None
+    epochs_per_second: float | None = Field(description="Of the last commit's epochs, in its stack.")
     eta_seconds: float | None = Field(description="Left at this speed; null while not running.")
 
 
@@ -110,7 +110,7 @@ class RunView(BaseModel):
     num_parameters: int | None
     provenance: dict[str, Any] | None = Field(description="Device and versions that it was trained on.")
     error: RunError | None
-    training_seconds: float
+    training_seconds: float = Field(description="Of its stack, while it was in it; runs of a stack train at once.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

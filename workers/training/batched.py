@@ -27,6 +27,8 @@ from workers.training.tensors import SplitName
 
 Layer = tuple[Tensor, Tensor]  # weights R × D × H, biases R × 1 × H
 
+ROWS_MULTIPLE = 4  # to which a batch is padded
+MAX_RECORDED_STEPS = 256  # beyond, a graph would be large and slow to record
 WARM_UP_STEPS = 3  # before a CUDA graph is recorded: libraries set themselves up at their first calls
 EVALUATED_NUMBERS = 2**23  # pixels that are gathered at once
 
@@ -37,6 +39,7 @@ class BatchedEngine:
     name = f"torch {torch.__version__}"
 
     def __init__(self, stack: Stack) -> None:
+        self.threads = torch.get_num_threads()
         self._stack = stack
         shape, device = stack.shape, stack.parameters.device
         self._device = device
@@ -45,43 +48,52 @@ class BatchedEngine:
         self._layers = _layer_views(stack, stack.parameters)
         self._gradients = _layer_views(stack, stack.gradients)
         self._groups = _activation_groups(stack)
+        settings = stack.settings.T[..., None]  # 7 × R × 1
+        self._settings = settings.to(stack.parameters.dtype).to(device)
+        betas = settings[[Setting.BETA1, Setting.BETA2]]
+        self._gains = (1 - betas).to(stack.parameters.dtype).to(device)
         self._unit_masks = _unit_masks(stack)
         self._one_hot = functional.one_hot(stack.labels, shape.layout.sizes[-1]).to(stack.parameters.dtype)  # M × 16
 
-        # What changes from epoch to epoch lies at fixed places, where a recorded graph finds it.
-        self._orders = torch.zeros(stack.size, shape.num_steps, shape.batch_size, dtype=torch.int64, device=device)
+        # What changes from epoch to epoch lies at fixed places, where a recorded graph finds it, step after step.
+        steps, rows, dtype = shape.num_steps, _pad_rows(shape.batch_size), stack.parameters.dtype
+        self._orders = torch.zeros(steps, stack.size, rows, dtype=torch.int64, device=device)  # S × R × B
         units = shape.layout.num_hidden if stack.has_dropout else 0
-        self._factors = stack.parameters.new_zeros(stack.size, shape.num_steps, shape.batch_size, units)
-        self._corrections = stack.parameters.new_ones(shape.num_steps, 2, stack.size, 1)  # of Adam's two means
-        # What the networks answered, R × S × B × C: looked at once an epoch, not at every step.
+        self._factors = stack.parameters.new_zeros(steps, stack.size, rows, units)  # S × R × B × T
+        self._corrections = stack.parameters.new_ones(steps, 2, stack.size, 1)  # of Adam's two means
+        # What the networks answered, S × R × B × C: looked at once an epoch, not at every step.
         self._log_probabilities = stack.parameters.new_zeros(*self._orders.shape, NUM_CLASSES)
-        self._delta = stack.parameters.new_zeros(stack.size, shape.batch_size, shape.layout.sizes[-1])  # R × B × 16
+        self._delta = stack.parameters.new_zeros(stack.size, rows, shape.layout.sizes[-1])  # R × B × 16
 
-        sizes = torch.full((shape.num_steps,), shape.batch_size, device=device)
-        sizes[-1] = shape.num_train - shape.batch_size * (shape.num_steps - 1)
-        is_real = torch.arange(shape.batch_size, device=device) < sizes[:, None]  # S × B: the last batch is padded
-        self._is_real = is_real
-        self._shares = is_real.to(stack.parameters.dtype) / sizes[:, None]  # S × B: a sample's share of its batch
+        sizes = torch.full((steps, 1), shape.batch_size, device=device)
+        sizes[-1] = shape.num_train - shape.batch_size * (steps - 1)
+        self._is_real = torch.arange(rows, device=device) < sizes  # S × B: not padding
+        self._shares = self._is_real.to(dtype) / sizes  # S × B: a sample's share of its batch
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @torch.no_grad()
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
         self._prepare_epoch(epoch)
-        if self._device.type == "cuda":
+        if self._device.type == "cuda" and self._stack.shape.num_steps <= MAX_RECORDED_STEPS:
             if self._graph is None:
                 self._graph = self._record()
             self._graph.replay()
         else:
             self._run_steps(self._stack.shape.num_steps)
-        labels = self._stack.labels[self._orders]  # R × S × B
+        labels = self._stack.labels[self._orders]  # S × R × B
+        is_real = self._is_real[:, None]
         label_losses = -self._log_probabilities.gather(3, labels[..., None])[..., 0]
-        is_right = (self._log_probabilities.argmax(dim=3) == labels) & self._is_real
-        return _tally(torch.where(self._is_real, label_losses, 0).sum(dim=(1, 2)), is_right.sum(dim=(1, 2)), slots)
+        is_right = (self._log_probabilities.argmax(dim=3) == labels) & is_real
+        losses, corrects = (
+            each.transpose(0, 1).flatten(1).sum(dim=1) for each in (torch.where(is_real, label_losses, 0), is_right)
+        )
+        return _tally(losses, corrects, slots)
 
     @torch.no_grad()
     def evaluate(self, slots: Sequence[int], split: SplitName) -> Tally:
         stack = self._stack
-        indices = stack.rows[split]
+        num_samples = stack.rows[split].shape[1]
+        indices = functional.pad(stack.rows[split], (0, _pad_rows(num_samples) - num_samples))
         lowest, highest = clip_bounds(stack.parameters.dtype)
         at_once = max(1, EVALUATED_NUMBERS // (indices.shape[1] * stack.images.shape[1]))
         losses, corrects = [], []
@@ -91,8 +103,8 @@ class BatchedEngine:
             logits = self._answer(start, layers, stack.images[indices[part]])
             labels = stack.labels[indices[part]]
             sample_losses = functional.cross_entropy(logits.movedim(2, 1), labels, reduction="none")  # R × N
-            losses.append(sample_losses.clamp(lowest, highest).sum(dim=1))
-            corrects.append((logits.argmax(dim=2) == labels).sum(dim=1))
+            losses.append(sample_losses[:, :num_samples].clamp(lowest, highest).sum(dim=1))
+            corrects.append((logits.argmax(dim=2) == labels)[:, :num_samples].sum(dim=1))
         return _tally(torch.cat(losses), torch.cat(corrects), slots)
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -117,18 +129,18 @@ class BatchedEngine:
         if shape.batch_size < shape.num_train:
             order = randomness.data_orders(self._seeds, epoch, shape.num_train).to(self._device)
             rows = rows.gather(1, order)
-        padding = shape.num_steps * shape.batch_size - shape.num_train
-        self._orders.copy_(functional.pad(rows, (0, padding)).view_as(self._orders))
+        steps, batch_size = shape.num_steps, shape.batch_size
+        padded = functional.pad(rows, (0, steps * batch_size - shape.num_train)).view(-1, steps, batch_size)
+        self._orders[:, :, :batch_size] = padded.transpose(0, 1)
         if self._factors.numel():
-            lanes = randomness.dropout_lanes(
-                self._seeds, epoch, shape.num_steps, shape.batch_size, shape.layout.num_hidden
-            ).to(self._device)
-            is_kept = lanes >= stack.thresholds[:, None, None, None]
-            torch.mul(is_kept, self._setting(Setting.KEEP_SCALE)[..., None, None], out=self._factors)
+            lanes = randomness.dropout_lanes(self._seeds, epoch, steps, batch_size, shape.layout.num_hidden)
+            is_kept = lanes.to(self._device) >= stack.thresholds[:, None, None, None]  # R × S × B × T
+            factors = is_kept * self._settings[Setting.KEEP_SCALE][..., None, None]
+            self._factors[:, :, :batch_size] = factors.transpose(0, 1)
         if shape.is_adam:
-            betas = stack.settings[:, [Setting.BETA1, Setting.BETA2]].cpu().double().numpy().T  # 2 × R
-            steps = (epoch - 1) * shape.num_steps + np.arange(1, shape.num_steps + 1)
-            corrections = 1 - betas[None, :, :, None] ** steps[:, None, None, None]
+            betas = stack.settings[:, [Setting.BETA1, Setting.BETA2]].numpy().T  # 2 × R
+            numbers = (epoch - 1) * steps + np.arange(1, steps + 1)
+            corrections = 1 - betas[None, :, :, None] ** numbers[:, None, None, None]
             self._corrections.copy_(torch.from_numpy(corrections).to(self._corrections.dtype))
 
     def _record(self) -> torch.cuda.CUDAGraph:
@@ -157,11 +169,11 @@ class BatchedEngine:
 
         Backpropagation as in I. Goodfellow, Y. Bengio and A. Courville, "Deep Learning", 2016, section 6.5.
         """
-        indices = self._orders[:, step]  # R × B
+        indices = self._orders[step]  # R × B
         inputs = [self._stack.images[indices]]  # of each layer: R × B × D
         values = []  # of each hidden layer, before dropout
         factors = (
-            torch.split(self._factors[:, step], list(self._stack.shape.layout.hidden_sizes), dim=2)
+            torch.split(self._factors[step], list(self._stack.shape.layout.hidden_sizes), dim=2)
             if self._factors.numel()
             else ()
         )
@@ -174,7 +186,7 @@ class BatchedEngine:
             inputs.append(value * factors[number] if factors else value)
         weights, biases = self._layers[-1]
         logits = torch.baddbmm(biases, inputs[-1], weights)[:, :, :NUM_CLASSES]
-        log_probabilities = torch.log_softmax(logits, dim=2, out=self._log_probabilities[:, step])
+        log_probabilities = torch.log_softmax(logits, dim=2, out=self._log_probabilities[step])
         torch.exp(log_probabilities, out=self._delta[:, :, :NUM_CLASSES])
         delta = self._delta.sub_(self._one_hot[indices]).mul_(self._shares[step][:, None])
         for number in range(len(self._layers) - 1, -1, -1):
@@ -190,17 +202,16 @@ class BatchedEngine:
     def _update(self, step: int) -> None:
         """A step of torch.optim's SGD or Adam, for each run by its own settings."""
         stack = self._stack
-        rate = self._setting(Setting.LEARNING_RATE)
-        gradients = torch.addcmul(stack.gradients, self._setting(Setting.WEIGHT_DECAY), stack.parameters)
+        rate = self._settings[Setting.LEARNING_RATE]
+        gradients = torch.addcmul(stack.gradients, self._settings[Setting.WEIGHT_DECAY], stack.parameters)
         if not stack.shape.is_adam:
-            stack.first.mul_(self._setting(Setting.MOMENTUM)).add_(gradients)
+            stack.first.mul_(self._settings[Setting.MOMENTUM]).add_(gradients)
             stack.parameters.sub_(rate * stack.first)
             return
-        beta1, beta2 = self._setting(Setting.BETA1), self._setting(Setting.BETA2)
-        stack.first.lerp_(gradients, 1 - beta1)
-        stack.second.mul_(beta2).add_((1 - beta2) * gradients * gradients)
+        stack.first.lerp_(gradients, self._gains[0])
+        stack.second.mul_(self._settings[Setting.BETA2]).add_(self._gains[1] * gradients * gradients)
         correction1, correction2 = self._corrections[step]
-        root = (stack.second / correction2).sqrt_().add_(self._setting(Setting.EPSILON))
+        root = (stack.second / correction2).sqrt_().add_(self._settings[Setting.EPSILON])
         stack.parameters.sub_(rate / correction1 * stack.first / root)
 
     def _answer(self, first_slot: int, layers: Sequence[Layer], images: Tensor) -> Tensor:
@@ -234,8 +245,13 @@ class BatchedEngine:
             else:
                 delta.mul_(value > 0)
 
-    def _setting(self, column: Setting) -> Tensor:
-        return self._stack.settings[:, column, None]  # R × 1
+
+def _pad_rows(count: int) -> int:
+    """To a multiple: torch computes the last few numbers of a tensor one by one, and sigmoids then differ in a bit.
+
+    With it, and with widths that are multiples of 16, a run's numbers never are among those few, in any slot.
+    """
+    return -(-count // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
 
 def _layer_views(stack: Stack, rows: Tensor) -> list[Layer]:

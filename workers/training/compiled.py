@@ -15,7 +15,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numba
@@ -25,7 +28,8 @@ from numba import types
 from numba.extending import overload
 from torch import Tensor
 
-from workers.training import randomness
+from workers.training import config, randomness, tiles
+from workers.training import stack as stack_module
 from workers.training.config import NUM_CLASSES
 from workers.training.randomness import LANES
 from workers.training.stack import Setting, Stack, Tally, clip_bounds
@@ -46,8 +50,17 @@ DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DA
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(column) for column in Setting)
 
 
+def _digest(*modules: ModuleType) -> str:
+    return sha256(b"".join(Path(module.__file__ or "").read_bytes() for module in modules)).hexdigest()[:12]
+
+
+# What is compiled below takes code and constants from these modules, but Numba looks at this file's date alone.
+DIGEST = _digest(config, randomness, stack_module, tiles)
+
+
 def compiled(function: Function) -> Function:
     """Compile at the first call; the machine code is kept on disk, where there is a place for it."""
+    function.__qualname__ += f"_{DIGEST}"  # Numba names the files after it
     try:
         return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
     except RuntimeError:  # no folder for the cache can be written to
@@ -297,7 +310,8 @@ def _draw_dropout(seed: int, epoch: int, step: int, threshold: int, scale: Any, 
 @compiled
 def _step_sgd(settings: Array, row: Array, gradients: Array, momenta: Array) -> None:
     """As torch.optim.SGD."""
-    rate, momentum, decay = settings[LEARNING_RATE], settings[MOMENTUM], settings[WEIGHT_DECAY]
+    kind = row.dtype.type
+    rate, momentum, decay = kind(settings[LEARNING_RATE]), kind(settings[MOMENTUM]), kind(settings[WEIGHT_DECAY])
     for i in range(row.size):
         momenta[i] = momentum * momenta[i] + (gradients[i] + decay * row[i])
         row[i] -= rate * momenta[i]
@@ -307,14 +321,14 @@ def _step_sgd(settings: Array, row: Array, gradients: Array, momenta: Array) -> 
 def _step_adam(settings: Array, row: Array, gradients: Array, first: Array, second: Array, step: int) -> None:
     """As torch.optim.Adam; steps count from 1."""
     kind = row.dtype.type
-    decay, epsilon = settings[WEIGHT_DECAY], settings[EPSILON]
-    beta1, beta2 = settings[BETA1], settings[BETA2]
-    rate = kind(settings[LEARNING_RATE] / (1 - np.float64(beta1) ** step))
-    root = kind(math.sqrt(1 - np.float64(beta2) ** step))
+    decay, epsilon = kind(settings[WEIGHT_DECAY]), kind(settings[EPSILON])
+    gain1, beta2, gain2 = kind(1 - settings[BETA1]), kind(settings[BETA2]), kind(1 - settings[BETA2])
+    rate = kind(settings[LEARNING_RATE] / (1 - settings[BETA1] ** step))
+    root = kind(math.sqrt(1 - settings[BETA2] ** step))
     for i in range(row.size):
         gradient = gradients[i] + decay * row[i]
-        first[i] += (gradient - first[i]) * (kind(1) - beta1)
-        second[i] = beta2 * second[i] + (kind(1) - beta2) * gradient * gradient
+        first[i] += (gradient - first[i]) * gain1
+        second[i] = beta2 * second[i] + gain2 * gradient * gradient
         row[i] -= rate * first[i] / (np.sqrt(second[i]) / root + epsilon)
 
 
@@ -378,6 +392,7 @@ def train_runs(
         row, gradient, activation = parameters[slot], gradients[slot], activations[slot]
         has_dropout = thresholds[slot] > 0 and num_units > 0
         outputs_of_hidden = dropped if has_dropout else values
+        scale = parameters.dtype.type(settings[slot, KEEP_SCALE])
         order = _draw_order(seeds[slot], epoch, num_samples) if batch_size < num_samples else in_order
         order = indices[slot][order]
         loss, num_correct = 0.0, 0
@@ -385,7 +400,7 @@ def train_runs(
             batch = order[step * batch_size : (step + 1) * batch_size]
             _load_batch(images, batch, values[0, : rows * sizes[0]])
             if has_dropout:
-                _draw_dropout(seeds[slot], epoch, step, thresholds[slot], settings[slot, KEEP_SCALE], grouped_factors)
+                _draw_dropout(seeds[slot], epoch, step, thresholds[slot], scale, grouped_factors)
             _forward(activation, row, sizes, starts, rows, values, has_dropout, factors, dropped)
             out = rows * COLUMNS
             step_loss, step_correct = _softmax(values[last, :out], labels[batch], deltas[last, :out])
@@ -467,7 +482,7 @@ class CompiledEngine:
 
     def __init__(self, stack: Stack, threads: int | None = None) -> None:
         self._stack = stack
-        self._threads = threads or available_cores()
+        self.threads = threads or available_cores()
         self._sizes = np.array(stack.shape.layout.sizes)
         self._starts = np.array(stack.shape.layout.starts)
         # Views of the tensors, made once: making them costs as much as a step.
@@ -507,7 +522,7 @@ class CompiledEngine:
     def _tally(self, kernel: Callable[..., None], slots: Sequence[int], arguments: tuple[Any, ...]) -> Tally:
         """Run a kernel over some slots, a few at a time in every thread."""
         losses, corrects = np.zeros(self._stack.size), np.zeros(self._stack.size, np.int64)
-        at_once = SLOTS_AT_ONCE if len(slots) > 4 * SLOTS_AT_ONCE * self._threads else 1
+        at_once = SLOTS_AT_ONCE if len(slots) > 4 * SLOTS_AT_ONCE * self.threads else 1
         chunks = deque(np.array(slots[start : start + at_once]) for start in range(0, len(slots), at_once))
 
         def work() -> None:
@@ -518,7 +533,7 @@ class CompiledEngine:
                     return
                 kernel(chunk, *arguments, losses, corrects)
 
-        helpers = [self._pool.submit(work) for _ in range(min(self._threads, len(chunks)) - 1)]
+        helpers = [self._pool.submit(work) for _ in range(min(self.threads, len(chunks)) - 1)]
         work()
         for helper in helpers:
             helper.result()
@@ -526,7 +541,7 @@ class CompiledEngine:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="training")
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="training")
 
 
 def _views(tensors: Sequence[Tensor]) -> tuple[Array, ...]:

@@ -90,7 +90,8 @@ class StackTraining:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        return {"engine": self.engine.name, "dtype": str(self.stack.parameters.dtype).removeprefix("torch.")}
+        dtype = str(self.stack.parameters.dtype).removeprefix("torch.")
+        return {"engine": self.engine.name, "threads": self.engine.threads, "dtype": dtype}
 
     def run_epoch(self) -> list[tuple[MlpTraining, Metrics]]:
         """Train every active run for one epoch; returns the metrics of those that are due for evaluation.
@@ -174,6 +175,7 @@ class MlpTraining:
         self._training = training
         self._test_labels = member.data.labels.numpy()[member.split.test]
         self._latest: Best | None = None
+        self._config_values = asdict(self.config)
         self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
         self._has_stopped = False
         self._is_best_new = False
@@ -203,7 +205,7 @@ class MlpTraining:
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """`last`, to resume from, and `best`, its weights alone, if new since the last call."""
-        stack, config = self._training.stack, asdict(self.config)
+        stack, config = self._training.stack, self._config_values
         values = {
             "config": config,
             "seconds": self.seconds,

@@ -21,7 +21,8 @@ from torch import Tensor
 INDEX_BITS = 21  # of a sort key, which has 32 random ones above them
 WORD = 2**32
 LANES = 8  # 16-bit numbers in a block
-MAX_ELEMENTS = 2**17  # of a temporary when many blocks are drawn: it stays in the cache
+# Of a temporary when many blocks are drawn: on a CPU it stays in the cache, on a GPU launches are what costs.
+MAX_ELEMENTS = {"cpu": 2**17, "cuda": 2**24}
 
 
 class Purpose(IntEnum):
@@ -36,8 +37,7 @@ def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_hi
     """A block: four 32-bit words, as 64-bit integers.
 
     The counter is (index, epoch, purpose, step), the key a seed. These lines run on arrays and tensors as they stand,
-    and compiled on scalars; a product that wraps around to a negative number is put right by the masks. Machine code
-    that is kept from an earlier run notices a change here only if `compiled.py` changes too.
+    and compiled on scalars; a product that wraps around to a negative number is put right by the masks.
     """
     c0, c1, c2, c3 = index, epoch, purpose, step
     for _ in range(10):
@@ -94,7 +94,7 @@ def dropout_lanes(seeds: Tensor, epoch: int, num_steps: int, batch_size: int, nu
     groups = -(-batch_size // LANES)
     units = torch.arange(groups * num_units, device=device)
     lanes = torch.empty(len(seeds), num_steps, batch_size, num_units, dtype=torch.int32, device=device)
-    steps_at_once = max(1, MAX_ELEMENTS // (len(seeds) * len(units)))
+    steps_at_once = max(1, MAX_ELEMENTS[device.type] // (len(seeds) * len(units)))
     for start in range(0, num_steps, steps_at_once):
         steps = torch.arange(start, min(start + steps_at_once, num_steps), device=device)
         words = _draw(units, epoch, Purpose.DROPOUT, steps[:, None], seeds[:, None, None])

@@ -93,7 +93,7 @@ class Stack:
     first: Tensor  # R × P: momentum (SGD) or the mean of gradients (Adam)
     second: Tensor  # R × P: the mean of squared gradients (Adam); R × 0 for SGD
     best: Tensor  # R × P: the parameters of each run's best epoch so far
-    settings: Tensor  # R × 7, columns as `Setting`
+    settings: Tensor  # R × 7, columns as `Setting`; float64, on the CPU: 1 - β must not be rounded to 0
     activations: Tensor  # R, int64: index into ACTIVATIONS; in ascending order
     thresholds: Tensor  # R, int64: of dropout, out of 65536
     widths: Tensor  # R × (layers + 1), int64: without padding
@@ -132,7 +132,7 @@ class Stack:
             torch.zeros_like(parameters),
             torch.zeros_like(parameters if shape.is_adam else parameters[:, :0]),
             parameters.clone(),
-            torch.tensor([_settings(member.config) for member in members], dtype=dtype, device=device),
+            torch.tensor([_settings(member.config) for member in members], dtype=torch.float64),
             integers(activations),
             integers([randomness.dropout_threshold(member.config.dropout) for member in members]),
             integers([widths(member.config.hidden_sizes) for member in members]),
@@ -169,6 +169,7 @@ class Engine(Protocol):
     """Computes on a stack's tensors, in place. `slots` are always in ascending order."""
 
     name: str
+    threads: int  # of a CPU
 
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
         """An epoch of optimizer steps; returns what was seen on the way, dropout on."""

@@ -6,8 +6,6 @@ in LLVM's own language, which fits them to the CPU at hand.
 
 The method is the register blocking of K. Goto and R. A. van de Geijn, "Anatomy of high-performance matrix
 multiplication", ACM TOMS 34(3), 2008. All matrices lie row after row in flat, contiguous arrays.
-
-Machine code that is kept from an earlier run does not notice a change here, unless `compiled.py` changes too.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _train(training: StackTraining, run: MlpTraining) -> list[Metrics]:
     return rows
 
 
-@pytest.mark.parametrize("batch_size", [20, None])
+@pytest.mark.parametrize("batch_size", [7, 20, None])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_run_has_the_same_bits_alone_and_at_any_slot_of_any_stack(
@@ -74,6 +74,23 @@ def test_a_run_has_the_same_bits_alone_and_at_any_slot_of_any_stack(
         run = training.active[place]
         assert _train(training, run) == expected
         assert_same(run.result(), alone.result())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 13, 33, 127])
+def test_odd_batches_have_the_same_bits_in_a_stack(digits: Digits, is_compiled: bool, batch_size: int) -> None:
+    """With narrow layers, where a run's numbers do not fill a CPU's widest vectors."""
+    changes: dict[str, Any] = {"hidden_sizes": (12,), "activation": "sigmoid", "batch_size": batch_size, "epochs": 1}
+    (alone,) = finish(StackTraining([digits.member(**changes)], CPU, is_compiled=is_compiled)).active
+    members = [digits.member(**changes, seed=seed) for seed in (9, 3, 8)]
+    runs = finish(StackTraining(members, CPU, is_compiled=is_compiled)).active
+    assert_same(runs[1].result(), alone.result())
+
+
+def test_settings_close_to_one_do_not_become_one(digits: Digits, is_compiled: bool) -> None:
+    optimizer = OptimizerConfig("adam", 0.01, beta1=0.5, beta2=0.99999999)
+    (run,) = finish(StackTraining([digits.member(optimizer=optimizer, epochs=2)], CPU, is_compiled=is_compiled)).active
+    assert run.failure is None
+    assert run.epoch == 2
 
 
 def test_the_number_of_threads_changes_nothing(digits: Digits) -> None:
