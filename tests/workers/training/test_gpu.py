@@ -1,0 +1,55 @@
+"""The same training on a CUDA device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.workers.training.conftest import CPU, Digits, finish
+from workers.training.config import OptimizerConfig
+from workers.training.loop import StackTraining
+from workers.training.stack import ACTIVATIONS
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("batch_size", [20, None])
+@pytest.mark.parametrize("optimizer", [OptimizerConfig("sgd", 0.01, momentum=0.9), OptimizerConfig("adam", 0.001)])
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_cpu_and_cuda_agree(digits: Digits, batch_size: int | None, optimizer: OptimizerConfig, dropout: float) -> None:
+    """In float64, over 20 epochs without dropout; with it, over the first, in which the same units are dropped."""
+    epochs = 1 if dropout else 20
+    members = [
+        digits.member(
+            hidden_sizes=(12, 24),
+            activation=activation,
+            dropout=dropout,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            epochs=epochs,
+        )
+        for activation in ACTIVATIONS
+    ]
+    stacks = [
+        finish(StackTraining(members, device, dtype=torch.float64)).stack for device in (CPU, torch.device("cuda"))
+    ]
+    torch.testing.assert_close(stacks[0].parameters, stacks[1].parameters.cpu(), rtol=0, atol=1e-8)
+
+
+def test_a_run_resumes_on_the_device(digits: Digits) -> None:
+    device = torch.device("cuda")
+    member = digits.member(epochs=6)
+    (whole,) = finish(StackTraining([member], device)).active
+    first = StackTraining([member], device)
+    for _ in range(3):
+        first.run_epoch()
+    kept = first.active[0].checkpoints()
+    second = StackTraining([member], device)
+    second.active[0].restore(kept["last"], kept["best"])
+    (resumed,) = finish(second).active
+    for name, array in resumed.checkpoints()["last"].arrays.items():
+        expected = torch.from_numpy(whole.checkpoints()["last"].arrays[name].copy())
+        torch.testing.assert_close(torch.from_numpy(array.copy()), expected, rtol=1e-4, atol=1e-5)
