@@ -131,15 +131,15 @@ def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processe
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the trainer child in /proc")
 def test_a_run_whose_trainer_is_killed_ten_times_ends_as_if_it_had_not_been(processes: Processes) -> None:
-    worker = processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.2")
+    worker = processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.1")
     document = {
         "seed": 5,
         "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
         "training": {
             "optimizer": {"kind": "sgd", "learning_rate": 0.01},
             "batch_size": 20,
-            "epochs": 20_000,
-            "early_stopping": {"patience": 15_000},
+            "epochs": 30_000,
+            "early_stopping": {"patience": 25_000},
         },
     }
     run_id = processes.submit(document)
@@ -147,7 +147,7 @@ def test_a_run_whose_trainer_is_killed_ten_times_ends_as_if_it_had_not_been(proc
     epoch = 0
     for _ in range(NUM_KILLS):
         epoch = wait_for(partial(_progress_beyond, processes, run_id, epoch))
-        time.sleep(moments.uniform(0, 0.5))
+        time.sleep(moments.uniform(0, 0.3))
         os.kill(_find_trainer(worker.pid), signal.SIGKILL)
         epoch = processes.get(run_id)["progress"]["epoch"]
     run = processes.finish(run_id)
