@@ -83,7 +83,7 @@ class Preparation:
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
             return forest, [forest]
-        members = [Member(_mlp_config(run.config), self._load_tensors(run.config), run.split) for run in runs]
+        members = [Member(mlp_config(run.config), self._load_tensors(run.config), run.split) for run in runs]
         training = StackTraining(members, torch.device(self.device_of(runs[0])))
         trained = list(training.active)
         for run, mlp in zip(runs, trained, strict=True):
@@ -162,7 +162,8 @@ def _checked(checkpoint: Checkpoint) -> bytes:
     return checkpoint.blob
 
 
-def _mlp_config(config: RunConfig) -> MlpConfig:
+def mlp_config(config: RunConfig) -> MlpConfig:
+    """A network's configuration as training takes it."""
     model, training = config.model, config.training
     assert isinstance(model, Mlp)
     assert training is not None, "validated: an mlp has training"

@@ -65,7 +65,7 @@ class Trainer:
         """
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
-        logger.info("Loading the training code (after an installation, it is compiled first: some 15 seconds)")
+        logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
         warm_up(torch.device(self._default_device))
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))

@@ -166,6 +166,7 @@ class Worker:
 
     def _replace(self, child: Child) -> Child:
         """Start another trainer in the place of one that died; wait a little longer each time one dies at its start."""
+        child.process.join(1.0)  # it may still be on its way out: its own exit code is what to report
         child.end()
         logger.error("The trainer died (exit code %s); starting another", child.process.exitcode)
         if self._claims:

@@ -17,7 +17,6 @@ printed, so that nobody wins by not training; the four draw different random num
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import time
 import warnings
@@ -36,6 +35,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from torchvision.transforms import ToTensor
 
+from workers.training.compiled import available_cores
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.layout import Layout
@@ -377,7 +377,7 @@ def compare_sweeps(epochs: int, skipped: set[str]) -> None:
 
 
 def compare_steps(skipped: set[str]) -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     peak = _peak_multiply_adds()
     say(f"\nMicroseconds per run and step, batch {BATCH_SIZE}, sigmoid; {cores} cores, each {peak / 1e9:.0f} billion")
     say("multiply-adds a second at best (a 1024 × 1024 matrix product in torch, one thread)\n")

@@ -16,7 +16,7 @@ import pytest
 
 from app.runs.config import RunConfig, complete
 from tests.e2e.conftest import Processes, wait_for
-from workers.preparation import _mlp_config
+from workers.preparation import mlp_config
 from workers.training import export, serialization
 from workers.training.checkpoint import Checkpoint
 from workers.training.data import load_dataset, split_indices, to_image_tensors
@@ -36,7 +36,7 @@ def _train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
     pixels, labels = load_dataset(config.dataset)
     split = split_indices(labels, val_size=config.split.val_size, test_size=0.0, seed=config.split.seed)
     tensors = to_image_tensors(pixels, labels, config.scaling)
-    training = StackTraining([Member(_mlp_config(config), tensors, split)], torch.device("cpu"))
+    training = StackTraining([Member(mlp_config(config), tensors, split)], torch.device("cpu"))
     (run,) = training.active
     rows = []
     while not run.is_finished:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.e2e.conftest import PATIENCE_SECONDS, free_port, wait_for
+
 DIGITLAB = [sys.executable, "-m", "app.cli"]
-PATIENCE_SECONDS = 120
 
 
 @dataclass
@@ -35,35 +34,19 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     url = f"http://127.0.0.1:{port}"
     folder = tmp_path_factory.mktemp("service")
     environment = {**os.environ, "DIGITLAB_PORT": port, "DIGITLAB_DATA_DIR": str(folder), "DIGITLAB_URL": url}
     process = subprocess.Popen([*DIGITLAB, "up"], env=environment)
     try:
         with httpx2.Client(base_url=url) as client:
-            wait_until(lambda: is_ready(client))
+            wait_for(lambda: client.get("/health/ready").status_code == 200)
             yield Service(process, environment, client)
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait(PATIENCE_SECONDS)
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_true():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-
-
-def is_ready(client: httpx2.Client) -> bool:
-    try:
-        return client.get("/health/ready").status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 def val_samples(client: httpx2.Client) -> list[dict[str, Any]]:
@@ -112,10 +95,10 @@ def test_ctrl_c_during_train_cancels_the_run(service: Service) -> None:
         run: dict[str, Any] = service.client.get("/runs").json()["data"][0]
         return run
 
-    wait_until(lambda: newest()["name"] == "endless" and newest()["progress"]["epoch"] > 0)
+    wait_for(lambda: newest()["name"] == "endless" and newest()["progress"]["epoch"] > 0)
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE_SECONDS) == 130
-    wait_until(lambda: newest()["status"] == "cancelled")
+    wait_for(lambda: newest()["status"] == "cancelled")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

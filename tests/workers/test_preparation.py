@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.runs.config import RunConfig, complete
-from workers.preparation import _mlp_config
+from workers.preparation import mlp_config
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.stack import Member, Shape
 
@@ -41,7 +41,7 @@ def _config(document: dict[str, Any]) -> RunConfig:
 def _shape(config: RunConfig) -> Shape:
     split = config.split
     indices = split_indices(LABELS, val_size=split.val_size, test_size=split.test_size, seed=split.seed)
-    return Shape.of(Member(_mlp_config(config), TENSORS, indices))
+    return Shape.of(Member(mlp_config(config), TENSORS, indices))
 
 
 @settings(max_examples=60, deadline=None)

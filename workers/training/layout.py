@@ -16,12 +16,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from workers.training.checkpoint import Array
 from workers.training.config import NUM_CLASSES, NUM_PIXELS
 
 MULTIPLE = 16
 
 Floats = npt.NDArray[np.floating]
-Array = npt.NDArray[np.generic]
 
 
 def pad(width: int) -> int:
