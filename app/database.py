@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, Float, create_engine, event
+import orjson
+from sqlalchemy import Connection, DateTime, Dialect, Engine, Float, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -19,8 +22,9 @@ from sqlalchemy.types import TypeDecorator
 if TYPE_CHECKING:
     from alembic.config import Config
 
-BUSY_TIMEOUT_MS = 30_000
-NEWEST_REVISION = "0002"  # of the migrations; readiness compares the database with it, and a test it with them
+LOCK_TIMEOUT_MS = 30_000  # how long a writer waits for another
+IDLE_TRANSACTION_TIMEOUT_MS = 10_000  # after which Postgres takes a stopped or vanished process's locks from it
+NEWEST_REVISION = "0003"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
 class Database:
@@ -29,7 +33,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.engine = _create_engine(url)
-        self._readers = sessionmaker(self.engine, expire_on_commit=False)
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        snapshot = {} if is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._readers = sessionmaker(self.engine.execution_options(**snapshot), expire_on_commit=False)
         self._writers = sessionmaker(self.engine.execution_options(writes=True), expire_on_commit=False)
 
     @contextmanager
@@ -40,35 +46,61 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session whose transaction holds the write lock from its start, and is committed at the end.
+        """A session whose transaction is committed at the end, after what `before_commit` has asked for.
 
-        Starting as a writer rather than becoming one is what keeps SQLite from answering "database is locked":
-        https://www.sqlite.org/lang_transaction.html
+        On SQLite it holds the write lock from its start: starting as a writer rather than becoming one is what keeps
+        SQLite from answering "database is locked" (https://www.sqlite.org/lang_transaction.html).
         """
         with self._writers.begin() as session:
             yield session
+            for action in session.info.pop(BEFORE_COMMIT, ()):
+                action(session)
 
     def close(self) -> None:
         self.engine.dispose()
 
 
+BEFORE_COMMIT = "before_commit"
+
+
+def before_commit(session: Session, action: Callable[[Session], None]) -> None:
+    """Have something done at the very end of a writing session, unless it is rolled back."""
+    session.info.setdefault(BEFORE_COMMIT, []).append(action)
+
+
 def _create_engine(url: str) -> Engine:
     parsed = make_url(url)
+    options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": orjson.loads}
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        engine = create_engine(parsed, pool_pre_ping=True, **options)
+        event.listen(engine, "connect", _set_timeouts)
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     # SQLAlchemy leaves BEGIN to us, so that writers can say IMMEDIATE:
     # https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#sqlite-transactions
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "isolation_level": None})
+    options["connect_args"] = {"timeout": LOCK_TIMEOUT_MS / 1000, "isolation_level": None}
+    engine = create_engine(parsed, **options)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
 
 
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
 def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+    # synchronous=FULL: what was accepted outlives a power failure too (https://www.sqlite.org/pragma.html).
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _set_timeouts(dbapi_connection: Any, _record: object) -> None:
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TRANSACTION_TIMEOUT_MS}")
+    dbapi_connection.commit()
 
 
 def _begin(connection: Connection) -> None:
@@ -111,6 +143,36 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def explain_failure(error: SQLAlchemyError) -> str:
+    """Why the database did not do what it was asked, in a sentence for the client and the log."""
+    original = getattr(error, "orig", None)
+    # https://www.sqlite.org/rescode.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
+    code = str(getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None))
+    if code in ("SQLITE_FULL", "53100"):
+        return "The disk of the database is full."
+    if code in ("SQLITE_BUSY", "SQLITE_LOCKED", "55P03") or isinstance(error, PoolTimeout):
+        return "The database is busy."
+    if code.startswith("SQLITE_READONLY") or code == "25006":
+        return "The database is read-only."
+    if code.startswith("SQLITE_CANTOPEN"):
+        return "The database cannot be opened: its file is missing or cannot be written to."
+    if code.startswith("SQLITE_IOERR"):
+        return "The database's disk cannot be read or written."
+    if code in ("42P01", "42703") or "no such " in str(original):
+        return "The database's tables are missing or too old (digitlab migrate)."
+    return "The database does not answer."
+
+
+def current_revision(session: Session) -> str | None:
+    """The migration that the database is at.
+
+    Raises:
+        DBAPIError: The database does not answer, or has never been migrated.
+    """
+    revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def migrations_folder() -> Path:

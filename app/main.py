@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,12 +15,15 @@ from app import __version__, problem
 from app.body_limit import BodyLimit
 from app.database import Database
 from app.datasets import endpoints as datasets
+from app.events import endpoints as events
+from app.events.feed import Feed
 from app.health import endpoints as health
 from app.models import endpoints as models
 from app.openapi import describe
 from app.predictions import endpoints as predictions
 from app.predictions.predictor import Predictor
 from app.runs import endpoints as runs
+from app.runs import result_endpoints as run_results
 from app.settings import Settings
 from app.workers import endpoints as workers
 
@@ -54,7 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         predictions.router,
         runs.router,
+        run_results.router,
         runs.presets_router,
+        events.router,
         models.router,
         datasets.router,
         workers.router,
@@ -74,8 +80,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     app.state.database = database
     app.state.predictor = predictor
+    app.state.feed = Feed(database, settings.event_poll_seconds)
     await run_in_threadpool(predictor.start)
+    following = asyncio.create_task(app.state.feed.follow())
     yield
+    following.cancel()
     await run_in_threadpool(predictor.stop)
     database.close()
 

@@ -10,11 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.database import explain_failure
 from app.errors import AppError, FieldError
 from app.tables import new_id
 from app.validation import explain, invalid_input, json_pointer
@@ -22,6 +24,8 @@ from app.validation import explain, invalid_input, json_pointer
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+# Others are errors of ours. InternalError: Postgres says so when it is read-only.
+DATABASE_FAILURES = (OperationalError, ProgrammingError, InternalError, InterfaceError, PoolTimeout)
 
 
 class ProblemError(BaseModel):
@@ -83,8 +87,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_request_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(OperationalError, _on_database_error)
-    app.add_exception_handler(ProgrammingError, _on_database_error)
+    for kind in DATABASE_FAILURES:
+        app.add_exception_handler(kind, _on_database_failure)
     app.add_middleware(UnexpectedErrors)
 
 
@@ -122,10 +126,11 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     return render(request, error.status_code, slug, detail, headers=error.headers)
 
 
-def _on_database_error(request: Request, error: Exception) -> Response:
-    logger.error("The database did not answer %s %s: %s", request.method, request.url.path, error)
-    detail = "The database does not answer, or its tables are missing or too old (digitlab migrate)."
-    return render(request, 503, "database-unavailable", detail, headers={"Retry-After": "2"})
+def _on_database_failure(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SQLAlchemyError)
+    cause = explain_failure(error)
+    logger.error("No answer to %s %s: %s (%s)", request.method, request.url.path, cause, error)
+    return render(request, 503, "database-unavailable", cause, headers={"Retry-After": "2"})
 
 
 class UnexpectedErrors:

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
     max_loaded_models: int = Field(16, ge=1, description="Models beside the champion that an API process keeps loaded.")
     champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")
+    event_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often open event streams are served.")
     device: Device = Field("auto", description="Where runs with `device: auto` train: `auto` is CUDA, MPS, then CPU.")
     max_stack_bytes: int = Field(
         128 * 2**20, ge=0, description="Memory for the runs that are trained together; 0: each alone."
@@ -37,6 +38,13 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(0.5, gt=0, le=600, description="How often a worker renews its leases.")
     commit_seconds: float = Field(1.0, gt=0, le=600, description="How often metrics and checkpoints are committed.")
     poll_seconds: float = Field(0.25, gt=0, le=60, description="How often an idle worker looks for a run.")
+    stall_seconds: float = Field(
+        60.0, ge=1, le=86_400, description="A trainer without any progress for so long is stuck, and is killed."
+    )
+    last_checkpoint_retention_seconds: float = Field(
+        7 * 86_400, ge=0, description="How long a finished run keeps its `last` checkpoint; `best` stays."
+    )
+    event_retention_seconds: float = Field(30 * 86_400, ge=0, description="How long events are kept.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

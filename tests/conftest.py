@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a real SQLite file, made by the real migrations."""
+"""Fixtures of all tests: a real database, made by the real migrations; every test that asks for one runs on both kinds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.main import create_app
 from app.runs.config import RunConfig
 from app.settings import Settings
 from app.tables import Run
+from tests.postgres import Postgres, start_postgres
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
 
@@ -25,9 +26,20 @@ class AddRun(Protocol):
     def __call__(self, config: RunConfig | None = None, **columns: Any) -> str: ...
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path)
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with start_postgres() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    if request.param == "sqlite":
+        yield Settings(data_dir=tmp_path)
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    with postgres.empty_database() as url:
+        yield Settings(data_dir=tmp_path, database_url=url)
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import logging
 import sys
 from importlib.util import find_spec
 
-from sqlalchemy.exc import OperationalError, ProgrammingError
-
 from app.logs import configure_logging
 from app.settings import Settings
 from workers.worker import Worker
@@ -19,11 +17,7 @@ def main() -> int:
     if missing:
         logging.error("A worker needs %s: pip install 'digitlab[worker]'", ", ".join(missing))
         return 2
-    try:
-        Worker(Settings()).run()
-    except (OperationalError, ProgrammingError) as error:
-        logging.error("The database does not answer, or has not been migrated (digitlab migrate): %s", error.orig)
-        return 1
+    Worker(Settings()).run()
     return 0
 
 

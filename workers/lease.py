@@ -1,58 +1,126 @@
-"""The worker's hold on what it trains: heartbeats and lease renewals, by the parent process alone."""
+"""The worker's hold on what it trains: claims, heartbeats and renewals, by the parent process alone."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from app.database import Database
+from app.database import Database, explain_failure
 from app.runs import queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.workers import repository as registry
+from app.workers.repository import WorkerInfo
+from workers.pulse import Pulse
+from workers.watchdog import margin
 
 logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """Keeps a worker alive in the database, and its claims with it."""
+    """Keeps a worker alive in the database, and its claims with it. A database that fails is waited for."""
 
-    def __init__(self, database: Database, settings: Settings, worker: str) -> None:
+    def __init__(self, database: Database, settings: Settings, worker: str, pulse: Pulse) -> None:
         self._database = database
         self._settings = settings
         self._worker = worker
-        self._last_beat = -float("inf")
+        self._pulse = pulse
+        self._last_beat = -math.inf
+        self._has_failed = False
+        self.claims: set[Claim] = set()  # of the stack in training, as far as it is not done
 
-    def beat_if_due(
-        self, claims: Collection[Claim], *, device: str | None, provenance: dict[str, Any] | None
-    ) -> set[Claim]:
+    def claim_stack(self, devices: Collection[str]) -> list[Claim]:
+        """Claim runs to train, if there are any."""
+        claims: list[Claim] = []
+        started = time.monotonic()
+        with self._trying():
+            with self._database.reading() as session:
+                has_work = queue.has_work(session, devices)
+            if has_work:
+                with self._database.writing() as session:
+                    claims = queue.claim_stack(
+                        session,
+                        worker=self._worker,
+                        devices=devices,
+                        lease_seconds=self._settings.lease_seconds,
+                        max_stack_bytes=self._settings.max_stack_bytes,
+                    )
+        if claims:
+            self.claims = set(claims)
+            self._hold_from(started)
+        return claims
+
+    def beat_if_due(self, info: WorkerInfo) -> set[Claim]:
         """Every half second: say that the worker is alive and renew its claims.
 
         Returns:
-            The claims whose runs are to be ended: somebody wants them cancelled, or they are no longer this worker's.
+            The claims whose runs are to be let go: somebody wants it so, or they are no longer this worker's.
         """
         now = time.monotonic()
         if now - self._last_beat < self._settings.heartbeat_seconds:
             return set()
         self._last_beat = now
-        try:
+        with self._trying():
             with self._database.writing() as session:
-                registry.beat(session, self._worker, device=device, provenance=provenance)
-                held = queue.renew(session, list(claims), self._settings.lease_seconds)
-        except DBAPIError as error:
-            logger.error("No heartbeat: the database does not answer (%s)", error.orig)
-            return set()
-        return {claim for claim in claims if held.get(claim, True)}
+                registry.beat(session, info)
+                held = queue.renew(session, list(self.claims), self._settings.lease_seconds)
+            if self.claims:
+                self._hold_from(now)
+            return {claim for claim in self.claims if held.get(claim, True)}
+        return set()
 
-    def report_crash(self, claims: Collection[Claim]) -> None:
-        """Give claims back whose trainer child died over them."""
-        with self._database.writing() as session:
-            for claim in claims:
+    def drop(self, claim: Claim) -> None:
+        """The child has nothing more to do with a run."""
+        self.claims.discard(claim)
+        if not self.claims:
+            self.forget()
+
+    def forget(self) -> None:
+        """There is nothing left to hold."""
+        self.claims = set()
+        self._pulse.lease_until = math.inf
+
+    def report_crash(self) -> None:
+        """Give the claims back over which the trainer child died."""
+        self._give_back(queue.report_crash)
+
+    def release(self) -> None:
+        """Give the claims back that the child has not let go of by itself; nothing is counted."""
+        self._give_back(queue.release)
+
+    def _give_back(self, how: Callable[[Session, Claim], None]) -> None:
+        """All that can be; what cannot be given back is lost when the lease runs out."""
+        if not self.claims:
+            return
+        with self._trying(), self._database.writing() as session:
+            for claim in sorted(self.claims, key=lambda claim: claim.run_id):
                 try:
-                    queue.report_crash(session, claim)
+                    how(session, claim)
                 except StaleClaim:
                     logger.warning("Run %s had been ended or taken over already", claim.run_id)
+        self.forget()
+
+    def _hold_from(self, moment: float) -> None:
+        """The database counts from a little later, when it has come to the statement: this side is on the safe one."""
+        seconds = self._settings.lease_seconds
+        self._pulse.lease_until = moment + seconds - margin(seconds)
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Say once that the database fails, and once that it is there again."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            if not self._has_failed:
+                logger.error("%s Trying again (%s)", explain_failure(error), error)
+            self._has_failed = True
+        else:
+            if self._has_failed:
+                logger.info("The database answers again")
+            self._has_failed = False

@@ -37,8 +37,8 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class EndRuns:
-    """Parent: end these runs as cancelled at the next epoch boundary; of those whose claim is lost, just let go."""
+class LetGo:
+    """Parent: train these runs no further than the next epoch boundary; their rows say what becomes of them."""
 
     claims: list[Claim]
 
@@ -48,5 +48,5 @@ class Stop:
     """Parent: commit and release what you train, and exit."""
 
 
-FromParent = Train | EndRuns | Stop
+FromParent = Train | LetGo | Stop
 FromChild = Ready | Done | Idle

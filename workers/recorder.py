@@ -19,11 +19,12 @@ from sqlalchemy import delete, insert, tuple_
 from sqlalchemy.orm import Session
 
 from app.database import Database
+from app.events import journal
 from app.models import promotion
-from app.runs import queue
+from app.runs import lifecycle, queue
 from app.runs.config import RunConfig
 from app.runs.queue import Claim
-from app.tables import Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel
+from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
 from workers.training import TrainingRun, export, serialization
 from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
 from workers.training.data import Pixels
@@ -54,16 +55,11 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Cancelled:
-    """Somebody wanted the run to end."""
+class LetGo:
+    """The worker trains the run no further; its row says whether it was cancelled, paused, or goes back."""
 
 
-@dataclass(frozen=True)
-class Released:
-    """The worker is stopping: back into the queue with it."""
-
-
-Outcome = Succeeded | Failed | Cancelled | Released
+Outcome = Succeeded | Failed | LetGo
 
 
 @dataclass(frozen=True)
@@ -195,6 +191,7 @@ class Recorder:
             _replace_checkpoints(session, [blob for snapshot in held for blob in blobs[snapshot.claim]])
             for snapshot in held:
                 _write_progress(rows[snapshot.claim], snapshot)
+                _write_events(session, rows[snapshot.claim], snapshot, blobs[snapshot.claim])
                 _write_outcome(session, rows[snapshot.claim], snapshot, models[snapshot.claim])
             if any(isinstance(snapshot.outcome, Succeeded) for snapshot in held):
                 promotion.elect(session)
@@ -277,17 +274,23 @@ def _write_progress(run: Run, snapshot: _Snapshot) -> None:
     run.training_seconds = snapshot.seconds
 
 
+def _write_events(session: Session, run: Run, snapshot: _Snapshot, blobs: Sequence[dict[str, Any]]) -> None:
+    for metrics in snapshot.metrics:
+        journal.record(session, run, EventType.METRIC, **vars(metrics))
+    for row in blobs:
+        data = {name: row[name] for name in ("role", "epoch", "sha256", "size_bytes")}
+        journal.record(session, run, EventType.CHECKPOINT, **data)
+
+
 def _write_outcome(session: Session, run: Run, snapshot: _Snapshot, model: bytes | Failed | None) -> None:
     outcome = model if isinstance(model, Failed) else snapshot.outcome
     if isinstance(outcome, Succeeded) and isinstance(model, bytes):
         _save_model(session, run, outcome, model)
-        queue.end(run, RunStatus.SUCCEEDED)
+        lifecycle.end(session, run, RunStatus.SUCCEEDED)
     elif isinstance(outcome, Failed):
-        queue.end(run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
-    elif isinstance(outcome, Cancelled):
-        queue.end(run, RunStatus.CANCELLED)
-    elif isinstance(outcome, Released):
-        queue.release(session, snapshot.claim)
+        lifecycle.end(session, run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
+    elif isinstance(outcome, LetGo):
+        lifecycle.let_go(session, run)
 
 
 def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:

@@ -6,41 +6,42 @@ The only place where database meets torch. It obeys the parent at epoch boundari
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 
 import torch
 from sqlalchemy.exc import DBAPIError
 
-from app.database import Database
-from app.logs import configure_logging
-from app.runs import queue
+from app.database import Database, explain_failure
+from app.runs import lifecycle, queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
-from workers.messages import Done, EndRuns, FromParent, Idle, Ready, Stop, Train
+from workers import messages
+from workers.messages import Done, FromParent, Idle, Ready, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Cancelled, Failed, Outcome, Recorder, Released, Succeeded
+from workers.pulse import Pulse
+from workers.recorder import Failed, LetGo, Outcome, Recorder, Succeeded
 from workers.training import Training, TrainingRun, device
 from workers.training.loop import warm_up
 
 logger = logging.getLogger(__name__)
 
+EXIT_DATABASE_FAILED = 77
 
-def main(connection: Connection, settings: Settings) -> None:
+
+def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
     """The child's life: say that it is ready, then train what the parent sends, until told to stop."""
-    # Ctrl-C and a supervisor's SIGTERM reach the whole process group; the parent alone decides what follows.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    configure_logging("trainer")
     torch.set_num_threads(1)  # the matrices are small: one thread is faster than several
     database = Database(settings.resolved_database_url)
     try:
         register_datasets(database)
-        Trainer(connection, settings, database).serve()
+        Trainer(connection, settings, database, pulse).serve()
     except (EOFError, BrokenPipeError):
-        logger.warning("The worker is gone; the trainer ends.")
+        logger.warning("The worker is gone: the trainer ends")
+    except DBAPIError as error:
+        logger.error("%s The trainer ends; its runs go on from their checkpoints (%s)", explain_failure(error), error)
+        raise SystemExit(EXIT_DATABASE_FAILED) from None
     finally:
         database.close()
 
@@ -48,13 +49,14 @@ def main(connection: Connection, settings: Settings) -> None:
 class Trainer:
     """Serves one parent over one pipe."""
 
-    def __init__(self, connection: Connection, settings: Settings, database: Database) -> None:
+    def __init__(self, connection: Connection, settings: Settings, database: Database, pulse: Pulse) -> None:
         self._connection = connection
         self._settings = settings
         self._database = database
+        self._pulse = pulse
         self._devices = device.available_devices()
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
-        self._to_end: set[Claim] = set()
+        self._to_let_go: set[Claim] = set()
         self._is_stopping = False
 
     def serve(self) -> None:
@@ -72,7 +74,7 @@ class Trainer:
         while not self._is_stopping:
             message: FromParent = self._connection.recv()
             if isinstance(message, Train):
-                self._to_end.clear()
+                self._to_let_go.clear()
                 self._train(message.claims)
                 self._connection.send(Idle())
             elif isinstance(message, Stop):
@@ -100,6 +102,7 @@ class Trainer:
         """Read the runs; one that cannot be read fails by itself."""
         prepared = []
         for claim in claims:
+            self._pulse.mark_progress()
             try:
                 prepared.append(preparation.read(claim))
             except DBAPIError:
@@ -125,10 +128,12 @@ class Trainer:
             recorder.close()
 
     def _say_done(self, claim: Claim) -> None:
+        self._pulse.mark_progress()
         self._connection.send(Done(claim))
 
     def _run_epochs(self, training: Training, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
         while training.active:
+            self._pulse.mark_progress()
             self._hear_parent()
             self._leave_lost(training, recorder)
             self._end_runs(training, by_run, recorder)
@@ -158,10 +163,10 @@ class Trainer:
             result = run.result()
             logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
             return Succeeded(result, prepared.config, prepared.data.val_pixels)
-        if prepared.claim in self._to_end:
-            logger.info("Run %s is cancelled at epoch %d", prepared.claim.run_id, run.epoch)
-            return Cancelled()
-        return Released() if self._is_stopping else None
+        if prepared.claim in self._to_let_go:
+            logger.info("Letting go of run %s at epoch %d, as somebody wants", prepared.claim.run_id, run.epoch)
+            return LetGo()
+        return LetGo() if self._is_stopping else None
 
     def _hear_parent(self) -> None:
         """What the parent has said since the last epoch.
@@ -173,8 +178,8 @@ class Trainer:
             message: FromParent = self._connection.recv()
             if isinstance(message, Stop):
                 self._is_stopping = True
-            elif isinstance(message, EndRuns):
-                self._to_end.update(message.claims)
+            elif isinstance(message, messages.LetGo):
+                self._to_let_go.update(message.claims)
 
     def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:
         """Fail a run that an error came from; one of several is tried again in a smaller stack."""
@@ -182,7 +187,7 @@ class Trainer:
             with self._database.writing() as session:
                 if is_alone:
                     run = queue.fence(session, claim)
-                    queue.end(run, RunStatus.FAILED, code="internal_error", detail=detail)
+                    lifecycle.end(session, run, RunStatus.FAILED, code="internal_error", detail=detail)
                 else:
                     queue.report_crash(session, claim)
         except StaleClaim:

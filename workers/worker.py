@@ -16,37 +16,47 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database
-from app.runs import queue
+from app.database import NEWEST_REVISION, Database, current_revision, explain_failure
+from app.logs import configure_logging
 from app.runs.queue import Claim
 from app.settings import Settings
 from app.tables import new_id
 from app.workers import repository as registry
+from app.workers.repository import WorkerInfo
+from workers.housekeeping import Housekeeping
 from workers.lease import Lease
-from workers.messages import Done, EndRuns, FromChild, FromParent, Idle, Ready, Stop, Train
+from workers.messages import Done, FromChild, FromParent, Idle, LetGo, Ready, Stop, Train
+from workers.pulse import Pulse
+from workers.watchdog import margin, watch_child, watch_parent
 
 logger = logging.getLogger(__name__)
 
-DEAD_WORKERS_KEPT_SECONDS = 3600.0
 FIRST_RESTART_SECONDS = 0.5
 LAST_RESTART_SECONDS = 30.0
+DATABASE_RETRY_SECONDS = 1.0
+STOP_SECONDS = 15.0
 
 
-def run_trainer(connection: Connection, settings: Settings) -> None:
+def run_trainer(connection: Connection, settings: Settings, pulse: Pulse) -> None:
     """The child's first function. It imports the trainer by name, so that importing this module never loads torch."""
-    importlib.import_module("workers.trainer").main(connection, settings)
+    # Ctrl-C and a supervisor's SIGTERM reach the whole process group; the parent alone decides what follows.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    configure_logging("trainer")
+    watch_parent(pulse, margin(settings.lease_seconds) / 2)
+    importlib.import_module("workers.trainer").main(connection, settings, pulse)
 
 
 class Child:
     """A trainer child process and the pipe to it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pulse: Pulse) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
-            target=run_trainer, args=(theirs, settings), name="digitlab-trainer", daemon=True
+            target=run_trainer, args=(theirs, settings, pulse), name="digitlab-trainer", daemon=True
         )
         self.process.start()
         theirs.close()  # so that the pipe ends with the child
@@ -82,10 +92,12 @@ class Worker:
         self._settings = settings
         self._database = Database(settings.resolved_database_url)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        self._lease = Lease(self._database, settings, self.name)
+        self._pulse = Pulse(multiprocessing.get_context("spawn"))
+        self._lease = Lease(self._database, settings, self.name, self._pulse)
+        self._housekeeping = Housekeeping(self._database, settings)
+        self._child: Child | None = None
         self._is_training = False
-        self._claims: set[Claim] = set()  # of the stack in training, as far as it is not done
-        self._ending: set[Claim] = set()  # those that the child has been told to end
+        self._leaving: set[Claim] = set()  # those that the child has been told to let go
         self._is_stopping = False
         self._restart_seconds = FIRST_RESTART_SECONDS
 
@@ -93,24 +105,59 @@ class Worker:
         """Work until SIGTERM or SIGINT; then commit and release what is in training."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        with self._database.writing() as session:
-            registry.forget_dead(session, DEAD_WORKERS_KEPT_SECONDS)
-            registry.register(session, name=self.name, host=socket.gethostname(), pid=os.getpid())
+        self._wait_for_database()
+        try:
+            if not self._is_stopping:
+                self._work()
+        finally:
+            self._leave()
+        logger.info("Worker %s has stopped", self.name)
+
+    def _work(self) -> None:
         logger.info("Worker %s is starting its trainer", self.name)
-        child = Child(self._settings)
+        watch_child(self._pulse, self._kill_child)
+        child = self._child = Child(self._settings, self._pulse)
         try:
             while not self._is_stopping:
-                child = self._turn(child)
+                child = self._child = self._turn(child)
             self._stop(child)
         finally:
             child.end()
-            with self._database.writing() as session:
-                registry.unregister(session, self.name)
-            self._database.close()
-        logger.info("Worker %s has stopped", self.name)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._is_stopping = True
+
+    def _kill_child(self) -> None:
+        if self._child is not None:
+            self._child.process.kill()
+
+    def _wait_for_database(self) -> None:
+        """It may be starting too, or not be migrated yet: what is wrong is said once."""
+        said = None
+        while not self._is_stopping:
+            problem = self._try_database()
+            if problem is None:
+                return
+            if problem != said:
+                logger.error("%s Waiting until that is mended", problem)
+            said = problem
+            time.sleep(DATABASE_RETRY_SECONDS)
+
+    def _try_database(self) -> str | None:
+        """Announce this worker; returns what keeps it from that."""
+        try:
+            with self._database.writing() as session:
+                revision = current_revision(session)
+                if revision != NEWEST_REVISION:
+                    return f"The database is at migration {revision}, not {NEWEST_REVISION} (digitlab migrate)."
+                registry.beat(session, self._info(None))
+        except SQLAlchemyError as error:
+            return explain_failure(error)
+        return None
+
+    def _info(self, ready: Ready | None) -> WorkerInfo:
+        device, provenance = (ready.device, ready.provenance) if ready else (None, None)
+        return WorkerInfo(self.name, socket.gethostname(), os.getpid(), device, provenance)
 
     def _turn(self, child: Child) -> Child:
         """Look after everything once; returns the child, or its successor."""
@@ -120,6 +167,8 @@ class Worker:
         for message in messages:
             self._hear(child, message)
         self._beat(child)
+        self._end_if_stuck(child)
+        self._housekeeping.clean_if_due()
         if child.ready is not None and not self._is_training and not self._is_stopping:
             self._claim_stack(child, child.ready)
         return child
@@ -131,57 +180,66 @@ class Worker:
             seconds = time.monotonic() - child.started_at
             logger.info("Trainer is ready on %s after %.1f s", message.device, seconds)
         elif isinstance(message, Done):
-            self._claims.discard(message.claim)
+            self._lease.drop(message.claim)
         elif isinstance(message, Idle):
             self._forget_stack()
 
     def _beat(self, child: Child) -> None:
-        ready = child.ready
-        to_end = self._lease.beat_if_due(
-            self._claims, device=ready.device if ready else None, provenance=ready.provenance if ready else None
-        )
-        if to_end - self._ending:
-            child.send(EndRuns(list(to_end - self._ending)))
-            self._ending |= to_end
+        to_let_go = self._lease.beat_if_due(self._info(child.ready))
+        if to_let_go - self._leaving:
+            child.send(LetGo(list(to_let_go - self._leaving)))
+            self._leaving |= to_let_go
+
+    def _end_if_stuck(self, child: Child) -> None:
+        """A child that trains but makes no progress is killed; the next turn finds it gone."""
+        seconds = self._pulse.seconds_without_progress
+        if self._is_training and seconds > self._settings.stall_seconds:
+            logger.error("The trainer has made no progress for %.0f s: it is killed", seconds)
+            child.process.kill()
+            child.process.join()
 
     def _claim_stack(self, child: Child, ready: Ready) -> None:
-        try:
-            with self._database.writing() as session:
-                claims = queue.claim_stack(
-                    session,
-                    worker=self.name,
-                    devices=ready.devices,
-                    lease_seconds=self._settings.lease_seconds,
-                    max_stack_bytes=self._settings.max_stack_bytes,
-                )
-        except DBAPIError as error:
-            logger.error("No claim: the database does not answer (%s)", error.orig)
-            return
+        claims = self._lease.claim_stack(ready.devices)
         if claims:
-            self._claims, self._is_training = set(claims), True
+            self._is_training = True
+            self._pulse.mark_progress()
             child.send(Train(claims))
 
     def _forget_stack(self) -> None:
-        self._claims, self._ending, self._is_training = set(), set(), False
+        self._lease.forget()
+        self._leaving, self._is_training = set(), False
 
     def _replace(self, child: Child) -> Child:
         """Start another trainer in the place of one that died; wait a little longer each time one dies at its start."""
         child.process.join(1.0)  # it may still be on its way out: its own exit code is what to report
         child.end()
         logger.error("The trainer died (exit code %s); starting another", child.process.exitcode)
-        if self._claims:
-            self._lease.report_crash(self._claims)
+        self._lease.report_crash()
         self._forget_stack()
         if child.ready is None:
             time.sleep(self._restart_seconds)
             self._restart_seconds = min(2 * self._restart_seconds, LAST_RESTART_SECONDS)
-        return Child(self._settings)
+        return Child(self._settings, self._pulse)
 
     def _stop(self, child: Child) -> None:
-        """Let the child commit and release its runs; it has as long as the lease, then the lease does the rest."""
+        """Let the child commit and release its runs, in as long as that may take; then release the rest as it was."""
         logger.info("Worker %s is stopping", self.name)
         child.send(Stop())
-        deadline = time.monotonic() + self._settings.lease_seconds
-        while child.process.is_alive() and time.monotonic() < deadline:
-            if child.receive(0.1) is None:
-                return
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            messages = child.receive(0.1)
+            if messages is None:
+                break
+            for message in messages:
+                self._hear(child, message)
+            self._beat(child)
+        child.end()
+        self._lease.release()
+
+    def _leave(self) -> None:
+        try:
+            with self._database.writing() as session:
+                registry.unregister(session, self.name)
+        except SQLAlchemyError as error:
+            logger.error("The worker stays listed for a while: %s", explain_failure(error))
+        self._database.close()

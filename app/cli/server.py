@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from app.logs import configure_logging
 from app.main import create_app
@@ -22,19 +25,32 @@ def check_address(settings: Settings) -> None:
         raise typer.Exit(2)
 
 
+class Server(uvicorn.Server):
+    """Ends the event streams when it is told to stop: they would go on for ever otherwise."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.feed.close()
+        await super().shutdown(sockets)
+
+
 def serve(settings: Settings) -> None:
     """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
     check_address(settings)
     configure_logging("api")
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=10,
     )
-    server = uvicorn.Server(config)
+    server = Server(app, config)
     server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import NEWEST_REVISION, Database
+from app.database import NEWEST_REVISION, Database, current_revision, explain_failure
 from app.settings import Settings
 from app.tables import Run, RunStatus
 from app.workers import repository as workers
@@ -53,7 +53,7 @@ def look(
 def _look_at_database(seen: Readiness, database: Database, settings: Settings) -> None:
     try:
         with database.reading() as session:
-            seen.revision = session.scalar(text("SELECT version_num FROM alembic_version"))
+            seen.revision = current_revision(session)
             if seen.revision != NEWEST_REVISION:
                 seen.failures.append(
                     f"The database is at migration {seen.revision}, this version needs {NEWEST_REVISION}: "
@@ -62,8 +62,8 @@ def _look_at_database(seen: Readiness, database: Database, settings: Settings) -
                 return
             seen.num_workers = len(workers.list_alive(session, settings.lease_seconds))
             seen.num_queued = session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED))
-    except SQLAlchemyError:
-        seen.failures.append("The database does not answer, or has not been migrated (digitlab migrate).")
+    except SQLAlchemyError as error:
+        seen.failures.append(explain_failure(error))
         return
     if seen.num_workers == 0:
         seen.warnings.append("There is no worker: submitted runs wait until one starts (digitlab worker).")

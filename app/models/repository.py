@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, undefer
@@ -28,8 +28,19 @@ def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
     return session.get(SavedModel, run_id, options=[undefer(SavedModel.onnx)])
 
 
+def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
+    """Those of these runs that have a saved model."""
+    if not run_ids:
+        return set()
+    return set(session.scalars(select(SavedModel.run_id).where(SavedModel.run_id.in_(run_ids))))
+
+
 def get_champion(session: Session) -> Promotion | None:
-    return session.scalar(select(Promotion).order_by(Promotion.id.desc()).limit(1))
+    """The newest promotion; None when there is none, or its model and all that could follow it have been deleted."""
+    newest = session.scalar(select(Promotion).order_by(Promotion.id.desc()).limit(1))
+    if newest is None or session.scalar(select(SavedModel.run_id).where(SavedModel.run_id == newest.run_id)) is None:
+        return None
+    return newest
 
 
 def list_promotions(session: Session, limit: int) -> Sequence[Promotion]:

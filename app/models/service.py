@@ -58,10 +58,10 @@ def get_champion(session: Session) -> Champion:
     """The champion and the promotions that led to it.
 
     Raises:
-        NotFound: No run on the canonical split has succeeded yet.
+        NotFound: No run on the canonical split has succeeded yet, or none is left.
     """
+    if repository.get_champion(session) is None:
+        raise NotFound("There is no champion: no run on the canonical split has a saved model.", slug="no-saved-model")
     history = repository.list_promotions(session, MAX_HISTORY)
-    if not history:
-        raise NotFound("There is no champion: no run on the canonical split has succeeded yet.", slug="no-saved-model")
     model = get_saved_model(session, history[0].run_id)
     return Champion(model, session.get_one(Run, model.run_id), history)

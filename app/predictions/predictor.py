@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from app.database import Database
+from app.database import Database, explain_failure
 from app.datasets.catalog import NUM_PIXELS
 from app.errors import Unavailable
 from app.models import repository, service
@@ -144,18 +145,31 @@ class Predictor:
         """Swap in a newly promoted champion; whatever goes wrong, the one before goes on answering."""
         try:
             with self._database.reading() as session:
+                self._forget_deleted(session)
                 promotion = repository.get_champion(session)
-                if promotion is None or promotion.id == self._promotion_id:
+                if promotion is None:
+                    self._champion = self._promotion_id = self._problem = None
+                    return
+                if promotion.id == self._promotion_id:
                     self._problem = None
                     return
                 champion = LoadedModel.load(service.get_saved_model(session, promotion.run_id))
         except SQLAlchemyError as error:
-            self._report(f"the database does not answer ({type(error).__name__})")
+            self._report(explain_failure(error).removesuffix("."))
         except Exception as error:  # a damaged graph may fail in any way; following must go on
             self._report(f"the champion could not be loaded: {error}")
         else:
             self._champion, self._promotion_id, self._problem = champion, promotion.id, None
             logger.info("Champion is now run %s, val accuracy %.4f", champion.run_id, champion.val_accuracy)
+
+    def _forget_deleted(self, session: Session) -> None:
+        """A model that was deleted, here or by another process, answers no longer."""
+        with self._lock:
+            loaded = set(self._others)
+        if deleted := loaded - repository.which_exist(session, loaded):
+            with self._lock:
+                for run_id in deleted:
+                    self._others.pop(run_id, None)
 
     def _report(self, problem: str) -> None:
         if problem != self._problem:

@@ -1,41 +1,45 @@
-"""`/runs` and `/presets`."""
+"""`/runs` and `/presets`; what a run leaves behind is in `result_endpoints`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Query, Response, status
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response, status
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import After, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
-from app.models import service as models
+from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.events import service as events
+from app.events.endpoints import EventLimit
+from app.events.repository import EventFilter
+from app.events.schemas import EventView
+from app.events.stream import EventCursor, FeedDep, LastEventId, Stream
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
-from app.runs.metrics_csv import to_csv
 from app.runs.presets import PRESETS, get_preset
-from app.runs.schemas import (
-    CheckpointView,
-    MetricView,
-    Plan,
-    PresetView,
-    RunPatch,
-    RunSort,
-    RunSubmission,
-    RunView,
-)
+from app.runs.schemas import Plan, PresetView, RunPatch, RunSort, RunSubmission, RunView
+from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 
 router = APIRouter(tags=["runs"])
 presets_router = APIRouter(tags=["presets"])
 
-MAX_METRICS = 10_000
-
 RunId = Annotated[str, Path(max_length=36, description="The run's id.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Chosen by the client, and sent again with the same body when it got no answer: it queues one run.",
+    ),
+]
 
 
 class _AsSubmission:
@@ -83,18 +87,24 @@ def submit_run(
     settings: SettingsDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate only, and answer what would be trained.")] = False,
+    idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Queue a run for training.
 
     The body is part of a configuration. What it leaves out comes from the defaults, from `preset`, or from the run that
     `from_run` names; objects merge field by field, and a `model` or `optimizer` of another `kind` replaces the whole.
+    The same `Idempotency-Key` and body answer the same run, however often they come.
     """
-    submission = service.prepare(session, document)
     if dry_run:
-        config = submission.config
+        config = service.prepare(session, document).config
         plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
         return Response(plan.model_dump_json(), media_type="application/json")
-    run = service.submit(session, submission, max_queued_runs=settings.max_queued_runs)
+    idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
+    run = service.find_submitted(session, idempotency)
+    if run is None:
+        submission = service.prepare(session, document)
+        limit = settings.max_queued_runs
+        run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
     response.headers["Location"] = f"/runs/{run.id}"
     return _view(session, run)
 
@@ -136,14 +146,17 @@ def get_run(run_id: RunId, session: ReadSession) -> RunView:
 
 
 @router.patch(
-    "/runs/{run_id}", summary="Rename or tag a run", responses=problems(400, 404, 413, 415), dependencies=[JsonOnly]
+    "/runs/{run_id}",
+    summary="Rename, tag or prioritise a run",
+    responses=problems(400, 404, 413, 415),
+    dependencies=[JsonOnly],
 )
 def change_run(
     run_id: RunId,
-    patch: Annotated[RunPatch, Body(examples=[{"name": "best so far", "tags": {"unit": "2"}}])],
+    patch: Annotated[RunPatch, Body(examples=[{"name": "best so far", "tags": {"unit": "2"}, "priority": 10}])],
     session: WriteSession,
 ) -> RunView:
-    """Change name, notes or tags at any time; a field that is left out or null stays as it is."""
+    """Change name, notes, tags or priority at any time; a field that is left out or null stays as it is."""
     return _view(session, service.change(session, run_id, patch))
 
 
@@ -163,72 +176,70 @@ def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunV
     return _view(session, run)
 
 
-@router.get(
-    "/runs/{run_id}/metrics",
-    summary="Read a run's metrics",
-    responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-    response_model=Page[MetricView],
+@router.post(
+    "/runs/{run_id}/pause",
+    summary="Pause a run",
+    responses=problems(404, 409) | {202: {"model": RunView, "description": "It pauses at the next epoch boundary."}},
 )
-def list_metrics(
-    run_id: RunId,
-    session: ReadSession,
-    format: Annotated[Literal["json", "csv"], Query(description="`csv` holds the whole history.")] = "json",
-    points: Annotated[
-        int | None, Query(ge=2, le=1000, description="Thin out to about so many; first, last and best stay.")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
-    after: Annotated[int, Query(ge=0, description="Cursor: an epoch; the entries behind it follow.")] = 0,
-) -> Any:
-    """Loss and accuracy on both splits, gradient and weight norms, by epoch."""
-    run = service.get_run(session, run_id)
-    if format == "csv":
-        return Response(
-            to_csv(service.history(session, run, after=after, limit=None, points=points)),
-            media_type="text/csv",
-            headers={"Content-Disposition": f'attachment; filename="{run.id}-metrics.csv"'},
-        )
-    metrics = service.history(session, run, after=after, limit=limit + 1, points=points)
-    has_more = points is None and len(metrics) > limit
-    if has_more:
-        metrics = metrics[:limit]
-    return Page(
-        data=[MetricView.of(metric) for metric in metrics],
-        has_more=has_more,
-        next=str(metrics[-1].epoch) if has_more else None,
-    )
+def pause_run(run_id: RunId, session: WriteSession, response: Response) -> RunView:
+    """A queued run is set aside at once (200), a running one at its next epoch boundary (202), with its checkpoint.
+
+    Repeating is harmless.
+    """
+    run = service.pause(session, run_id)
+    if run.status is RunStatus.RUNNING:
+        response.status_code = status.HTTP_202_ACCEPTED
+    return _view(session, run)
 
 
-@router.get("/runs/{run_id}/checkpoints", summary="List a run's checkpoints", responses=problems(404))
-def list_checkpoints(run_id: RunId, session: ReadSession) -> Page[CheckpointView]:
-    """`last`, from which the run resumes, and `best`, its best weights so far; a forest has none."""
-    run = service.get_run(session, run_id)
-    checkpoints = repository.list_checkpoints(session, run.id)
-    return Page(data=[CheckpointView.of(checkpoint) for checkpoint in checkpoints])
+@router.post("/runs/{run_id}/resume", summary="Resume a paused run", responses=problems(404, 409))
+def resume_run(run_id: RunId, session: WriteSession) -> RunView:
+    """It goes back to its place in the queue, and on from its checkpoint, as if it had never been paused.
+
+    On a run that is not paused yet, it takes the request to pause back. Repeating is harmless.
+    """
+    return _view(session, service.resume(session, run_id))
 
 
-@router.get(
-    "/runs/{run_id}/checkpoints/{role}",
-    summary="Download a checkpoint",
-    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}},
-    response_class=Response,
+@router.delete(
+    "/runs/{run_id}", summary="Delete a run", status_code=status.HTTP_204_NO_CONTENT, responses=problems(404, 409)
 )
-def download_checkpoint(run_id: RunId, role: Literal["best", "last"], session: ReadSession) -> Response:
-    """A safetensors file; its ETag is its sha256."""
+def delete_run(run_id: RunId, session: WriteSession) -> None:
+    """A finished run and all that it holds: metrics, checkpoints, saved model, events.
+
+    If it was the champion, the next best model takes its place. A trial goes with its sweep only, and a pinned champion
+    stays.
+    """
+    service.delete(session, run_id)
+
+
+@router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404))
+def list_run_events(
+    run_id: RunId, session: ReadSession, limit: EventLimit = 100, after: EventCursor = 0
+) -> Page[EventView]:
+    """What has happened to it, oldest first."""
     run = service.get_run(session, run_id)
-    checkpoint = service.get_checkpoint(session, run, role)
-    return _download(checkpoint.blob, checkpoint.sha256, f"{run.id}-{role}.safetensors")
+    return events.page(session, EventFilter((run.id,)), after=after or 0, limit=limit)
+
+
+async def _open_stream(
+    run_id: RunId, database: DatabaseDep, feed: FeedDep, after: EventCursor = 0, last_event_id: LastEventId = None
+) -> AsyncIterator[Stream]:
+    async with feed.join(after if last_event_id is None else last_event_id) as position:
+        end = await run_in_threadpool(service.find_last_event, database, run_id)
+        yield Stream(feed, EventFilter((run_id,)), position, end)
 
 
 @router.get(
-    "/runs/{run_id}/model.onnx",
-    summary="Download a run's saved model",
-    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "ONNX"}},
-    response_class=Response,
+    "/runs/{run_id}/events/stream",
+    summary="Follow a run's events",
+    responses=problems(404),
+    response_class=EventSourceResponse,
 )
-def download_model(run_id: RunId, session: ReadSession) -> Response:
-    """An ONNX file: input `pixels`, float32 N×64 with values 0–16; output `probabilities`, float32 N×10."""
-    model = models.get_saved_model(session, run_id)
-    return _download(model.onnx, model.sha256, f"{model.run_id}.onnx")
+async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events from the run's beginning, or from `after` or `Last-Event-ID` on; it ends when the run has."""
+    async for event in stream.events_of_run():
+        yield event
 
 
 @presets_router.get("/presets", summary="List presets", responses=problems())
@@ -251,8 +262,3 @@ def _views(session: Session, runs: Iterable[Run]) -> list[RunView]:
     runs = list(runs)
     places = repository.queue_positions(session, [run.id for run in runs if run.status is RunStatus.QUEUED])
     return [RunView.of(run, places.get(run.id)) for run in runs]
-
-
-def _download(blob: bytes, sha256: str, filename: str) -> Response:
-    headers = {"ETag": f'"{sha256}"', "Content-Disposition": f'attachment; filename="{filename}"'}
-    return Response(blob, media_type="application/octet-stream", headers=headers)

@@ -1,7 +1,8 @@
-"""The run queue: claim, renew, fence, release, finish. Every function works inside the caller's writing transaction.
+"""The run queue: claim, renew, fence, release, by the database's clock. A run's states are in `lifecycle`.
 
-A claim's number is its fencing token: it only ever grows, every write of a worker names it, and a worker whose run was
-claimed by another can write nothing more (M. Kleppmann, "How to do distributed locking", 2016).
+Every function works inside the caller's transaction, a writing one for all but `has_work`. A claim's number is its
+fencing token: it only ever grows, every write of a worker names it, and a worker whose run was claimed by another can
+write nothing more (M. Kleppmann, "How to do distributed locking", 2016).
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.database import database_now, utc_now
+from app.events import journal
+from app.runs import lifecycle
 from app.runs.config import RunConfig
-from app.tables import Run, RunStatus, new_id
+from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
-MAX_CRASHES_WITHOUT_PROGRESS = 3
 SMALLER_STACKS = 4  # into how many a stack is divided after a worker was lost over it
 
 
@@ -35,6 +37,12 @@ class Claim:
 
 class StaleClaim(Exception):
     """The run is no longer this worker's: its lease ran out and was taken over, or the run was ended."""
+
+
+def has_work(session: Session, devices: Collection[str]) -> bool:
+    """Whether there is something to claim: it spares an idle worker the write lock."""
+    is_queued = and_(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
+    return session.scalar(select(Run.id).where(or_(is_queued, _is_expired())).limit(1)) is not None
 
 
 def claim_stack(
@@ -80,11 +88,16 @@ def claim_stack(
             stack_size=len(run_ids),
             started_at=func.coalesce(Run.started_at, utc_now()),
         )
-        .returning(Run.id, Run.claim_number)
+        .returning(Run.id, Run.sweep_id, Run.claim_number, Run.epoch, Run.stack_id)
         .execution_options(synchronize_session=False)
     )
-    claims = {run_id: Claim(run_id, number) for run_id, number in session.execute(claiming)}
-    return [claims[run_id] for run_id in run_ids]
+    rows = {row.id: row for row in session.execute(claiming)}
+    claimed = [rows[run_id] for run_id in run_ids]
+    for row in claimed:
+        data = {"status": RunStatus.RUNNING, "epoch": row.epoch, "worker": worker, "claim_number": row.claim_number}
+        data |= {"stack_id": row.stack_id, "stack_size": len(claimed)}
+        journal.record_for(session, EventType.STARTED, run_id=row.id, sweep_id=row.sweep_id, data=data)
+    return [Claim(row.id, row.claim_number) for row in claimed]
 
 
 def _stack_limit(first: Run, max_stack_bytes: int) -> int:
@@ -106,21 +119,27 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
 
 def end_expired_leases(session: Session) -> None:
     """Give back to the queue what workers hold that have not renewed in time."""
-    expired = select(Run).where(Run.status == RunStatus.RUNNING, Run.lease_expires_at < database_now())
-    for run in session.scalars(expired.with_for_update(skip_locked=True)):
-        _lose(run)
+    for run in session.scalars(select(Run).where(_is_expired()).with_for_update(skip_locked=True)):
+        lifecycle.lose(session, run)
     session.flush()
 
 
+def _is_expired() -> ColumnElement[bool]:
+    return and_(Run.status == RunStatus.RUNNING, Run.lease_expires_at < database_now())
+
+
 def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> dict[Claim, bool]:
-    """Prolong the leases; returns, for each claim still held, whether its run is to be cancelled."""
-    held = session.execute(_locked(select(Run.id, Run.claim_number, Run.cancel_requested), claims)).all()
+    """Prolong the leases; returns, for each claim still held, whether its run is to be let go, as somebody wants."""
+    if not claims:
+        return {}
+    is_wanted = or_(Run.cancel_requested, Run.pause_requested).label("is_wanted")
+    held = session.execute(_locked(select(Run.id, Run.claim_number, is_wanted), claims)).all()
     renewal = update(Run).where(Run.id.in_([row.id for row in held]))
     session.execute(
         renewal.values(lease_expires_at=database_now() + lease_seconds),
         execution_options={"synchronize_session": False},
     )
-    return {Claim(row.id, row.claim_number): row.cancel_requested for row in held}
+    return {Claim(row.id, row.claim_number): bool(row.is_wanted) for row in held}
 
 
 def fence(session: Session, held: Claim) -> Run:
@@ -141,42 +160,13 @@ def fence_all(session: Session, claims: Collection[Claim]) -> dict[Claim, Run]:
 
 
 def release(session: Session, held: Claim) -> None:
-    """Put a run back into the queue, unharmed: a worker's clean stop counts nothing."""
-    run = fence(session, held)
-    if run.cancel_requested:
-        end(run, RunStatus.CANCELLED)
-    else:
-        _enqueue(run)
+    """Let go of a run, unharmed: a worker's clean stop counts nothing."""
+    lifecycle.let_go(session, fence(session, held))
 
 
 def report_crash(session: Session, held: Claim) -> None:
     """The worker's child died over this run."""
-    _lose(fence(session, held))
-
-
-def end(run: Run, status: RunStatus, *, code: str | None = None, detail: str | None = None) -> None:
-    """Move a run to a final state."""
-    run.status = status
-    run.finished_at = utc_now()
-    run.worker = run.lease_expires_at = None
-    run.cancel_requested = run.pause_requested = False
-    run.error_code, run.error_detail = code, detail
-
-
-def _lose(run: Run) -> None:
-    run.crashes_without_progress += 1
-    if run.cancel_requested:
-        end(run, RunStatus.CANCELLED)
-    elif run.crashes_without_progress >= MAX_CRASHES_WITHOUT_PROGRESS:
-        detail = f"{run.crashes_without_progress} workers in a row were lost over this run without any progress."
-        end(run, RunStatus.FAILED, code="worker_lost", detail=detail)
-    else:
-        _enqueue(run)
-
-
-def _enqueue(run: Run) -> None:
-    run.status = RunStatus.QUEUED
-    run.worker = run.lease_expires_at = run.epochs_per_second = None
+    lifecycle.lose(session, fence(session, held))
 
 
 def _locked(query: Query, claims: Collection[Claim]) -> Query:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from types import UnionType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from app.paging import decode_cursor, encode_cursor
@@ -23,6 +24,15 @@ _SORTS: dict[str, tuple[InstrumentedAttribute[Any], type | UnionType]] = {
 
 def get(session: Session, run_id: str) -> Run | None:
     return session.get(Run, run_id)
+
+
+def get_locked(session: Session, run_id: str) -> Run | None:
+    """A run as it is now, locked until the transaction ends."""
+    return session.get(Run, run_id, with_for_update=True, populate_existing=True)
+
+
+def find_by_idempotency_key(session: Session, key: str) -> Run | None:
+    return session.scalar(select(Run).where(Run.idempotency_key == key))
 
 
 def list_runs(
@@ -110,3 +120,11 @@ def list_checkpoints(session: Session, run_id: str) -> Sequence[Checkpoint]:
 def get_checkpoint(session: Session, run_id: str, role: str) -> Checkpoint | None:
     """A checkpoint with its blob."""
     return session.get(Checkpoint, (run_id, role), options=[undefer(Checkpoint.blob)])
+
+
+def delete_last_checkpoints(session: Session, finished_before: datetime, limit: int) -> int:
+    """Delete at most `limit` checkpoints `last` of runs that finished before a moment; returns how many there were."""
+    old = select(Checkpoint.run_id).join(Run, Run.id == Checkpoint.run_id)
+    old = old.where(Checkpoint.role == "last", Run.finished_at < finished_before).limit(limit)
+    deleting = delete(Checkpoint).where(Checkpoint.role == "last", Checkpoint.run_id.in_(old))
+    return len(session.scalars(deleting.returning(Checkpoint.run_id)).all())

@@ -15,6 +15,7 @@ Name = Annotated[str, Field(max_length=200, examples=["tanh with dropout"])]
 Notes = Annotated[str, Field(max_length=10_000)]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Tags = Annotated[dict[TagKey, Annotated[str, Field(max_length=200)]], Field(max_length=32, examples=[{"unit": "2"}])]
+Priority = Annotated[int, Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first.")]
 RunSort = Literal[
     "created_at", "-created_at", "val_accuracy", "-val_accuracy", "num_parameters", "-num_parameters", "name", "-name"
 ]
@@ -43,7 +44,7 @@ class RunLabels(Part):
     name: Name = ""
     notes: Notes = ""
     tags: Tags = {}
-    priority: int = Field(0, ge=-100, le=100, description="Runs of higher priority are claimed first.")
+    priority: Priority = 0
 
 
 class RunSubmission(RunConfig, RunLabels):
@@ -59,6 +60,7 @@ class RunPatch(Part):
     name: Name | None = None
     notes: Notes | None = None
     tags: Tags | None = None
+    priority: Priority | None = None
 
 
 class Plan(BaseModel):
@@ -94,6 +96,9 @@ class RunView(BaseModel):
     name: str
     notes: str
     status: RunStatus
+    pending_request: Literal["cancel", "pause"] | None = Field(
+        description="What a running run will do at its next epoch boundary."
+    )
     model_kind: Literal["mlp", "random_forest"]
     config: dict[str, Any] = Field(description="The full configuration.", examples=[EXAMPLE_CONFIG])
     tags: dict[str, str]
@@ -121,6 +126,7 @@ class RunView(BaseModel):
         speed = run.epochs_per_second
         return cls(
             **{name: getattr(run, name) for name in _SAME_NAME},
+            pending_request="cancel" if run.cancel_requested else "pause" if run.pause_requested else None,
             queue_position=queue_position,
             progress=Progress(
                 epoch=run.epoch,
@@ -135,7 +141,8 @@ class RunView(BaseModel):
         )
 
 
-_SAME_NAME = [name for name in RunView.model_fields if name not in ("queue_position", "progress", "best", "error")]
+_COMPOSED = ("pending_request", "queue_position", "progress", "best", "error")
+_SAME_NAME = [name for name in RunView.model_fields if name not in _COMPOSED]
 
 
 class MetricView(BaseModel):

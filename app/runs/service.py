@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict, DamagedData, FieldError, NotFound, QueueFull
-from app.runs import queue, repository
+from app.database import Database
+from app.errors import Conflict, DamagedData, FieldError, InvalidInput, NotFound, QueueFull
+from app.events import journal
+from app.events import repository as events
+from app.models import promotion
+from app.models import repository as models
+from app.runs import lifecycle, repository
 from app.runs.config import CONFIG_VERSION, RunConfig, complete
 from app.runs.presets import get_preset
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
-from app.tables import Checkpoint, Metric, Run, RunStatus
+from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
 from app.validation import invalid_document, invalid_input
 
 QUEUE_FULL_RETRY_SECONDS = 5
@@ -67,11 +74,40 @@ def _base(session: Session, document: Mapping[str, Any]) -> Mapping[str, Any]:
     return RunConfig().model_dump()
 
 
-def submit(session: Session, submission: Submission, *, max_queued_runs: int) -> Run:
+@dataclass(frozen=True)
+class Idempotency:
+    """What makes a submission safe to repeat: the client's key, and what it came with."""
+
+    key: str
+    submission_sha256: str
+
+    @classmethod
+    def of(cls, key: str, document: Mapping[str, Any]) -> Idempotency:
+        return cls(key, sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
+def find_submitted(session: Session, idempotency: Idempotency | None) -> Run | None:
+    """The run that was submitted with this key before.
+
+    Raises:
+        InvalidInput: The key came with something else then.
+    """
+    run = None if idempotency is None else repository.find_by_idempotency_key(session, idempotency.key)
+    if run is not None and idempotency is not None and run.submission_sha256 != idempotency.submission_sha256:
+        detail = f"This Idempotency-Key came with another body before, for run {run.id}. Choose a new one."
+        place = FieldError("header: idempotency-key", detail)
+        raise InvalidInput(detail, slug="idempotency-key-reused", errors=[place])
+    return run
+
+
+def submit(
+    session: Session, submission: Submission, *, max_queued_runs: int, idempotency: Idempotency | None = None
+) -> Run:
     """Queue a run.
 
     Raises:
         QueueFull: There are `max_queued_runs` already.
+        InvalidInput: The idempotency key came with something else, a moment ago.
     """
     if repository.count_queued(session) >= max_queued_runs:
         raise QueueFull(
@@ -90,21 +126,44 @@ def submit(session: Session, submission: Submission, *, max_queued_runs: int) ->
         epochs=config.epochs,
         num_parameters=config.num_parameters,
     )
-    session.add(run)
-    session.flush()
+    if idempotency is not None:
+        run.idempotency_key, run.submission_sha256 = idempotency.key, idempotency.submission_sha256
+    try:
+        with session.begin_nested():
+            session.add(run)
+    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
+        submitted = find_submitted(session, idempotency)
+        if submitted is None:
+            raise
+        return submitted
+    lifecycle.enter_queue(session, run)
     return run
 
 
 def get_run(session: Session, run_id: str) -> Run:
     run = repository.get(session, run_id)
     if run is None:
-        raise NotFound(f"There is no run {run_id}.", slug="run-not-found")
+        raise _not_found(run_id)
     return run
 
 
+def find_last_event(database: Database, run_id: str) -> int | None:
+    """The id of the newest event of all, if this run has ended; None: more of it is to come.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    with database.reading() as session:
+        return events.last_event_id(session) if get_run(session, run_id).status.is_finished() else None
+
+
+def _not_found(run_id: str) -> NotFound:
+    return NotFound(f"There is no run {run_id}.", slug="run-not-found")
+
+
 def change(session: Session, run_id: str, patch: RunPatch) -> Run:
-    """Give a run another name, other notes or other tags; what the patch leaves out or has as null stays."""
-    run = get_run(session, run_id)
+    """Give a run another name, notes, tags or priority; what the patch leaves out or has as null stays."""
+    run = _lock_run(session, run_id)
     for field, value in patch.model_dump(exclude_none=True).items():
         setattr(run, field, value)
     return run
@@ -117,14 +176,87 @@ def cancel(session: Session, run_id: str) -> Run:
         NotFound: There is no such run.
         Conflict: It has succeeded or failed.
     """
-    run = get_run(session, run_id)
+    run = _lock_run(session, run_id)
     if run.status is RunStatus.RUNNING:
         run.cancel_requested = True
-    elif not run.status.is_finished():
-        queue.end(run, RunStatus.CANCELLED)
     elif run.status is not RunStatus.CANCELLED:
-        raise Conflict(f"The run has {run.status.value} already; it cannot be cancelled.", slug="run-finished")
+        _require_unfinished(run, "cancelled")
+        lifecycle.end(session, run, RunStatus.CANCELLED)
     return run
+
+
+def pause(session: Session, run_id: str) -> Run:
+    """Set a run aside, with all that it has learnt: at once, or at the next epoch boundary if it is running.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: It is finished, or is being cancelled.
+    """
+    run = _lock_run(session, run_id)
+    _require_unfinished(run, "paused")
+    if run.status is RunStatus.RUNNING:
+        run.pause_requested = True
+    elif run.status is RunStatus.QUEUED:
+        lifecycle.pause(session, run)
+    return run
+
+
+def resume(session: Session, run_id: str) -> Run:
+    """Put a paused run back into the queue, or take back the request to pause a running one.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: It is finished, or is being cancelled.
+    """
+    run = _lock_run(session, run_id)
+    _require_unfinished(run, "resumed")
+    run.pause_requested = False
+    if run.status is RunStatus.PAUSED:
+        lifecycle.resume(session, run)
+    return run
+
+
+def delete(session: Session, run_id: str) -> None:
+    """Delete a finished run and all that it holds; if it was the champion, the next best model becomes it.
+
+    Raises:
+        NotFound: There is no such run.
+        Conflict: It is not finished, belongs to a sweep, or is the pinned champion.
+    """
+    run = _lock_run(session, run_id)
+    if not run.status.is_finished():
+        raise Conflict(f"The run is {run.status.value}: cancel it first.", slug="run-not-finished")
+    if run.sweep_id is not None:
+        raise Conflict(f"The run is a trial of sweep {run.sweep_id}; it goes when that does.", slug="trial-of-a-sweep")
+    champion = models.get_champion(session)
+    if champion is not None and champion.run_id == run.id and champion.reason is PromotionReason.PINNED:
+        raise Conflict("The run is the pinned champion: choose another one first.", slug="pinned-champion")
+    events.delete_of_run(session, run.id)
+    session.delete(run)
+    journal.record(session, run, EventType.DELETED)
+    promotion.elect(session)
+
+
+def _lock_run(session: Session, run_id: str) -> Run:
+    """A run that nobody else changes until this transaction ends."""
+    run = repository.get_locked(session, run_id)
+    if run is None:
+        raise _not_found(run_id)
+    return run
+
+
+def _require_unfinished(run: Run, what: str) -> None:
+    if run.status.is_finished():
+        raise Conflict(f"The run has {_FINISHED[run.status]}; it cannot be {what}.", slug="run-finished")
+    if run.cancel_requested:
+        raise Conflict(f"The run is being cancelled; it cannot be {what}.", slug="run-being-cancelled")
+
+
+_FINISHED = {
+    RunStatus.SUCCEEDED: "succeeded already",
+    RunStatus.FAILED: "failed already",
+    RunStatus.CANCELLED: "been cancelled",
+}
 
 
 def history(session: Session, run: Run, *, after: int, limit: int | None, points: int | None) -> Sequence[Metric]:

@@ -4,6 +4,7 @@ from app.tables.base import Table, new_id
 from app.tables.checkpoint import Checkpoint
 from app.tables.dataset import Dataset
 from app.tables.evaluation import Evaluation
+from app.tables.event import Event, EventCounter, EventType
 from app.tables.metric import Metric
 from app.tables.promotion import Promotion, PromotionReason
 from app.tables.run import Run, RunStatus
@@ -15,6 +16,9 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "Evaluation",
+    "Event",
+    "EventCounter",
+    "EventType",
     "Metric",
     "Promotion",
     "PromotionReason",

@@ -31,6 +31,7 @@ class Run(Table):
         Index("ix_runs_queue", "status", "priority", "id"),
         Index("ix_runs_stack", "stack_key", "status", "epoch"),
         Index("ix_runs_sweep", "sweep_id", "trial_number"),
+        Index("ix_runs_idempotency_key", "idempotency_key", unique=True),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
@@ -39,6 +40,9 @@ class Run(Table):
     tags: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     sweep_id: Mapped[str | None] = mapped_column(String(36))
     trial_number: Mapped[int | None]
+
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    submission_sha256: Mapped[str | None] = mapped_column(String(64))  # of the body that came with the key
 
     # What is trained
     model_kind: Mapped[str] = mapped_column(String(32))

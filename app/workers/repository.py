@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.database import database_now
 from app.tables import Run, RunStatus, Worker
 
 
-def register(session: Session, *, name: str, host: str, pid: int) -> None:
-    """Announce a worker that has just started."""
-    now = session.scalars(select(database_now())).one()
-    session.merge(Worker(name=name, host=host, pid=pid, heartbeat_at=now))
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What a worker says of itself; `device` and `provenance` are what its trainer child found out, None before."""
+
+    name: str
+    host: str
+    pid: int
+    device: str | None = None
+    provenance: dict[str, Any] | None = None
 
 
-def beat(session: Session, name: str, *, device: str | None, provenance: dict[str, Any] | None) -> None:
-    """Say that a worker is alive, and what its trainer child found out about the machine."""
-    values = {"heartbeat_at": database_now(), "device": device, "provenance": provenance}
-    session.execute(update(Worker).where(Worker.name == name).values(values))
+def beat(session: Session, info: WorkerInfo) -> None:
+    """Say that a worker is alive, for the first time or again."""
+    values = {"heartbeat_at": database_now(), "device": info.device, "provenance": info.provenance}
+    beating = update(Worker).where(Worker.name == info.name).values(values).returning(Worker.name)
+    if session.scalar(beating) is None:
+        session.execute(insert(Worker).values(name=info.name, host=info.host, pid=info.pid, **values))
 
 
 def unregister(session: Session, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from alembic.script import ScriptDirectory
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -21,6 +22,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
 
 
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_sqlite_runs_in_wal_with_foreign_keys(database: Database) -> None:
     with database.reading() as session:
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.database import Database
-from app.runs import queue
+from app.runs import lifecycle, queue
 from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim, StaleClaim
 from app.tables import Run, RunStatus
@@ -97,7 +97,7 @@ def test_one_poisonous_run_takes_nobody_along(database: Database, add_run: AddRu
                 if any(claim.run_id == poisonous for claim in claims):
                     queue.report_crash(session, claim)
                 else:
-                    queue.end(queue.fence(session, claim), RunStatus.SUCCEEDED)
+                    lifecycle.end(session, queue.fence(session, claim), RunStatus.SUCCEEDED)
     statuses = {run_id: _get(database, run_id).status for run_id in runs}
     assert statuses.pop(poisonous) is RunStatus.FAILED
     assert set(statuses.values()) == {RunStatus.SUCCEEDED}

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import func, select
 
 from app.database import Database
-from app.runs import queue
+from app.runs import queue, service
 from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim
 from app.tables import Checkpoint, Metric, Promotion, Run, RunStatus, SavedModel
 from tests.conftest import AddRun
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Cancelled, Failed, Recorder, Released, Succeeded
+from workers.recorder import Failed, LetGo, Recorder, Succeeded
 from workers.training import Training, TrainingRun
 
 NEVER = 1e9
@@ -112,30 +112,30 @@ def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: A
 
 
 def test_every_outcome_is_recorded_and_reported(make_stack: Any) -> None:
-    stack = make_stack(4)
+    stack = make_stack(5)
     stack.train(6)
     runs = stack.runs
-    outcomes = {
-        runs[0]: stack.succeeded(0),
-        runs[1]: Failed("diverged", "…"),
-        runs[2]: Cancelled(),
-        runs[3]: Released(),
-    }
+    outcomes = {runs[0]: stack.succeeded(0), runs[1]: Failed("diverged", "…")}
+    outcomes |= {runs[number]: LetGo() for number in (2, 3, 4)}
+    with stack.database.writing() as session:
+        service.cancel(session, stack.claims[2].run_id)
+        service.pause(session, stack.claims[3].run_id)
     stack.recorder.end(outcomes)
     stack.recorder.close()
-    rows = [stack.row(number) for number in range(4)]
+    rows = [stack.row(number) for number in range(5)]
     assert [row.status for row in rows] == [
         RunStatus.SUCCEEDED,
         RunStatus.FAILED,
         RunStatus.CANCELLED,
+        RunStatus.PAUSED,
         RunStatus.QUEUED,
     ]
-    assert [row.error_code for row in rows] == [None, "diverged", None, None]
-    assert [stack.count(SavedModel, number) for number in range(4)] == [1, 0, 0, 0]
-    assert [stack.count(Metric, number) for number in range(4)] == [6, 6, 6, 6]
+    assert [row.error_code for row in rows] == [None, "diverged", None, None, None]
+    assert [stack.count(SavedModel, number) for number in range(5)] == [1, 0, 0, 0, 0]
+    assert [stack.count(Metric, number) for number in range(5)] == [6, 6, 6, 6, 6]
     # Of a run that failed, the best weights are kept, but no state to go on from.
-    assert [stack.count(Checkpoint, number) for number in range(4)] == [2, 1, 2, 2]
-    assert [row.epoch for row in rows] == [6, 6, 6, 6]
+    assert [stack.count(Checkpoint, number) for number in range(5)] == [2, 1, 2, 2, 2]
+    assert [row.epoch for row in rows] == [6, 6, 6, 6, 6]
     assert stack.done == stack.claims
     with stack.database.reading() as session:
         assert session.scalars(select(Promotion.run_id)).one() == rows[0].id
@@ -161,9 +161,9 @@ def test_nothing_is_written_for_a_run_that_another_worker_has_taken_over(make_st
     with stack.database.writing() as session:
         session.get_one(Run, stack.claims[0].run_id).lease_expires_at = 1.0
     assert [claim.run_id for claim in _claim(stack.database)] == [stack.claims[0].run_id]
-    stack.recorder.end({run: Cancelled() for run in stack.runs})
+    stack.recorder.end({run: LetGo() for run in stack.runs})
     stack.recorder.close()
-    assert [stack.row(number).status for number in (0, 1)] == [RunStatus.RUNNING, RunStatus.CANCELLED]
+    assert [stack.row(number).status for number in (0, 1)] == [RunStatus.RUNNING, RunStatus.QUEUED]
     assert [stack.count(Metric, number) for number in (0, 1)] == [0, 3]
     assert [stack.recorder.is_lost(run) for run in stack.runs] == [True, False]
     assert sorted(stack.done, key=stack.claims.index) == stack.claims

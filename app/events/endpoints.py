@@ -1,0 +1,61 @@
+"""`/events`: everybody's events. A run's own are among `/runs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.dependencies import ReadSession
+from app.events import service
+from app.events.repository import EventFilter
+from app.events.schemas import EventView
+from app.events.stream import EventCursor, FeedDep, LastEventId, Stream
+from app.paging import Page
+from app.problem import problems
+
+router = APIRouter(tags=["events"])
+
+MAX_EVENTS = 1000
+MAX_RUN_IDS = 200
+
+EventLimit = Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most entries to return.")]
+
+
+def _wanted(
+    run_id: Annotated[
+        list[str] | None, Query(max_length=MAX_RUN_IDS, description="Of this run; may be given several times.")
+    ] = None,
+    sweep_id: Annotated[str | None, Query(max_length=36, description="Of this sweep's trials.")] = None,
+) -> EventFilter:
+    return EventFilter(tuple(run_id or ()), sweep_id)
+
+
+Wanted = Annotated[EventFilter, Depends(_wanted)]
+
+
+@router.get("/events", summary="Read events", responses=problems())
+def list_events(
+    session: ReadSession, wanted: Wanted, limit: EventLimit = 100, after: EventCursor = 0
+) -> Page[EventView]:
+    """What has happened, oldest first: runs are queued, start, have metrics, are paused, end."""
+    return service.page(session, wanted, after=after or 0, limit=limit)
+
+
+async def _open(
+    feed: FeedDep, wanted: Wanted, after: EventCursor = None, last_event_id: LastEventId = None
+) -> AsyncIterator[Stream]:
+    async with feed.join(after if last_event_id is None else last_event_id) as position:
+        yield Stream(feed, wanted, position)
+
+
+@router.get("/events/stream", summary="Follow events", responses=problems(), response_class=EventSourceResponse)
+async def stream_events(stream: Annotated[Stream, Depends(_open)]) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events, from now on, or from `after` or `Last-Event-ID` on.
+
+    A client that reconnects with the id that it saw last misses nothing and gets nothing twice.
+    """
+    async for event in stream.events():
+        yield event

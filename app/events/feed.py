@@ -1,0 +1,171 @@
+"""The newest events in memory, so that any number of open streams costs one query an interval.
+
+A stream is a position in the list of all events. What lies behind the events in memory is read from the database, page
+by page, so that a slow or returning client misses nothing and holds nothing up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database, explain_failure
+from app.events import repository
+from app.events.repository import EventFilter
+from app.events.schemas import EventView
+from app.tables import Event, EventType
+
+logger = logging.getLogger(__name__)
+
+PAGE = 500
+MAX_RECENT = 5_000
+
+
+@dataclass(frozen=True)
+class FeedEvent:
+    """An event, ready to be sent."""
+
+    id: int
+    run_id: str
+    sweep_id: str | None
+    type: EventType
+    json: str
+
+    @classmethod
+    def of(cls, event: Event) -> FeedEvent:
+        return cls(event.id, event.run_id, event.sweep_id, event.type, EventView.of(event).model_dump_json())
+
+
+class Feed:
+    """Follows the events of one database for the streams of one API process.
+
+    Args:
+        database: Whose events.
+        poll_seconds: How often to look for new ones, while a stream is open.
+    """
+
+    def __init__(self, database: Database, poll_seconds: float) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._num_streams = 0
+        self._recent: list[FeedEvent] = []
+        self._floor = 0  # all events from here…
+        self._position = 0  # …up to here are in `recent`
+        self._news = asyncio.Event()
+        self._is_closed = False
+        self._has_failed = False
+
+    @property
+    def position(self) -> int:
+        """The newest event that streams have been told of; it never lies within a transaction."""
+        return self._position
+
+    async def follow(self) -> None:
+        """Read new events as long as somebody listens; to be run as a task."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            if self._num_streams:
+                await self._refresh()
+
+    def close(self) -> None:
+        """End all streams, for good."""
+        self._is_closed = True
+        self._announce()
+
+    @asynccontextmanager
+    async def join(self, after: int | None) -> AsyncIterator[int]:
+        """Make the feed follow for a stream; yields the id after which the stream begins.
+
+        Args:
+            after: The id of the last event that the client has; None: from now on.
+        """
+        if not self._num_streams or (after is not None and after > self._position):
+            newest = await asyncio.to_thread(self._read_last_id)
+            if not self._num_streams:
+                self._recent, self._floor, self._position = [], newest, newest
+            if after is not None:
+                after = min(after, newest)  # from before the database was restored from a backup, say
+        self._num_streams += 1
+        try:
+            yield self._position if after is None else after
+        finally:
+            self._num_streams -= 1
+
+    async def read(self, wanted: EventFilter, position: int) -> AsyncIterator[Sequence[FeedEvent]]:
+        """What follows a position, in batches, as it happens, until the feed is closed."""
+        while not self._is_closed:
+            news = self._news
+            if position < self._floor:
+                events, position = await self._read_page(wanted, position, self._position)
+            else:
+                start = bisect_right(self._recent, position, key=lambda event: event.id)
+                events = [event for event in self._recent[start:] if wanted.accepts(event.run_id, event.sweep_id)]
+                position = max(position, self._position)
+            yield events
+            if position >= self._position:
+                await news.wait()
+
+    async def replay(self, wanted: EventFilter, position: int, end: int) -> AsyncIterator[Sequence[FeedEvent]]:
+        """What lies between a position and an end, all of which has happened."""
+        while position < end and not self._is_closed:
+            events, position = await self._read_page(wanted, position, end)
+            yield events
+
+    async def _read_page(self, wanted: EventFilter, position: int, up_to: int) -> tuple[Sequence[FeedEvent], int]:
+        def read() -> Sequence[FeedEvent]:
+            with self._database.reading() as session:
+                page = repository.list_events(session, wanted, after=position, limit=PAGE, up_to=up_to)
+                return [FeedEvent.of(event) for event in page]
+
+        try:
+            events = await asyncio.to_thread(read)
+        except SQLAlchemyError as error:
+            self._report(error)
+            await asyncio.sleep(self._poll_seconds)
+            return [], position
+        return events, events[-1].id if len(events) == PAGE else up_to
+
+    async def _refresh(self) -> None:
+        try:
+            new = await asyncio.to_thread(self._read_new)
+        except SQLAlchemyError as error:
+            self._report(error)
+            return
+        self._has_failed = False
+        new = [event for event in new if event.id > self._position]  # another stream may have begun meanwhile
+        if new:
+            self._recent += new
+            self._position = new[-1].id
+            if len(self._recent) > 2 * MAX_RECENT:
+                self._floor = self._recent[-MAX_RECENT - 1].id
+                del self._recent[:-MAX_RECENT]
+            self._announce()
+
+    def _read_new(self) -> list[FeedEvent]:
+        new: list[FeedEvent] = []
+        with self._database.reading() as session:  # one snapshot: a transaction's events come together
+            while True:
+                after = new[-1].id if new else self._position
+                page = repository.list_events(session, EventFilter(), after=after, limit=PAGE)
+                new += [FeedEvent.of(event) for event in page]
+                if len(page) < PAGE:
+                    return new
+
+    def _report(self, error: SQLAlchemyError) -> None:
+        if not self._has_failed:
+            logger.error("Event streams wait: %s", explain_failure(error))
+        self._has_failed = True
+
+    def _read_last_id(self) -> int:
+        with self._database.reading() as session:
+            return repository.last_event_id(session)
+
+    def _announce(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()

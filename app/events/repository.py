@@ -1,0 +1,56 @@
+"""Queries over events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.tables import Event, EventCounter
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events: those of any of these runs, and of this sweep; all, where nothing is named."""
+
+    run_ids: tuple[str, ...] = ()
+    sweep_id: str | None = None
+
+    def accepts(self, run_id: str, sweep_id: str | None) -> bool:
+        is_of_run = not self.run_ids or run_id in self.run_ids
+        return is_of_run and (self.sweep_id is None or sweep_id == self.sweep_id)
+
+
+def list_events(
+    session: Session, wanted: EventFilter, *, after: int, limit: int, up_to: int | None = None
+) -> Sequence[Event]:
+    """The events that follow an id, oldest first."""
+    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    if up_to is not None:
+        query = query.where(Event.id <= up_to)
+    if wanted.run_ids:
+        query = query.where(Event.run_id.in_(wanted.run_ids))
+    if wanted.sweep_id is not None:
+        query = query.where(Event.sweep_id == wanted.sweep_id)
+    return session.scalars(query).all()
+
+
+def last_event_id(session: Session) -> int:
+    """The id of the newest event; 0 when nothing has ever happened."""
+    return session.scalars(select(EventCounter.last_event_id)).one()
+
+
+def delete_of_run(session: Session, run_id: str) -> None:
+    session.execute(delete(Event).where(Event.run_id == run_id))
+
+
+def delete_older(session: Session, moment: datetime, limit: int) -> int:
+    """Delete at most `limit` events from before a moment, oldest first; returns how many there were."""
+    oldest = session.scalars(select(Event.id).order_by(Event.id).limit(limit)).all()
+    if not oldest:
+        return 0
+    old = delete(Event).where(Event.id <= oldest[-1], Event.created_at < moment).returning(Event.id)
+    return len(session.scalars(old).all())

@@ -1,0 +1,25 @@
+"""Events as a client sees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.tables import Event, EventType
+
+
+class EventView(BaseModel):
+    """Something that has happened."""
+
+    id: int = Field(description="Grows in the order in which events were committed; send it as `after`.")
+    run_id: str = Field(examples=["01a20e0d-2749-744b-97b3-2c4e726a71a1"])
+    sweep_id: str | None
+    type: EventType
+    data: dict[str, Any] = Field(description="What belongs to this type.", examples=[{"status": "queued", "epoch": 0}])
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: Event) -> EventView:
+        return cls(**{name: getattr(event, name) for name in cls.model_fields})

@@ -1,0 +1,85 @@
+"""The states of a run and the moves between them. Each move writes its event; callers hold the run's row locked.
+
+    queued ──▶ running ──▶ succeeded, failed, cancelled
+      ▲ │         │
+      │ └─────────┼──▶ cancelled
+      │           ▼
+      └──────── paused ──▶ cancelled
+
+A running run also goes back to queued, when its worker lets go of it or is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.database import utc_now
+from app.events import journal
+from app.tables import EventType, Run, RunStatus
+
+MAX_CRASHES_WITHOUT_PROGRESS = 3
+
+
+def enter_queue(session: Session, run: Run) -> None:
+    """A new run is there, or a running one goes back, unharmed."""
+    _leave_worker(run, RunStatus.QUEUED)
+    journal.record(session, run, EventType.QUEUED, status=run.status, epoch=run.epoch)
+
+
+def pause(session: Session, run: Run) -> None:
+    _leave_worker(run, RunStatus.PAUSED)
+    run.pause_requested = False
+    journal.record(session, run, EventType.PAUSED, status=run.status, epoch=run.epoch)
+
+
+def resume(session: Session, run: Run) -> None:
+    """A paused run goes back to its place in the queue."""
+    run.status = RunStatus.QUEUED
+    journal.record(session, run, EventType.RESUMED, status=run.status, epoch=run.epoch)
+
+
+def let_go(session: Session, run: Run) -> None:
+    """The worker stops training a run at an epoch boundary: because of a request, or because it stops altogether."""
+    if run.cancel_requested:
+        end(session, run, RunStatus.CANCELLED)
+    elif run.pause_requested:
+        pause(session, run)
+    else:
+        enter_queue(session, run)
+
+
+def lose(session: Session, run: Run) -> None:
+    """The worker of a run is gone, with what it had not committed."""
+    run.crashes_without_progress += 1
+    crashes = run.crashes_without_progress
+    lost = {"worker": run.worker, "claim_number": run.claim_number, "crashes_without_progress": crashes}
+    journal.record(session, run, EventType.WORKER_LOST, epoch=run.epoch, **lost)
+    if crashes >= MAX_CRASHES_WITHOUT_PROGRESS and not run.cancel_requested:
+        detail = f"{crashes} workers in a row were lost over this run without any progress."
+        end(session, run, RunStatus.FAILED, code="worker_lost", detail=detail)
+    else:
+        let_go(session, run)
+
+
+def end(session: Session, run: Run, status: RunStatus, *, code: str | None = None, detail: str | None = None) -> None:
+    """Move a run to a final state."""
+    _leave_worker(run, status)
+    run.finished_at = utc_now()
+    run.cancel_requested = run.pause_requested = False
+    run.error_code, run.error_detail = code, detail
+    data: dict[str, Any] = {"status": status, "epoch": run.epoch}
+    if status is RunStatus.SUCCEEDED:
+        best = {"epoch": run.best_epoch, "val_accuracy": run.best_val_accuracy, "val_loss": run.best_val_loss}
+        data["best"] = best
+    elif status is RunStatus.FAILED:
+        data["error"] = {"code": code, "detail": detail}
+    journal.record(session, run, EventType(status.value), **data)
+
+
+def _leave_worker(run: Run, status: RunStatus) -> None:
+    run.status = status
+    run.worker = run.lease_expires_at = None
+    if not status.is_finished():
+        run.epochs_per_second = None

@@ -1,0 +1,93 @@
+"""What a run leaves behind: metrics, checkpoints, the saved model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from app.dependencies import ReadSession
+from app.models import service as models
+from app.paging import Page
+from app.problem import problems
+from app.runs import repository, service
+from app.runs.endpoints import RunId
+from app.runs.metrics_csv import to_csv
+from app.runs.schemas import CheckpointView, MetricView
+
+router = APIRouter(tags=["runs"])
+
+MAX_METRICS = 10_000
+
+
+@router.get(
+    "/runs/{run_id}/metrics",
+    summary="Read a run's metrics",
+    responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    response_model=Page[MetricView],
+)
+def list_metrics(
+    run_id: RunId,
+    session: ReadSession,
+    format: Annotated[Literal["json", "csv"], Query(description="`csv` holds the whole history.")] = "json",
+    points: Annotated[
+        int | None, Query(ge=2, le=1000, description="Thin out to about so many; first, last and best stay.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
+    after: Annotated[int, Query(ge=0, description="Cursor: an epoch; the entries behind it follow.")] = 0,
+) -> Any:
+    """Loss and accuracy on both splits, gradient and weight norms, by epoch."""
+    run = service.get_run(session, run_id)
+    if format == "csv":
+        return Response(
+            to_csv(service.history(session, run, after=after, limit=None, points=points)),
+            media_type="text/csv",
+            headers={"Content-Disposition": f'attachment; filename="{run.id}-metrics.csv"'},
+        )
+    metrics = service.history(session, run, after=after, limit=limit + 1, points=points)
+    has_more = points is None and len(metrics) > limit
+    if has_more:
+        metrics = metrics[:limit]
+    return Page(
+        data=[MetricView.of(metric) for metric in metrics],
+        has_more=has_more,
+        next=str(metrics[-1].epoch) if has_more else None,
+    )
+
+
+@router.get("/runs/{run_id}/checkpoints", summary="List a run's checkpoints", responses=problems(404))
+def list_checkpoints(run_id: RunId, session: ReadSession) -> Page[CheckpointView]:
+    """`last`, from which the run resumes, and `best`, its best weights so far; a forest has none."""
+    run = service.get_run(session, run_id)
+    checkpoints = repository.list_checkpoints(session, run.id)
+    return Page(data=[CheckpointView.of(checkpoint) for checkpoint in checkpoints])
+
+
+@router.get(
+    "/runs/{run_id}/checkpoints/{role}",
+    summary="Download a checkpoint",
+    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}},
+    response_class=Response,
+)
+def download_checkpoint(run_id: RunId, role: Literal["best", "last"], session: ReadSession) -> Response:
+    """A safetensors file; its ETag is its sha256."""
+    run = service.get_run(session, run_id)
+    checkpoint = service.get_checkpoint(session, run, role)
+    return _download(checkpoint.blob, checkpoint.sha256, f"{run.id}-{role}.safetensors")
+
+
+@router.get(
+    "/runs/{run_id}/model.onnx",
+    summary="Download a run's saved model",
+    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "ONNX"}},
+    response_class=Response,
+)
+def download_model(run_id: RunId, session: ReadSession) -> Response:
+    """An ONNX file: input `pixels`, float32 N×64 with values 0–16; output `probabilities`, float32 N×10."""
+    model = models.get_saved_model(session, run_id)
+    return _download(model.onnx, model.sha256, f"{model.run_id}.onnx")
+
+
+def _download(blob: bytes, sha256: str, filename: str) -> Response:
+    headers = {"ETag": f'"{sha256}"', "Content-Disposition": f'attachment; filename="{filename}"'}
+    return Response(blob, media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,59 @@
+"""`events`: what has happened, in commit order; `event_counter`: the last id that was given out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.database import UtcDateTime, utc_now
+from app.tables.base import Table
+
+EventId = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is an INTEGER, by that name alone
+
+
+class EventType(StrEnum):
+    """What can happen to a run."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    METRIC = "metric"
+    CHECKPOINT = "checkpoint"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    PROMOTED = "promoted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WORKER_LOST = "worker_lost"
+    DELETED = "deleted"
+
+    def is_last(self) -> bool:
+        """Whether a run has none but `promoted` and `deleted` after it."""
+        return self in (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED, EventType.DELETED)
+
+
+class Event(Table):
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_run", "run_id", "id"), Index("ix_events_sweep", "sweep_id", "id"))
+
+    id: Mapped[int] = mapped_column(EventId, primary_key=True, autoincrement=False)
+    run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: `deleted` outlives its run
+    sweep_id: Mapped[str | None] = mapped_column(String(36))
+    type: Mapped[EventType] = mapped_column(
+        Enum(EventType, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds])
+    )
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class EventCounter(Table):
+    """One row. Who writes events locks it, last of all, until the commit: so ids grow in commit order."""
+
+    __tablename__ = "event_counter"
+
+    id: Mapped[int] = mapped_column(primary_key=True)  # always 1
+    last_event_id: Mapped[int] = mapped_column(BigInteger)

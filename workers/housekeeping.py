@@ -1,0 +1,55 @@
+"""Deletes what has been kept long enough: `last` checkpoints of finished runs, events, workers that are gone."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database, explain_failure, utc_now
+from app.events import repository as events
+from app.runs import repository as runs
+from app.settings import Settings
+from app.workers import repository as registry
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 60.0
+ROWS_PER_TRANSACTION = 500  # so that nobody waits long for the write lock
+DEAD_WORKERS_KEPT_SECONDS = 3600.0
+
+
+class Housekeeping:
+    """A little at a time, between a worker's heartbeats. Any number of workers may do it at once."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._next_turn = -math.inf
+
+    def clean_if_due(self) -> None:
+        """One short transaction; when there is more to delete, the next one follows at the next call."""
+        if time.monotonic() < self._next_turn:
+            return
+        self._next_turn = time.monotonic() + PAUSE_SECONDS
+        try:
+            if self._clean() == ROWS_PER_TRANSACTION:
+                self._next_turn = -math.inf
+        except SQLAlchemyError as error:
+            logger.error("No housekeeping: %s", explain_failure(error))
+
+    def _clean(self) -> int:
+        """Returns the largest number of rows that a kind of thing had to lose."""
+        settings, now = self._settings, utc_now()
+        finished_before = now - timedelta(seconds=settings.last_checkpoint_retention_seconds)
+        events_before = now - timedelta(seconds=settings.event_retention_seconds)
+        with self._database.writing() as session:
+            registry.forget_dead(session, DEAD_WORKERS_KEPT_SECONDS)
+            num_checkpoints = runs.delete_last_checkpoints(session, finished_before, ROWS_PER_TRANSACTION)
+            num_events = events.delete_older(session, events_before, ROWS_PER_TRANSACTION)
+        if num_checkpoints or num_events:
+            logger.info("Deleted %d old checkpoints and %d old events", num_checkpoints, num_events)
+        return max(num_checkpoints, num_events)

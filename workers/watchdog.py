@@ -1,0 +1,83 @@
+"""Ends the worker's processes before a lease that could not be renewed runs out, even when one of them was stopped.
+
+Each of the two processes has a thread that looks after both. Whoever wakes first makes sure that neither goes on: a
+stopped process may hold locks, and one that wakes up late may believe that its lease still holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from typing import NoReturn
+
+from workers.pulse import Pulse
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.1
+EXIT_LEASE_LOST = 75  # EX_TEMPFAIL of sysexits.h: start me again
+EXIT_PARENT_GONE = 76
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def margin(lease_seconds: float) -> float:
+    """How long before a lease's end the work on it has to be over."""
+    return lease_seconds / 6
+
+
+def watch_child(pulse: Pulse, kill_child: Callable[[], None]) -> None:
+    """In the parent: when the lease has not been renewed in time, end the child and this process."""
+
+    def watch() -> None:
+        while time.monotonic() < pulse.lease_until:
+            time.sleep(TICK_SECONDS)
+        kill_child()
+        logger.error("The lease could not be renewed in time: the trainer and this worker end")
+        os._exit(EXIT_LEASE_LOST)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+def watch_parent(pulse: Pulse, grace_seconds: float) -> None:
+    """In the child: end with the parent; and when the parent has not renewed the lease in time, end it too.
+
+    Args:
+        pulse: Shared with the parent.
+        grace_seconds: How much later than the parent's own watchdog this one acts; it is needed when the parent was
+            stopped (SIGSTOP, a frozen container).
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "the trainer is a child process"
+    _die_with_parent(parent.pid)
+
+    def watch() -> None:
+        while time.monotonic() < pulse.lease_until + grace_seconds:
+            if wait([parent.sentinel], TICK_SECONDS):
+                _end("The worker is gone: the trainer ends", EXIT_PARENT_GONE)
+        if os.getppid() == parent.pid:
+            os.kill(parent.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        _end("The worker did not renew its lease in time: both end", EXIT_LEASE_LOST)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+def _die_with_parent(parent_pid: int | None) -> None:
+    """Linux ends this process with its parent, whatever it is doing then."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it went before we asked
+        os._exit(EXIT_PARENT_GONE)
+
+
+def _end(why: str, code: int) -> NoReturn:
+    logger.error(why)
+    os._exit(code)
