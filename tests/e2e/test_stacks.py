@@ -7,67 +7,17 @@ import random
 import signal
 import sys
 import time
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from app.runs.config import RunConfig, complete
-from tests.e2e.conftest import Processes, wait_for
-from workers.preparation import mlp_config
-from workers.training import export, serialization
-from workers.training.checkpoint import Checkpoint
-from workers.training.data import load_dataset, split_indices, to_image_tensors
-from workers.training.evaluation import Metrics
-from workers.training.loop import MlpTraining, StackTraining
-from workers.training.stack import Member
+from tests.e2e.conftest import Processes, find_trainer, wait_for
+from tests.e2e.uninterrupted import assert_as_if_alone
+
+# What depends on the database is tested on both kinds elsewhere.
+pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 NUM_KILLS = 10
-
-
-def _train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
-    """The same configuration, uninterrupted, alone, without a database."""
-    import torch
-
-    config = RunConfig.model_validate(complete(RunConfig().model_dump(), document))
-    assert config.scaling is not None
-    pixels, labels = load_dataset(config.dataset)
-    split = split_indices(labels, val_size=config.split.val_size, test_size=0.0, seed=config.split.seed)
-    tensors = to_image_tensors(pixels, labels, config.scaling)
-    training = StackTraining([Member(mlp_config(config), tensors, split)], torch.device("cpu"))
-    (run,) = training.active
-    rows = []
-    while not run.is_finished:
-        rows += [metrics for _, metrics in training.run_epoch()]
-    return run, rows
-
-
-def _assert_as_if_alone(processes: Processes, run_id: str, document: dict[str, Any]) -> None:
-    """Every bit of the weights, the saved model and the metrics, but for the seconds."""
-    run, rows = _train_alone(document)
-    expected = run.checkpoints()
-    for role in ("last", "best"):
-        stored = serialization.from_bytes(processes.client.get(f"/runs/{run_id}/checkpoints/{role}").content)
-        _assert_same_arrays(stored, expected[role])
-    model = processes.client.get(f"/runs/{run_id}/model.onnx").content
-    assert model == export.to_onnx(run.result().model, "unit")
-    stored_rows = processes.client.get(f"/runs/{run_id}/metrics").json()["data"]
-    assert len(stored_rows) == len(rows)
-    for stored_row, row in zip(stored_rows, rows, strict=True):
-        for name in (
-            "epoch", "train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy",
-            "val_loss", "val_accuracy", "gradient_norms", "weight_norms",
-        ):  # fmt: skip
-            assert stored_row[name] == getattr(row, name), name
-
-
-def _assert_same_arrays(one: Checkpoint, other: Checkpoint) -> None:
-    assert one.epoch == other.epoch
-    assert one.arrays.keys() == other.arrays.keys()
-    for name, array in one.arrays.items():
-        assert np.array_equal(array, other.arrays[name]), name
 
 
 def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processes) -> None:
@@ -125,7 +75,7 @@ def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processe
     shared = [run_id for run_id, run in runs.items() if run["stack_id"] == processes.get(cancelled[0])["stack_id"]]
     assert len(shared) >= 19
     for run_id in shared[::4]:
-        _assert_as_if_alone(processes, run_id, documents[run_id])
+        assert_as_if_alone(processes.client, run_id, documents[run_id])
     processes.stop()
 
 
@@ -146,38 +96,14 @@ def test_a_run_whose_trainer_is_killed_ten_times_ends_as_if_it_had_not_been(proc
     moments = random.Random(20231110)
     epoch = 0
     for _ in range(NUM_KILLS):
-        epoch = wait_for(partial(_progress_beyond, processes, run_id, epoch))
+        epoch = processes.wait_for_epoch(run_id, epoch)
         time.sleep(moments.uniform(0, 0.3))
-        os.kill(_find_trainer(worker.pid), signal.SIGKILL)
-        epoch = processes.get(run_id)["progress"]["epoch"]
+        trainer = find_trainer(worker.pid)
+        assert trainer is not None
+        os.kill(trainer, signal.SIGKILL)
+        epoch = processes.row(run_id).epoch
     run = processes.finish(run_id)
     assert run["status"] == "succeeded"
-    assert _claim_number(processes, run_id) == NUM_KILLS + 1, "each kill hit the run in training"
-    _assert_as_if_alone(processes, run_id, document)
+    assert processes.row(run_id).claim_number == NUM_KILLS + 1, "each kill hit the run in training"
+    assert_as_if_alone(processes.client, run_id, document)
     processes.stop()
-
-
-def _progress_beyond(processes: Processes, run_id: str, epoch: int) -> int | None:
-    run = processes.get(run_id)
-    assert run["status"] in ("queued", "running"), "the run ended before it was killed often enough"
-    committed: int = run["progress"]["epoch"]
-    return committed if committed > epoch else None
-
-
-def _find_trainer(worker_pid: int) -> int:
-    children = Path(f"/proc/{worker_pid}/task/{worker_pid}/children").read_text().split()
-    (trainer,) = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return int(trainer)
-
-
-def _claim_number(processes: Processes, run_id: str) -> int:
-    from app.database import Database
-    from app.settings import Settings
-    from app.tables import Run
-
-    database = Database(Settings(data_dir=Path(processes.environment["DIGITLAB_DATA_DIR"])).resolved_database_url)
-    try:
-        with database.reading() as session:
-            return session.get_one(Run, run_id).claim_number
-    finally:
-        database.close()

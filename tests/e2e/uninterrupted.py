@@ -1,0 +1,59 @@
+"""What a run would have become without any interruption, to compare with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import numpy as np
+import torch
+
+from app.runs.config import RunConfig, complete
+from workers.preparation import mlp_config
+from workers.training import export, serialization
+from workers.training.checkpoint import Checkpoint
+from workers.training.data import load_dataset, split_indices, to_image_tensors
+from workers.training.evaluation import Metrics
+from workers.training.loop import MlpTraining, StackTraining
+from workers.training.stack import Member
+
+
+def train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
+    """The same configuration, uninterrupted, alone, without a database."""
+    config = RunConfig.model_validate(complete(RunConfig().model_dump(), document))
+    assert config.scaling is not None
+    pixels, labels = load_dataset(config.dataset)
+    split = split_indices(labels, val_size=config.split.val_size, test_size=0.0, seed=config.split.seed)
+    tensors = to_image_tensors(pixels, labels, config.scaling)
+    training = StackTraining([Member(mlp_config(config), tensors, split)], torch.device("cpu"))
+    (run,) = training.active
+    rows = []
+    while not run.is_finished:
+        rows += [metrics for _, metrics in training.run_epoch()]
+    return run, rows
+
+
+def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, Any]) -> None:
+    """Every bit of the weights, the saved model and the metrics, but for the seconds."""
+    run, rows = train_alone(document)
+    expected = run.checkpoints()
+    for role in ("last", "best"):
+        stored = serialization.from_bytes(client.get(f"/runs/{run_id}/checkpoints/{role}").content)
+        _assert_same_arrays(stored, expected[role])
+    model = client.get(f"/runs/{run_id}/model.onnx").content
+    assert model == export.to_onnx(run.result().model, "unit")
+    stored_rows = client.get(f"/runs/{run_id}/metrics").json()["data"]
+    assert len(stored_rows) == len(rows)
+    for stored_row, row in zip(stored_rows, rows, strict=True):
+        for name in (
+            "epoch", "train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy",
+            "val_loss", "val_accuracy", "gradient_norms", "weight_norms",
+        ):  # fmt: skip
+            assert stored_row[name] == getattr(row, name), name
+
+
+def _assert_same_arrays(one: Checkpoint, other: Checkpoint) -> None:
+    assert one.epoch == other.epoch
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, array in one.arrays.items():
+        assert np.array_equal(array, other.arrays[name]), name
