@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 
 from app.database import Database, migrate
 from app.main import create_app
+from app.runs import lifecycle
 from app.runs.config import RunConfig
 from app.settings import Settings
-from app.tables import Run
+from app.tables import Run, RunStatus
 from tests.postgres import Postgres, start_postgres
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
@@ -72,9 +73,17 @@ def add_run(database: Database) -> AddRun:
         with database.writing() as session:
             session.add(run)
             session.flush()
+            if run.status is RunStatus.QUEUED:
+                lifecycle.enter_queue(session, run)
             return run.id
 
     return add
+
+
+def get_run(database: Database, run_id: str) -> Run:
+    """Its row as it is now."""
+    with database.reading() as session:
+        return session.get_one(Run, run_id)
 
 
 @pytest.fixture

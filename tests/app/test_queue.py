@@ -12,7 +12,7 @@ from app.runs import lifecycle, queue
 from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim, StaleClaim
 from app.tables import Run, RunStatus
-from tests.conftest import AddRun
+from tests.conftest import AddRun, get_run
 
 
 def _claim_stack(database: Database, worker: str = "one", *, max_stack_bytes: int = 2**26) -> list[Claim]:
@@ -29,13 +29,6 @@ def _claim(database: Database, worker: str = "one") -> Claim:
 
 def _config(**changes: Any) -> RunConfig:
     return RunConfig.model_validate(complete(RunConfig().model_dump(), changes))
-
-
-def _get(database: Database, run_id: str) -> Run:
-    with database.reading() as session:
-        run = session.get_one(Run, run_id)
-        session.expunge(run)
-        return run
 
 
 def _expire(database: Database, run_id: str) -> None:
@@ -67,8 +60,8 @@ def test_compatible_runs_are_claimed_as_one_stack(database: Database, add_run: A
         add_run(epoch=3),
     ]
     assert [claim.run_id for claim in _claim_stack(database)] == alike
-    assert {(_get(database, run_id).stack_id, _get(database, run_id).stack_size) for run_id in alike} == {
-        (_get(database, alike[0]).stack_id, 4)
+    assert {(get_run(database, run_id).stack_id, get_run(database, run_id).stack_size) for run_id in alike} == {
+        (get_run(database, alike[0]).stack_id, 4)
     }
     assert [[claim.run_id for claim in _claim_stack(database)] for _ in others] == [[run_id] for run_id in others]
 
@@ -98,7 +91,7 @@ def test_one_poisonous_run_takes_nobody_along(database: Database, add_run: AddRu
                     queue.report_crash(session, claim)
                 else:
                     lifecycle.end(session, queue.fence(session, claim), RunStatus.SUCCEEDED)
-    statuses = {run_id: _get(database, run_id).status for run_id in runs}
+    statuses = {run_id: get_run(database, run_id).status for run_id in runs}
     assert statuses.pop(poisonous) is RunStatus.FAILED
     assert set(statuses.values()) == {RunStatus.SUCCEEDED}
     assert sizes[:2] == [16, 4]
@@ -144,7 +137,7 @@ def test_a_release_counts_nothing(database: Database, add_run: AddRun) -> None:
         claim = _claim(database)
         with database.writing() as session:
             queue.release(session, claim)
-    run = _get(database, run_id)
+    run = get_run(database, run_id)
     assert (run.status, run.crashes_without_progress, run.worker) == (RunStatus.QUEUED, 0, None)
 
 
@@ -159,14 +152,14 @@ def test_three_crashes_without_progress_fail_a_run(database: Database, add_run: 
             with database.writing() as session:
                 queue.report_crash(session, claim)
     assert _claim_stack(database) == []
-    run = _get(database, run_id)
+    run = get_run(database, run_id)
     assert (run.status, run.error_code) == (RunStatus.FAILED, "worker_lost")
 
 
 def test_a_queued_run_is_cancelled_at_once(database: Database, add_run: AddRun, client: TestClient) -> None:
     run_id = add_run()
     assert client.post(f"/runs/{run_id}/cancel").is_success
-    assert _get(database, run_id).status == RunStatus.CANCELLED
+    assert get_run(database, run_id).status == RunStatus.CANCELLED
     assert _claim_stack(database) == []
 
 
@@ -174,14 +167,14 @@ def test_a_running_run_is_asked_to_end(database: Database, add_run: AddRun, clie
     run_id = add_run()
     claim = _claim(database)
     assert client.post(f"/runs/{run_id}/cancel").is_success
-    assert _get(database, run_id).status == RunStatus.RUNNING
+    assert get_run(database, run_id).status == RunStatus.RUNNING
     with database.writing() as session:
         assert queue.renew(session, [claim], 60) == {claim: True}
         queue.release(session, claim)
-    assert _get(database, run_id).status == RunStatus.CANCELLED
+    assert get_run(database, run_id).status == RunStatus.CANCELLED
 
 
 def test_a_succeeded_run_stays_so_when_it_is_cancelled(database: Database, add_run: AddRun, client: TestClient) -> None:
     run_id = add_run(status=RunStatus.SUCCEEDED)
     assert client.post(f"/runs/{run_id}/cancel").status_code == 409
-    assert _get(database, run_id).status == RunStatus.SUCCEEDED
+    assert get_run(database, run_id).status == RunStatus.SUCCEEDED

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,15 @@ class Processes:
         self.workers.append(worker)
         return worker
 
-    def start_ready_worker(self, **settings: str) -> subprocess.Popen[bytes]:
-        """A worker that could train at once."""
-        worker = self.start_worker(**settings)
-        wait_for(lambda: self.worker_name(worker))
-        return worker
+    def start_ready_workers(self, number: int, **settings: str) -> dict[str, subprocess.Popen[bytes]]:
+        """Workers that could train at once, by their names."""
+        for _ in range(number):
+            self.start_worker(**settings)
+        return self.wait_for_workers()
+
+    def wait_for_workers(self) -> dict[str, subprocess.Popen[bytes]]:
+        """All that were started, by their names, once their trainers are ready."""
+        return {wait_for(partial(self.worker_name, worker)): worker for worker in self.workers}
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as log:

@@ -1,23 +1,16 @@
-"""Stacks with real processes: many runs over HTTP, cancelled ones among them, and a trainer that is killed."""
+"""Stacks with real processes: many runs over HTTP, cancelled ones among them."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import sys
-import time
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Processes, find_trainer, wait_for
+from tests.e2e.conftest import Processes, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
 # What depends on the database is tested on both kinds elsewhere.
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
-
-NUM_KILLS = 10
 
 
 def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processes) -> None:
@@ -76,34 +69,4 @@ def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processe
     assert len(shared) >= 19
     for run_id in shared[::4]:
         assert_as_if_alone(processes.client, run_id, documents[run_id])
-    processes.stop()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the trainer child in /proc")
-def test_a_run_whose_trainer_is_killed_ten_times_ends_as_if_it_had_not_been(processes: Processes) -> None:
-    worker = processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.1")
-    document = {
-        "seed": 5,
-        "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
-        "training": {
-            "optimizer": {"kind": "sgd", "learning_rate": 0.01},
-            "batch_size": 20,
-            "epochs": 30_000,
-            "early_stopping": {"patience": 25_000},
-        },
-    }
-    run_id = processes.submit(document)
-    moments = random.Random(20231110)
-    epoch = 0
-    for _ in range(NUM_KILLS):
-        epoch = processes.wait_for_epoch(run_id, epoch)
-        time.sleep(moments.uniform(0, 0.3))
-        trainer = find_trainer(worker.pid)
-        assert trainer is not None
-        os.kill(trainer, signal.SIGKILL)
-        epoch = processes.row(run_id).epoch
-    run = processes.finish(run_id)
-    assert run["status"] == "succeeded"
-    assert processes.row(run_id).claim_number == NUM_KILLS + 1, "each kill hit the run in training"
-    assert_as_if_alone(processes.client, run_id, document)
     processes.stop()

@@ -1,0 +1,135 @@
+"""Events: written in commit order, read page by page."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy.exc import StatementError
+
+from app.database import Database
+from app.events import journal, repository
+from app.events.repository import EventFilter
+from app.tables import EventType
+from tests.conftest import AddRun, AssertProblem
+
+EVERYTHING = EventFilter()
+
+
+def record(
+    database: Database, *run_ids: str, sweep_id: str | None = None, seconds: float = 0.0, epoch: Any = 1
+) -> None:
+    """One transaction with an event of each run; it takes a while."""
+    with database.writing() as session:
+        for run_id in run_ids:
+            journal.record_for(session, EventType.METRIC, run_id=run_id, sweep_id=sweep_id, data={"epoch": epoch})
+        time.sleep(seconds)
+
+
+def read_ids(database: Database, after: int = 0) -> list[int]:
+    with database.reading() as session:
+        return [event.id for event in repository.list_events(session, EVERYTHING, after=after, limit=1000)]
+
+
+def test_a_reader_that_asks_for_what_follows_misses_nothing_that_others_commit(database: Database) -> None:
+    """Transactions of all lengths at once; what is committed late has a late id too."""
+    done = threading.Event()
+    seen: list[int] = []
+
+    def write(number: int) -> None:
+        moments = random.Random(number)
+        for _ in range(15):
+            record(database, *["run"] * moments.randint(1, 3), seconds=moments.uniform(0, 0.004))
+
+    def follow() -> None:
+        while not done.is_set():
+            seen.extend(read_ids(database, after=seen[-1] if seen else 0))
+
+    with ThreadPoolExecutor(5) as pool:
+        following = pool.submit(follow)
+        list(pool.map(write, range(4)))
+        done.set()
+        following.result()
+    seen += read_ids(database, after=seen[-1])
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) > 4 * 15
+
+
+def test_what_is_rolled_back_leaves_no_event_and_no_gap(database: Database) -> None:
+    record(database, "a")
+    with pytest.raises(StatementError):
+        record(database, "b", epoch=object())  # no JSON: it fails when the counter has been advanced
+    record(database, "c")
+    assert read_ids(database) == [1, 2]
+
+
+def test_ids_are_not_used_again_when_events_are_deleted(database: Database) -> None:
+    record(database, "a", "b")
+    with database.writing() as session:
+        repository.delete_of_run(session, "b")
+    record(database, "c")
+    assert read_ids(database) == [1, 3]
+
+
+def test_pages_lead_through_all_events(client: TestClient, database: Database) -> None:
+    record(database, *["run"] * 7)
+    pages: list[Sequence[int]] = []
+    after = "0"
+    while after:
+        page = client.get("/events", params={"limit": 3, "after": after}).json()
+        pages.append([event["id"] for event in page["data"]])
+        assert page["has_more"] == (page["next"] is not None)
+        after = page["next"]
+    assert pages == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+def test_events_are_chosen_by_runs_and_by_sweep(client: TestClient, database: Database) -> None:
+    record(database, "a", "b", "c")
+    record(database, "a", "d", sweep_id="s")
+
+    def ids(**params: object) -> list[int]:
+        return [event["id"] for event in client.get("/events", params=params).json()["data"]]  # type: ignore[arg-type]
+
+    assert ids() == [1, 2, 3, 4, 5]
+    assert ids(run_id=["a", "c"]) == [1, 3, 4]
+    assert ids(sweep_id="s") == [4, 5]
+    assert ids(run_id="a", sweep_id="s") == [4]
+    assert ids(run_id="a", after=1) == [4]
+    assert ids(run_id="nope") == []
+
+
+def test_a_runs_events_are_its_own(client: TestClient, add_run: AddRun) -> None:
+    first, second = add_run(), add_run()
+    client.post(f"/runs/{first}/cancel")
+    (queued,) = client.get(f"/runs/{second}/events").json()["data"]
+    assert queued["run_id"] == second
+    assert (queued["type"], queued["data"]) == ("queued", {"status": "queued", "epoch": 0})
+    page = client.get(f"/runs/{first}/events", params={"limit": 1}).json()
+    assert (len(page["data"]), page["next"]) == (1, "1")
+
+
+@pytest.mark.parametrize("path", ["/runs/nope/events", "/runs/nope/events/stream"])
+def test_an_unknown_run_has_no_events(client: TestClient, assert_problem: AssertProblem, path: str) -> None:
+    assert_problem(client.get(path), 404, "run-not-found")
+
+
+@pytest.mark.parametrize("path", ["/events", "/events/stream"])
+@pytest.mark.parametrize("after", ["-1", "x", str(2**63)])
+def test_a_bad_cursor_is_refused(client: TestClient, assert_problem: AssertProblem, path: str, after: str) -> None:
+    assert_problem(client.get(path, params={"after": after}), 422, "invalid-input")
+
+
+@pytest.mark.parametrize("limit", [0, 1001])
+def test_a_page_has_a_size(client: TestClient, assert_problem: AssertProblem, limit: int) -> None:
+    assert_problem(client.get("/events", params={"limit": limit}), 422, "invalid-input")
+
+
+def test_a_bad_last_event_id_is_refused(client: TestClient, assert_problem: AssertProblem) -> None:
+    problem = assert_problem(client.get("/events/stream", headers={"Last-Event-ID": "x"}), 422, "invalid-input")
+    assert problem["errors"][0]["pointer"] == "header: last-event-id"

@@ -1,0 +1,155 @@
+"""kill -9 of the trainer, the worker, the API, and all of them at once, at random moments, over long runs."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.runs import queue
+from app.runs.queue import Claim, StaleClaim
+from app.tables import Run, RunStatus
+from tests.e2e.conftest import Processes, find_trainer, wait_for
+from tests.e2e.uninterrupted import assert_as_if_alone
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the trainer child in /proc")
+
+NUM_ROUNDS = 20
+VICTIMS = ("trainer", "worker", "api", "all")
+FAST = {
+    "DIGITLAB_LEASE_SECONDS": "2",
+    "DIGITLAB_HEARTBEAT_SECONDS": "0.2",
+    "DIGITLAB_COMMIT_SECONDS": "0.2",
+    "DIGITLAB_POLL_SECONDS": "0.1",
+}
+# Three of them make a stack that trains for about half a minute, if it is let.
+LONG_RUN = {
+    "model": {"hidden_sizes": [64, 48], "activation": "relu", "dropout": 0.0},
+    "training": {"batch_size": 50, "epochs": 60_000, "evaluate_every": 300},
+}
+
+
+def test_no_accepted_run_is_lost_or_trained_twice(idle_processes: Processes) -> None:
+    processes = idle_processes
+    moments = random.Random(20231110)
+    victims = [victim for victim in VICTIMS for _ in range(NUM_ROUNDS // len(VICTIMS))]
+    moments.shuffle(victims)
+    processes.environment |= FAST
+    processes.start_api()
+    processes.start_ready_workers(2)
+    accepted: list[str] = []
+    num_refused, takeovers = 0, []
+    for victim in victims:
+        _keep_busy(processes, accepted)
+        workers = processes.wait_for_workers()
+        training = wait_for(lambda: _in_training(processes))
+        time.sleep(moments.uniform(0, 0.5))
+        killed_at = time.monotonic()
+        _kill(processes, victim, workers[training[0].worker])
+        _start_again(processes)
+        if victim != "api" and (successor := _wait_for_takeover(processes, training)):
+            num_refused += 1
+            takeovers.append(f"{victim} {time.monotonic() - killed_at:.1f}")
+            assert victim == "trainer" or successor != training[0].worker
+    for run_id in accepted:
+        assert processes.finish(run_id, 300)["status"] == "succeeded"
+    for run_id in accepted:
+        _check_history(processes, run_id)
+    assert num_refused >= NUM_ROUNDS / 2, "most kills hit a run in training"
+    print(f"{len(accepted)} runs; seconds until training went on: {', '.join(takeovers)}")
+    assert processes.row(accepted[0]).claim_number > 5
+    assert_as_if_alone(processes.client, accepted[0], {**LONG_RUN, "seed": 0})
+    processes.stop()
+
+
+def _keep_busy(processes: Processes, accepted: list[str]) -> None:
+    with processes.database.reading() as session:
+        unfinished = session.scalars(select(Run).where(Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING]))).all()
+    for _ in range(3 - len(unfinished)):
+        accepted.append(processes.submit({**LONG_RUN, "seed": len(accepted)}))
+
+
+def _in_training(processes: Processes) -> list[Run]:
+    """What is being trained, once each of the runs has made progress under its worker."""
+    with processes.database.reading() as session:
+        running = list(session.scalars(select(Run).where(Run.status == RunStatus.RUNNING)))
+    return running if all(run.epochs_per_second is not None for run in running) else []
+
+
+def _kill(processes: Processes, victim: str, worker: subprocess.Popen[bytes]) -> None:
+    assert processes.api is not None
+    worker_pids = [each.pid for each in processes.workers]
+    trainer_pids = [find_trainer(pid) for pid in worker_pids]
+    pids: dict[str, list[int | None]] = {
+        "trainer": [find_trainer(worker.pid)],
+        "worker": [worker.pid],
+        "api": [processes.api.pid],
+        "all": [*trainer_pids, *worker_pids, processes.api.pid],
+    }
+    for pid in pids[victim]:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+
+def _start_again(processes: Processes) -> None:
+    """As a supervisor does with what has died."""
+    time.sleep(0.1)
+    assert processes.api is not None
+    if processes.api.poll() is not None:
+        processes.start_api()
+    for worker in list(processes.workers):
+        if worker.poll() is not None:
+            processes.workers.remove(worker)
+            processes.start_worker()
+
+
+def _wait_for_takeover(processes: Processes, before: list[Run]) -> str | None:
+    """Wait until a run has been claimed anew, and try to write as its old worker would.
+
+    Returns:
+        The new worker's name; None when the run had just ended.
+    """
+
+    def changed() -> list[tuple[Claim, Run]]:
+        pairs = [(Claim(run.id, run.claim_number), processes.row(run.id)) for run in before]
+        return [(old, now) for old, now in pairs if now.finished_at or now.claim_number > old.claim_number]
+
+    stale: Claim
+    row: Run
+    stale, row = wait_for(changed)[0]
+    if row.finished_at:
+        return None
+    with pytest.raises(StaleClaim), processes.database.writing() as session:
+        queue.fence(session, stale)
+    return row.worker
+
+
+def _check_history(processes: Processes, run_id: str) -> None:
+    """A run is always one worker's, and nothing that a client has seen is repeated or taken back."""
+    claims, worker = 0, None
+    epochs: list[int] = []
+    for event in processes.events(run_id):
+        data: dict[str, Any] = event["data"]
+        if event["type"] == "started":
+            assert worker is None
+            claims += 1
+            assert data["claim_number"] == claims
+            assert data["epoch"] >= (epochs[-1] if epochs else 0)
+            worker = data["worker"]
+        elif event["type"] == "worker_lost":
+            assert (data["worker"], data["claim_number"]) == (worker, claims)
+            worker = None
+        elif event["type"] in ("metric", "checkpoint"):
+            assert worker is not None
+            if event["type"] == "metric":
+                epochs.append(data["epoch"])
+    assert epochs == [1, *range(300, 60_001, 300)]
+    metrics = processes.client.get(f"/runs/{run_id}/metrics").json()["data"]
+    assert [row["epoch"] for row in metrics] == epochs

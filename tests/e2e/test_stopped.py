@@ -1,0 +1,93 @@
+"""SIGSTOP, as a frozen container or a suspended machine does it: another worker takes over, and no one writes late."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.runs import queue
+from app.runs.queue import Claim, StaleClaim
+from tests.e2e.conftest import Processes, find_trainer, wait_for
+from tests.e2e.uninterrupted import assert_as_if_alone
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the trainer child in /proc")
+
+SETTINGS = {
+    "DIGITLAB_LEASE_SECONDS": "2",
+    "DIGITLAB_HEARTBEAT_SECONDS": "0.2",
+    "DIGITLAB_COMMIT_SECONDS": "0.2",
+    "DIGITLAB_POLL_SECONDS": "0.1",
+    "DIGITLAB_STALL_SECONDS": "2",
+}
+RUN: dict[str, Any] = {
+    "seed": 3,
+    "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
+    "training": {"batch_size": 20, "epochs": 6_000, "evaluate_every": 100},
+}
+
+
+@pytest.mark.parametrize("what", ["worker", "trainer", "both"])
+def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what: str) -> None:
+    workers = processes.start_ready_workers(2, **SETTINGS)
+    run_id = processes.submit(RUN)
+    processes.wait_for_epoch(run_id, 0)
+    first = processes.row(run_id)
+    stopped = workers.pop(first.worker or "")
+    trainer = find_trainer(stopped.pid)
+    assert trainer is not None
+    pids = {"worker": [stopped.pid], "trainer": [trainer], "both": [stopped.pid, trainer]}[what]
+    _stop_between_transactions(processes, pids)
+    stopped_at = time.monotonic()
+
+    (other,) = workers
+    wait_for(lambda: processes.row(run_id).claim_number == first.claim_number + 1)
+    print(f"{what}: taken over after {time.monotonic() - stopped_at:.1f} s")
+    wait_for(lambda: processes.row(run_id).worker == other)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    with pytest.raises(StaleClaim), processes.database.writing() as session:
+        queue.fence(session, Claim(run_id, first.claim_number))
+    wait_for(lambda: _is_gone(trainer))
+    if what == "trainer":  # the worker was never stopped: it killed its stuck trainer, and goes on
+        assert stopped.poll() is None
+    else:
+        assert stopped.wait(10) != 0
+        processes.workers.remove(stopped)
+
+    assert processes.finish(run_id)["status"] == "succeeded"
+    assert_as_if_alone(processes.client, run_id, RUN)
+    starts = [event["data"] for event in processes.events(run_id) if event["type"] == "started"]
+    assert [start["worker"] for start in starts] == [first.worker, other]
+    processes.stop()
+
+
+def _stop_between_transactions(processes: Processes, pids: list[int]) -> None:
+    """A process that is stopped while it holds SQLite's write lock keeps it; whoever else writes then waits for it."""
+    while True:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        if processes.database.engine.dialect.name != "sqlite":
+            return
+        file = str(processes.database.url.database)
+        with closing(sqlite3.connect(file, timeout=0.3)) as connection, suppress(sqlite3.OperationalError):
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
