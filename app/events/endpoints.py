@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.dependencies import ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.events.stream import EventCursor, FeedDep, LastEventId, Stream
+from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream
 from app.paging import Page
 from app.problem import problems
 
@@ -51,11 +50,10 @@ async def _open(
         yield Stream(feed, wanted, position)
 
 
-@router.get("/events/stream", summary="Follow events", responses=problems(), response_class=EventSourceResponse)
-async def stream_events(stream: Annotated[Stream, Depends(_open)]) -> AsyncIterator[ServerSentEvent]:
+@router.get("/events/stream", summary="Follow events", responses=problems(), response_class=EventStreamResponse)
+async def stream_events(stream: Annotated[Stream, Depends(_open)]) -> EventStreamResponse:
     """Server-sent events, from now on, or from `after` or `Last-Event-ID` on.
 
     A client that reconnects with the id that it saw last misses nothing and gets nothing twice.
     """
-    async for event in stream.events():
-        yield event
+    return EventStreamResponse(stream.events())

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database, explain_failure
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = 500
 MAX_RECENT = 5_000
+KEEPALIVE_SECONDS = 15.0  # as the HTML standard recommends
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class FeedEvent:
     run_id: str
     sweep_id: str | None
     type: EventType
-    json: str
+    sse: bytes
 
     @classmethod
     def of(cls, event: Event) -> FeedEvent:
-        return cls(event.id, event.run_id, event.sweep_id, event.type, EventView.of(event).model_dump_json())
+        text = EventView.of(event).model_dump_json()
+        sse = format_sse_event(data_str=text, event=event.type.value, id=str(event.id))
+        return cls(event.id, event.run_id, event.sweep_id, event.type, sse)
 
 
 class Feed:
@@ -98,7 +102,10 @@ class Feed:
             self._num_streams -= 1
 
     async def read(self, wanted: EventFilter, position: int) -> AsyncIterator[Sequence[FeedEvent]]:
-        """What follows a position, in batches, as it happens, until the feed is closed."""
+        """What follows a position, in batches, as it happens, until the feed is closed.
+
+        A batch is empty when nothing has happened for a while.
+        """
         while not self._is_closed:
             news = self._news
             if position < self._floor:
@@ -107,15 +114,17 @@ class Feed:
                 start = bisect_right(self._recent, position, key=lambda event: event.id)
                 events = [event for event in self._recent[start:] if wanted.accepts(event.run_id, event.sweep_id)]
                 position = max(position, self._position)
-            yield events
-            if position >= self._position:
-                await news.wait()
+            if events:
+                yield events
+            if position >= self._position and not await _happens(news, KEEPALIVE_SECONDS):
+                yield []
 
     async def replay(self, wanted: EventFilter, position: int, end: int) -> AsyncIterator[Sequence[FeedEvent]]:
         """What lies between a position and an end, all of which has happened."""
         while position < end and not self._is_closed:
             events, position = await self._read_page(wanted, position, end)
-            yield events
+            if events:
+                yield events
 
     async def _read_page(self, wanted: EventFilter, position: int, up_to: int) -> tuple[Sequence[FeedEvent], int]:
         def read() -> Sequence[FeedEvent]:
@@ -169,3 +178,11 @@ class Feed:
     def _announce(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
-from fastapi.sse import ServerSentEvent
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.responses import StreamingResponse
 
 from app.events.feed import Feed, FeedEvent
 from app.events.repository import EventFilter
@@ -32,36 +33,31 @@ class Stream:
     position: int
     end: int | None = None  # the newest event, where nothing more can happen
 
-    async def events(self) -> AsyncIterator[ServerSentEvent]:
+    async def events(self) -> AsyncIterator[bytes]:
         """Everything, until the client leaves or the service stops."""
         # An id alone: a client that reconnects before its first event misses nothing either.
-        yield ServerSentEvent(id=str(self.position))
+        yield format_sse_event(id=str(self.position))
         async for batch in self.feed.read(self.wanted, self.position):
-            for event in batch:
-                yield _to_sse(event)
+            yield _to_bytes(batch)
 
-    async def events_of_run(self) -> AsyncIterator[ServerSentEvent]:
+    async def events_of_run(self) -> AsyncIterator[bytes]:
         """Everything, until the run has ended."""
         if self.end is not None:
-            batches = self.feed.replay(self.wanted, self.position, self.end)
-        else:
-            batches = self._events_until_last()
-        async for batch in batches:
-            for event in batch:
-                yield _to_sse(event)
-
-    async def _events_until_last(self) -> AsyncIterator[Sequence[FeedEvent]]:
+            async for batch in self.feed.replay(self.wanted, self.position, self.end):
+                yield _to_bytes(batch)
+            return
         async for batch in self.feed.read(self.wanted, self.position):
-            yield batch
+            yield _to_bytes(batch)
             if any(event.type.is_last() for event in batch):
                 # In the same transaction it may have been promoted.
                 async for rest in self.feed.replay(self.wanted, batch[-1].id, self.feed.position):
-                    yield rest
+                    yield _to_bytes(rest)
                 return
 
 
-def _to_sse(event: FeedEvent) -> ServerSentEvent:
-    return ServerSentEvent(id=str(event.id), event=event.type.value, raw_data=event.json)
+def _to_bytes(batch: Sequence[FeedEvent]) -> bytes:
+    """Many events at once; a comment where there are none, so that nobody on the way takes the connection for dead."""
+    return b"".join(event.sse for event in batch) or KEEPALIVE_COMMENT
 
 
 def _feed(request: Request) -> Feed:
@@ -70,3 +66,15 @@ def _feed(request: Request) -> Feed:
 
 
 FeedDep = Annotated[Feed, Depends(_feed)]
+
+
+class EventStreamResponse(StreamingResponse):
+    """Sends parts as they come, through proxies too.
+
+    FastAPI's own (`fastapi.sse.EventSourceResponse`) logs an error whenever a client leaves in the middle.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response, status
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -18,7 +17,7 @@ from app.events import service as events
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.events.stream import EventCursor, FeedDep, LastEventId, Stream
+from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
@@ -234,12 +233,11 @@ async def _open_stream(
     "/runs/{run_id}/events/stream",
     summary="Follow a run's events",
     responses=problems(404),
-    response_class=EventSourceResponse,
+    response_class=EventStreamResponse,
 )
-async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> AsyncIterator[ServerSentEvent]:
+async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> EventStreamResponse:
     """Server-sent events from the run's beginning, or from `after` or `Last-Event-ID` on; it ends when the run has."""
-    async for event in stream.events_of_run():
-        yield event
+    return EventStreamResponse(stream.events_of_run())
 
 
 @presets_router.get("/presets", summary="List presets", responses=problems())

@@ -63,7 +63,7 @@ def test_a_reader_that_asks_for_what_follows_misses_nothing_that_others_commit(d
 
 def test_what_is_rolled_back_leaves_no_event_and_no_gap(database: Database) -> None:
     record(database, "a")
-    with pytest.raises(StatementError):
+    with pytest.raises((StatementError, TypeError)):
         record(database, "b", epoch=object())  # no JSON: it fails when the counter has been advanced
     record(database, "c")
     assert read_ids(database) == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -118,14 +119,14 @@ def test_a_slow_stream_misses_nothing_when_its_place_is_no_longer_in_memory(
 
     async def main() -> None:
         async with following(database) as feed, feed.join(None) as position:
+            await asyncio.to_thread(record, database, "a")
             ids: list[int] = []
             async for batch in feed.read(EventFilter(), position):
                 ids += [event.id for event in batch]
-                if len(ids) < 40:
-                    await asyncio.to_thread(record, database, *["a"] * 5)
-                    await asyncio.sleep(2 * POLL_SECONDS)
-                elif len(ids) >= 40:
+                if len(ids) >= 40:
                     break
+                await asyncio.to_thread(record, database, *["a"] * 15)  # more than is kept in memory
+                await asyncio.sleep(2 * POLL_SECONDS)
             assert ids == list(range(1, len(ids) + 1))
 
     asyncio.run(main())
@@ -193,8 +194,9 @@ def test_a_runs_stream_ends_with_the_transaction_in_which_it_ended(
                     await asyncio.to_thread(end_run)
                 assert await asyncio.wait_for(task, 5) == ["queued", "cancelled", "promoted"]
 
-    async def types(stream: Stream) -> list[str | None]:
-        return [event.event async for event in stream.events_of_run()]
+    async def types(stream: Stream) -> list[str]:
+        text = b"".join([part async for part in stream.events_of_run()]).decode()
+        return re.findall("^event: (.*)$", text, re.MULTILINE)
 
     asyncio.run(main())
 

@@ -68,6 +68,12 @@ class Processes:
         wait_for(lambda: self.client.get("/health/live").is_success)
         return self.api
 
+    def restart_api(self) -> None:
+        assert self.api is not None
+        self.api.terminate()
+        self.api.wait(30)
+        self.start_api()
+
     def start_worker(self, **settings: str) -> subprocess.Popen[bytes]:
         worker = self.start("-m", "workers", **settings)
         self.workers.append(worker)
