@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, DateTime, Dialect, Engine, Float, create_engine, event, text
+from sqlalchemy import Connection, DateTime, Dialect, Engine, ExceptionContext, Float, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_MS = 30_000  # how long a writer waits for another
 IDLE_TRANSACTION_TIMEOUT_MS = 10_000  # after which Postgres takes a stopped or vanished process's locks from it
+READ_ONLY_SQLSTATE = "25006"
 NEWEST_REVISION = "0003"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
@@ -34,7 +35,7 @@ class Database:
         self.url = make_url(url)
         self.engine = _create_engine(url)
         is_sqlite = self.engine.dialect.name == "sqlite"
-        snapshot = {} if is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        snapshot = {} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._readers = sessionmaker(self.engine.execution_options(**snapshot), expire_on_commit=False)
         self._writers = sessionmaker(self.engine.execution_options(writes=True), expire_on_commit=False)
 
@@ -74,6 +75,7 @@ def _create_engine(url: str) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         engine = create_engine(parsed, pool_pre_ping=True, **options)
         event.listen(engine, "connect", _set_timeouts)
+        event.listen(engine, "handle_error", _leave_read_only_server)
         return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +103,12 @@ def _set_timeouts(dbapi_connection: Any, _record: object) -> None:
         cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TRANSACTION_TIMEOUT_MS}")
     dbapi_connection.commit()
+
+
+def _leave_read_only_server(context: ExceptionContext) -> None:
+    """Connect anew after a server has turned out to be read-only: another one may have taken its place."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_SQLSTATE:
+        context.is_disconnect = True
 
 
 def _begin(connection: Connection) -> None:
@@ -146,7 +154,7 @@ def utc_now() -> datetime:
 
 
 def explain_failure(error: SQLAlchemyError) -> str:
-    """Why the database did not do what it was asked, in a sentence for the client and the log."""
+    """Why the database did not do what it was asked, in a sentence for the client."""
     original = getattr(error, "orig", None)
     # https://www.sqlite.org/rescode.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
     code = str(getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None))
@@ -154,7 +162,7 @@ def explain_failure(error: SQLAlchemyError) -> str:
         return "The disk of the database is full."
     if code in ("SQLITE_BUSY", "SQLITE_LOCKED", "55P03") or isinstance(error, PoolTimeout):
         return "The database is busy."
-    if code.startswith("SQLITE_READONLY") or code == "25006":
+    if code.startswith("SQLITE_READONLY") or code == READ_ONLY_SQLSTATE:
         return "The database is read-only."
     if code.startswith("SQLITE_CANTOPEN"):
         return "The database cannot be opened: its file is missing or cannot be written to."
@@ -163,6 +171,12 @@ def explain_failure(error: SQLAlchemyError) -> str:
     if code in ("42P01", "42703") or "no such " in str(original):
         return "The database's tables are missing or too old (digitlab migrate)."
     return "The database does not answer."
+
+
+def describe_failure(error: SQLAlchemyError) -> str:
+    """The same for a log: with the database's own words, on one line."""
+    original = str(getattr(error, "orig", None) or error)
+    return f"{explain_failure(error)} ({type(error).__name__}: {' '.join(original.split())})"
 
 
 def current_revision(session: Session) -> str | None:

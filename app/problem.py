@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.database import explain_failure
+from app.database import describe_failure, explain_failure
 from app.errors import AppError, FieldError
 from app.tables import new_id
 from app.validation import explain, invalid_input, json_pointer
@@ -128,9 +128,8 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _on_database_failure(request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)
-    cause = explain_failure(error)
-    logger.error("No answer to %s %s: %s (%s)", request.method, request.url.path, cause, error)
-    return render(request, 503, "database-unavailable", cause, headers={"Retry-After": "2"})
+    logger.error("No answer to %s %s: %s", request.method, request.url.path, describe_failure(error))
+    return render(request, 503, "database-unavailable", explain_failure(error), headers={"Retry-After": "2"})
 
 
 class UnexpectedErrors:

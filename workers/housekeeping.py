@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database, explain_failure, utc_now
+from app.database import Database, describe_failure, utc_now
 from app.events import repository as events
 from app.runs import repository as runs
 from app.settings import Settings
@@ -39,7 +39,7 @@ class Housekeeping:
             if self._clean() == ROWS_PER_TRANSACTION:
                 self._next_turn = -math.inf
         except SQLAlchemyError as error:
-            logger.error("No housekeeping: %s", explain_failure(error))
+            logger.error("No housekeeping: %s", describe_failure(error))
 
     def _clean(self) -> int:
         """Returns the largest number of rows that a kind of thing had to lose."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.database import Database, explain_failure
+from app.database import Database, describe_failure
 from app.runs import queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
@@ -37,24 +37,27 @@ class Lease:
 
     def claim_stack(self, devices: Collection[str]) -> list[Claim]:
         """Claim runs to train, if there are any."""
-        claims: list[Claim] = []
         started = time.monotonic()
         with self._trying():
-            with self._database.reading() as session:
-                has_work = queue.has_work(session, devices)
-            if has_work:
-                with self._database.writing() as session:
-                    claims = queue.claim_stack(
-                        session,
-                        worker=self._worker,
-                        devices=devices,
-                        lease_seconds=self._settings.lease_seconds,
-                        max_stack_bytes=self._settings.max_stack_bytes,
-                    )
-        if claims:
-            self.claims = set(claims)
-            self._hold_from(started)
-        return claims
+            claims = self._claim(devices)
+            if claims:  # they are committed
+                self.claims = set(claims)
+                self._hold_from(started)
+            return claims
+        return []
+
+    def _claim(self, devices: Collection[str]) -> list[Claim]:
+        with self._database.reading() as session:
+            if not queue.has_work(session, devices):
+                return []
+        with self._database.writing() as session:
+            return queue.claim_stack(
+                session,
+                worker=self._worker,
+                devices=devices,
+                lease_seconds=self._settings.lease_seconds,
+                max_stack_bytes=self._settings.max_stack_bytes,
+            )
 
     def beat_if_due(self, info: WorkerInfo) -> set[Claim]:
         """Every half second: say that the worker is alive and renew its claims.
@@ -118,7 +121,7 @@ class Lease:
             yield
         except SQLAlchemyError as error:
             if not self._has_failed:
-                logger.error("%s Trying again (%s)", explain_failure(error), error)
+                logger.error("Trying again: %s", describe_failure(error))
             self._has_failed = True
         else:
             if self._has_failed:

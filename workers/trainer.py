@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 import torch
 from sqlalchemy.exc import DBAPIError
 
-from app.database import Database, explain_failure
+from app.database import Database, describe_failure
 from app.runs import lifecycle, queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
@@ -40,7 +40,7 @@ def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
     except (EOFError, BrokenPipeError):
         logger.warning("The worker is gone: the trainer ends")
     except DBAPIError as error:
-        logger.error("%s The trainer ends; its runs go on from their checkpoints (%s)", explain_failure(error), error)
+        logger.error("The trainer ends, its runs go on from their checkpoints: %s", describe_failure(error))
         raise SystemExit(EXIT_DATABASE_FAILED) from None
     finally:
         database.close()

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import NEWEST_REVISION, Database, current_revision, explain_failure
+from app.database import NEWEST_REVISION, Database, current_revision, describe_failure
 from app.logs import configure_logging
 from app.runs.queue import Claim
 from app.settings import Settings
@@ -139,7 +139,7 @@ class Worker:
             if problem is None:
                 return
             if problem != said:
-                logger.error("%s Waiting until that is mended", problem)
+                logger.error("Waiting: %s", problem)
             said = problem
             time.sleep(DATABASE_RETRY_SECONDS)
 
@@ -152,7 +152,7 @@ class Worker:
                     return f"The database is at migration {revision}, not {NEWEST_REVISION} (digitlab migrate)."
                 registry.beat(session, self._info(None))
         except SQLAlchemyError as error:
-            return explain_failure(error)
+            return describe_failure(error)
         return None
 
     def _info(self, ready: Ready | None) -> WorkerInfo:
@@ -241,5 +241,5 @@ class Worker:
             with self._database.writing() as session:
                 registry.unregister(session, self.name)
         except SQLAlchemyError as error:
-            logger.error("The worker stays listed for a while: %s", explain_failure(error))
+            logger.error("The worker stays listed for a while: %s", describe_failure(error))
         self._database.close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database, explain_failure
+from app.database import Database, describe_failure
 from app.events import repository
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
@@ -168,7 +168,7 @@ class Feed:
 
     def _report(self, error: SQLAlchemyError) -> None:
         if not self._has_failed:
-            logger.error("Event streams wait: %s", explain_failure(error))
+            logger.error("Event streams wait: %s", describe_failure(error))
         self._has_failed = True
 
     def _read_last_id(self) -> int:

@@ -20,8 +20,10 @@ from tests.e2e.conftest import Processes, children_of, open_processes, wait_for
 DISK_BYTES = 8 * 2**20
 LONG_RUN = {
     "model": {"hidden_sizes": [24, 24]},
-    "training": {"batch_size": 20, "epochs": 60_000, "evaluate_every": 500},
+    "training": {"batch_size": 20, "epochs": 40_000, "evaluate_every": 500},
 }
+
+NOTES = {"notes": "x" * 5000, "priority": -1}
 
 
 @pytest.fixture
@@ -60,11 +62,12 @@ def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert
     training = on_disk.submit(LONG_RUN)
     on_disk.wait_for_epoch(training, 0)
     _fill(disk / "filler")
-    accepted = [training]
-    response = on_disk.client.post("/runs", json={"notes": "x" * 5000})
-    while response.status_code == 202 and len(accepted) < 2000:  # SQLite has some room in its own files
+    os.truncate(disk / "filler", (disk / "filler").stat().st_size - 2**19)
+    accepted: list[str] = []
+    response = on_disk.client.post("/runs", json=NOTES)
+    while response.status_code == 202 and len(accepted) < 2000:
         accepted.append(response.json()["id"])
-        response = on_disk.client.post("/runs", json={"notes": "x" * 5000})
+        response = on_disk.client.post("/runs", json=NOTES)
     problem = assert_problem(response, 503, "database-unavailable")
     assert problem["detail"] == "The disk of the database is full."
     assert int(response.headers["retry-after"]) > 0
@@ -72,16 +75,17 @@ def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert
     time.sleep(8)  # longer than the worker's lease: it ends, and `up` starts it again
     assert on_disk.client.get("/health/live").status_code == 200
     assert on_disk.client.get("/runs").status_code == 200
-    assert_problem(on_disk.client.post("/runs", json={"notes": "x" * 5000}), 503, "database-unavailable")
+    assert_problem(on_disk.client.post("/runs", json=NOTES), 503, "database-unavailable")
     assert len(children_of(service.pid)) == 2
 
     (disk / "filler").unlink()
-    for run_id in accepted[1:]:
+    for run_id in accepted:
         assert on_disk.client.post(f"/runs/{run_id}/cancel").status_code == 200
     assert on_disk.finish(training, 200)["status"] == "succeeded"
-    assert on_disk.finish(on_disk.submit({}))["status"] == "succeeded"
-    stored = _all_runs(on_disk)
-    assert sorted(stored) == sorted([*accepted, *stored[:1]])
+    afterwards = on_disk.submit({})
+    assert on_disk.finish(afterwards)["status"] == "succeeded"
+    assert _all_runs(on_disk) == [afterwards, *reversed(accepted), training]
+    assert accepted
     print(f"{len(accepted)} runs were accepted before the disk was full")
     on_disk.stop()
 
@@ -119,7 +123,7 @@ def test_a_read_only_disk_is_said_and_waited_for(on_disk: Processes, disk: Path,
     print(problem["detail"])
     assert "read-only" in problem["detail"] or "cannot be written to" in problem["detail"]
     assert_problem(on_disk.client.get("/health/ready"), 503, "not-ready")
-    wait_for(lambda: "Waiting until that is mended" in on_disk.log)
+    wait_for(lambda: "Waiting: The database" in on_disk.log)
     assert worker.poll() is None
 
     mount(disk, "-o", "remount,rw")
@@ -129,23 +133,23 @@ def test_a_read_only_disk_is_said_and_waited_for(on_disk: Processes, disk: Path,
 
 
 @pytest.mark.parametrize("settings", ["postgres"], indirect=True)
-def test_a_read_only_postgres_is_said_and_waited_for(processes: Processes, assert_problem: AssertProblem) -> None:
+def test_a_read_only_postgres_is_said_and_waited_for(idle_processes: Processes, assert_problem: AssertProblem) -> None:
     """As it is while a standby is being promoted."""
-    name = processes.database.url.database
+    processes = idle_processes
+    database = f"ALTER DATABASE {processes.database.url.database}"
     with processes.database.engine.connect() as connection:
-        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        connection.exec_driver_sql(f"{database} SET default_transaction_read_only = on")
         connection.commit()
-    processes.restart_api()
-    worker = processes.start_worker()
-    problem = assert_problem(processes.client.post("/runs", json={}), 503, "database-unavailable")
-    assert problem["detail"] == "The database is read-only."
-    assert processes.client.get("/runs").json()["data"] == []
-    wait_for(lambda: "Waiting until that is mended" in processes.log)
-    assert worker.poll() is None
-    with processes.database.engine.connect() as connection:
-        connection.exec_driver_sql("SET default_transaction_read_only = off")
-        connection.exec_driver_sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        processes.start_api()
+        worker = processes.start_worker()
+        problem = assert_problem(processes.client.post("/runs", json={}), 503, "database-unavailable")
+        assert problem["detail"] == "The database is read-only."
+        assert processes.client.get("/runs").json()["data"] == []
+        wait_for(lambda: "Waiting: The database is read-only" in processes.log)
+        assert worker.poll() is None
+        connection.exec_driver_sql(f"{database} RESET default_transaction_read_only")
         connection.commit()
-    processes.restart_api()
-    assert processes.finish(processes.submit({}))["status"] == "succeeded"
+    wait_for(lambda: processes.client.post("/runs", json={}).status_code == 202, 10)
+    (run,) = processes.client.get("/runs").json()["data"]
+    assert processes.finish(run["id"])["status"] == "succeeded"
     processes.stop()
