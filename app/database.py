@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import Connection, DateTime, Dialect, Engine, ExceptionContext, Float, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 LOCK_TIMEOUT_MS = 30_000  # how long a writer waits for another
-IDLE_TRANSACTION_TIMEOUT_MS = 10_000  # after which Postgres takes a stopped or vanished process's locks from it
+# After this, Postgres takes its locks from a process that was stopped, or has vanished, in the middle of a transaction.
+# Transactions last milliseconds here, and everybody's leases must outlast a wait for one of them.
+IDLE_TRANSACTION_TIMEOUT_MS = 3_000
 READ_ONLY_SQLSTATE = "25006"
 NEWEST_REVISION = "0003"  # of the migrations; readiness compares the database with it, and a test it with them
 
@@ -153,6 +155,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+# What a database that does not do its work raises; other errors of SQLAlchemy are ours. InternalError: Postgres says so
+# when it is read-only.
+DATABASE_FAILURES = (OperationalError, ProgrammingError, InternalError, InterfaceError, PoolTimeout)
+
+
 def explain_failure(error: SQLAlchemyError) -> str:
     """Why the database did not do what it was asked, in a sentence for the client."""
     original = getattr(error, "orig", None)
@@ -160,7 +167,7 @@ def explain_failure(error: SQLAlchemyError) -> str:
     code = str(getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None))
     if code in ("SQLITE_FULL", "53100"):
         return "The disk of the database is full."
-    if code in ("SQLITE_BUSY", "SQLITE_LOCKED", "55P03") or isinstance(error, PoolTimeout):
+    if code in ("SQLITE_BUSY", "SQLITE_LOCKED", "55P03", "40P01", "40001") or isinstance(error, PoolTimeout):
         return "The database is busy."
     if code.startswith("SQLITE_READONLY") or code == READ_ONLY_SQLSTATE:
         return "The database is read-only."

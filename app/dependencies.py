@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.errors import UnsupportedMedia
 from app.paging import MAX_PAGE
 from app.settings import Settings
+from app.validation import TEXT
 
+Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")]
 After = Annotated[str | None, Query(max_length=500, description="Cursor: the `next` of the page before.")]
 

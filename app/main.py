@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -85,6 +85,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     following = asyncio.create_task(app.state.feed.follow())
     yield
     following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
     await run_in_threadpool(predictor.stop)
     database.close()
 

@@ -10,13 +10,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.database import describe_failure, explain_failure
+from app.database import DATABASE_FAILURES, describe_failure, explain_failure
 from app.errors import AppError, FieldError
 from app.tables import new_id
 from app.validation import explain, invalid_input, json_pointer
@@ -24,8 +23,6 @@ from app.validation import explain, invalid_input, json_pointer
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# Others are errors of ours. InternalError: Postgres says so when it is read-only.
-DATABASE_FAILURES = (OperationalError, ProgrammingError, InternalError, InterfaceError, PoolTimeout)
 
 
 class ProblemError(BaseModel):
@@ -87,6 +84,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_request_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(DataError, _on_data_error)
     for kind in DATABASE_FAILURES:
         app.add_exception_handler(kind, _on_database_failure)
     app.add_middleware(UnexpectedErrors)
@@ -130,6 +128,13 @@ def _on_database_failure(request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)
     logger.error("No answer to %s %s: %s", request.method, request.url.path, describe_failure(error))
     return render(request, 503, "database-unavailable", explain_failure(error), headers={"Retry-After": "2"})
+
+
+def _on_data_error(request: Request, error: Exception) -> Response:
+    """Postgres takes no NUL in a text; SQLite does."""
+    logger.warning("%s %s: %s", request.method, request.url.path, error)
+    detail = "A text holds a character that the database cannot store or look for (U+0000)."
+    return render(request, 422, "invalid-input", detail)
 
 
 class UnexpectedErrors:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from app.errors import FieldError, InvalidInput
 
+TEXT = r"^[^\x00]*$"  # what every database can hold
+
 
 def invalid_document(error: ValidationError, document: Any) -> InvalidInput:
     """The error for a body that a pydantic model refused."""

@@ -31,25 +31,27 @@ class Housekeeping:
         self._next_turn = -math.inf
 
     def clean_if_due(self) -> None:
-        """One short transaction; when there is more to delete, the next one follows at the next call."""
+        """A few short transactions; when there is more to delete, the next one follows at the next call."""
         if time.monotonic() < self._next_turn:
             return
         self._next_turn = time.monotonic() + PAUSE_SECONDS
         try:
-            if self._clean() == ROWS_PER_TRANSACTION:
+            if self._clean():
                 self._next_turn = -math.inf
         except SQLAlchemyError as error:
             logger.error("No housekeeping: %s", describe_failure(error))
 
     def _clean(self) -> int:
-        """Returns the largest number of rows that a kind of thing had to lose."""
+        """Returns how many rows there were to delete. A transaction for each kind: none waits for another's."""
         settings, now = self._settings, utc_now()
         finished_before = now - timedelta(seconds=settings.last_checkpoint_retention_seconds)
         events_before = now - timedelta(seconds=settings.event_retention_seconds)
         with self._database.writing() as session:
             registry.forget_dead(session, DEAD_WORKERS_KEPT_SECONDS)
+        with self._database.writing() as session:
             num_checkpoints = runs.delete_last_checkpoints(session, finished_before, ROWS_PER_TRANSACTION)
+        with self._database.writing() as session:
             num_events = events.delete_older(session, events_before, ROWS_PER_TRANSACTION)
         if num_checkpoints or num_events:
             logger.info("Deleted %d old checkpoints and %d old events", num_checkpoints, num_events)
-        return max(num_checkpoints, num_events)
+        return num_checkpoints + num_events

@@ -37,27 +37,24 @@ class Lease:
 
     def claim_stack(self, devices: Collection[str]) -> list[Claim]:
         """Claim runs to train, if there are any."""
-        started = time.monotonic()
         with self._trying():
-            claims = self._claim(devices)
-            if claims:  # they are committed
+            with self._database.reading() as session:
+                if not queue.has_work(session, devices):
+                    return []
+            with self._database.writing() as session:
+                started = _wait_for_write_lock(session)
+                claims = queue.claim_stack(
+                    session,
+                    worker=self._worker,
+                    devices=devices,
+                    lease_seconds=self._settings.lease_seconds,
+                    max_stack_bytes=self._settings.max_stack_bytes,
+                )
+            if claims:  # and they are committed
                 self.claims = set(claims)
                 self._hold_from(started)
             return claims
         return []
-
-    def _claim(self, devices: Collection[str]) -> list[Claim]:
-        with self._database.reading() as session:
-            if not queue.has_work(session, devices):
-                return []
-        with self._database.writing() as session:
-            return queue.claim_stack(
-                session,
-                worker=self._worker,
-                devices=devices,
-                lease_seconds=self._settings.lease_seconds,
-                max_stack_bytes=self._settings.max_stack_bytes,
-            )
 
     def beat_if_due(self, info: WorkerInfo) -> set[Claim]:
         """Every half second: say that the worker is alive and renew its claims.
@@ -71,10 +68,11 @@ class Lease:
         self._last_beat = now
         with self._trying():
             with self._database.writing() as session:
+                started = _wait_for_write_lock(session)
                 registry.beat(session, info)
                 held = queue.renew(session, list(self.claims), self._settings.lease_seconds)
             if self.claims:
-                self._hold_from(now)
+                self._hold_from(started)
             return {claim for claim in self.claims if held.get(claim, True)}
         return set()
 
@@ -127,3 +125,9 @@ class Lease:
             if self._has_failed:
                 logger.info("The database answers again")
             self._has_failed = False
+
+
+def _wait_for_write_lock(session: Session) -> float:
+    """On SQLite, this is where a transaction waits for others; returns when it goes on (`time.monotonic()`)."""
+    session.connection()
+    return time.monotonic()

@@ -7,6 +7,8 @@ from typing import Any
 
 from app.runs.queue import Claim
 
+EXIT_DATABASE_FAILED = 77  # the child's exit code when it could not write: its runs are not to blame
+
 
 @dataclass(frozen=True)
 class Ready:

@@ -33,5 +33,5 @@ class Pulse:
         return time.monotonic() - float(self._progressed_at.value)
 
     def mark_progress(self) -> None:
-        """Child: an epoch or a commit is done. Parent: the child has been given something to do."""
+        """Child: an epoch is done, a run prepared or its outcome committed. Parent: the child got something to do."""
         self._progressed_at.value = time.monotonic()

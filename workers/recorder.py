@@ -55,11 +55,11 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class LetGo:
+class Released:
     """The worker trains the run no further; its row says whether it was cancelled, paused, or goes back."""
 
 
-Outcome = Succeeded | Failed | LetGo
+Outcome = Succeeded | Failed | Released
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Recorder:
         self._lost: set[Claim] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._pending: deque[Future[float]] = deque()
+        self._failure: Exception | None = None  # of a commit; none may follow it
         self._busy_seconds = 0.0  # of taking snapshots and of writing, since the last pause
         self._next_commit = time.monotonic() + commit_seconds
 
@@ -180,7 +181,19 @@ class Recorder:
             self._busy_seconds += self._pending.popleft().result()
 
     def _commit(self, snapshots: Sequence[_Snapshot]) -> float:
-        """One transaction, in the recorder's thread; returns the seconds that it took."""
+        """One transaction, in the recorder's thread; returns the seconds that it took.
+
+        What follows a failure builds on what was lost with it: it fails too.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._commit_all(snapshots)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _commit_all(self, snapshots: Sequence[_Snapshot]) -> float:
         started = time.monotonic()
         models = {snapshot.claim: _export(snapshot.outcome) for snapshot in snapshots}
         blobs = {snapshot.claim: _serialize(snapshot) for snapshot in snapshots}
@@ -267,8 +280,9 @@ def _write_progress(run: Run, snapshot: _Snapshot) -> None:
     best = snapshot.best
     if best is not None and best.epoch >= (run.best_epoch or 0):
         run.best_epoch, run.best_val_accuracy, run.best_val_loss = best.epoch, best.val_accuracy, best.val_loss
-    if snapshot.epochs_per_second is not None:
+    if snapshot.epoch > run.epoch:  # a forest begins anew: what it only repeats is no progress
         run.crashes_without_progress = 0
+    if snapshot.epochs_per_second is not None:
         run.epochs_per_second = snapshot.epochs_per_second
     run.epoch = max(run.epoch, snapshot.epoch)
     run.training_seconds = snapshot.seconds
@@ -289,7 +303,7 @@ def _write_outcome(session: Session, run: Run, snapshot: _Snapshot, model: bytes
         lifecycle.end(session, run, RunStatus.SUCCEEDED)
     elif isinstance(outcome, Failed):
         lifecycle.end(session, run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
-    elif isinstance(outcome, LetGo):
+    elif isinstance(outcome, Released):
         lifecycle.let_go(session, run)
 
 

@@ -17,17 +17,14 @@ from app.runs import lifecycle, queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
-from workers import messages
-from workers.messages import Done, FromParent, Idle, Ready, Stop, Train
+from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, LetGo, Ready, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.pulse import Pulse
-from workers.recorder import Failed, LetGo, Outcome, Recorder, Succeeded
+from workers.recorder import Failed, Outcome, Recorder, Released, Succeeded
 from workers.training import Training, TrainingRun, device
 from workers.training.loop import warm_up
 
 logger = logging.getLogger(__name__)
-
-EXIT_DATABASE_FAILED = 77
 
 
 def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
@@ -37,7 +34,7 @@ def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
     try:
         register_datasets(database)
         Trainer(connection, settings, database, pulse).serve()
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         logger.warning("The worker is gone: the trainer ends")
     except DBAPIError as error:
         logger.error("The trainer ends, its runs go on from their checkpoints: %s", describe_failure(error))
@@ -165,8 +162,8 @@ class Trainer:
             return Succeeded(result, prepared.config, prepared.data.val_pixels)
         if prepared.claim in self._to_let_go:
             logger.info("Letting go of run %s at epoch %d, as somebody wants", prepared.claim.run_id, run.epoch)
-            return LetGo()
-        return LetGo() if self._is_stopping else None
+            return Released()
+        return Released() if self._is_stopping else None
 
     def _hear_parent(self) -> None:
         """What the parent has said since the last epoch.
@@ -178,7 +175,7 @@ class Trainer:
             message: FromParent = self._connection.recv()
             if isinstance(message, Stop):
                 self._is_stopping = True
-            elif isinstance(message, messages.LetGo):
+            elif isinstance(message, LetGo):
                 self._to_let_go.update(message.claims)
 
     def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:

@@ -27,7 +27,7 @@ from app.workers import repository as registry
 from app.workers.repository import WorkerInfo
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease
-from workers.messages import Done, FromChild, FromParent, Idle, LetGo, Ready, Stop, Train
+from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, FromParent, Idle, LetGo, Ready, Stop, Train
 from workers.pulse import Pulse
 from workers.watchdog import margin, watch_child, watch_parent
 
@@ -71,7 +71,7 @@ class Child:
             while self.connection.poll():
                 messages.append(self.connection.recv())
         except (EOFError, ConnectionResetError):
-            return None
+            return messages or None
         return messages if messages or self.process.is_alive() else None
 
     def send(self, message: FromParent) -> None:
@@ -176,11 +176,11 @@ class Worker:
     def _hear(self, child: Child, message: FromChild) -> None:
         if isinstance(message, Ready):
             child.ready = message
-            self._restart_seconds = FIRST_RESTART_SECONDS
             seconds = time.monotonic() - child.started_at
             logger.info("Trainer is ready on %s after %.1f s", message.device, seconds)
         elif isinstance(message, Done):
             self._lease.drop(message.claim)
+            self._restart_seconds = FIRST_RESTART_SECONDS
         elif isinstance(message, Idle):
             self._forget_stack()
 
@@ -210,23 +210,36 @@ class Worker:
         self._leaving, self._is_training = set(), False
 
     def _replace(self, child: Child) -> Child:
-        """Start another trainer in the place of one that died; wait a little longer each time one dies at its start."""
+        """Start another trainer in the place of one that died.
+
+        Wait a little longer each time that nothing comes of it: it dies at its start, or the database fails.
+        """
         child.process.join(1.0)  # it may still be on its way out: its own exit code is what to report
         child.end()
         logger.error("The trainer died (exit code %s); starting another", child.process.exitcode)
-        self._lease.report_crash()
+        has_database_failed = child.process.exitcode == EXIT_DATABASE_FAILED
+        if has_database_failed:
+            self._lease.release()
+        else:
+            self._lease.report_crash()
         self._forget_stack()
-        if child.ready is None:
-            time.sleep(self._restart_seconds)
+        if child.ready is None or has_database_failed:
+            self._rest(self._restart_seconds)
             self._restart_seconds = min(2 * self._restart_seconds, LAST_RESTART_SECONDS)
         return Child(self._settings, self._pulse)
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._is_stopping:
+            self._lease.beat_if_due(self._info(None))
+            time.sleep(0.1)
 
     def _stop(self, child: Child) -> None:
         """Let the child commit and release its runs, in as long as that may take; then release the rest as it was."""
         logger.info("Worker %s is stopping", self.name)
         child.send(Stop())
         deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline:
+        while child.ready is not None and time.monotonic() < deadline:
             messages = child.receive(0.1)
             if messages is None:
                 break

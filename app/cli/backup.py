@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import typer
+from sqlalchemy.engine import make_url
 
-from app.database import Database
 from app.settings import Settings
 
 
@@ -18,21 +18,24 @@ def back_up(settings: Settings, file: Path, *, overwrite: bool) -> int:
 
     The copy grows beside the file, under another name, and takes its place when it is complete.
     """
-    database = Database(settings.resolved_database_url)
-    if database.engine.dialect.name != "sqlite":
+    url = make_url(settings.resolved_database_url)
+    if url.get_backend_name() != "sqlite":
         return _refuse("This copies SQLite databases; for Postgres there is pg_dump.")
-    source = Path(database.url.database or "")
+    source = Path(url.database or "")
     if not source.is_file():
         return _refuse(f"There is no database at {source}.")
     if file.exists() and (file.samefile(source) or not overwrite):
         what = "is the database itself" if file.samefile(source) else "exists already (--overwrite)"
         return _refuse(f"{file} {what}.")
+    if file.with_name(f"{file.name}-wal").exists():
+        return _refuse(f"{file} is a database in use, or was not closed properly: {file.name}-wal lies beside it.")
     partial = file.with_name(f"{file.name}.partial")
     try:
         _copy(source, partial)
         partial.replace(file)
     except (OSError, sqlite3.Error) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         return _refuse(f"No backup: {error}.")
     print(f"{file}: {file.stat().st_size:,} bytes")
     return 0

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from app.dependencies import ReadSession
+from app.dependencies import Id, ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream
+from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
 from app.paging import Page
 from app.problem import problems
 
@@ -25,9 +25,9 @@ EventLimit = Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most entries
 
 def _wanted(
     run_id: Annotated[
-        list[str] | None, Query(max_length=MAX_RUN_IDS, description="Of this run; may be given several times.")
+        list[Id] | None, Query(max_length=MAX_RUN_IDS, description="Of this run; may be given several times.")
     ] = None,
-    sweep_id: Annotated[str | None, Query(max_length=36, description="Of this sweep's trials.")] = None,
+    sweep_id: Annotated[Id | None, Query(description="Of this sweep's trials.")] = None,
 ) -> EventFilter:
     return EventFilter(tuple(run_id or ()), sweep_id)
 
@@ -56,4 +56,4 @@ async def stream_events(stream: Annotated[Stream, Depends(_open)]) -> EventStrea
 
     A client that reconnects with the id that it saw last misses nothing and gets nothing twice.
     """
-    return EventStreamResponse(stream.events())
+    return respond(stream.events())

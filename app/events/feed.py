@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi.sse import format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database, describe_failure
+from app.database import DATABASE_FAILURES, Database, describe_failure
 from app.events import repository
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
@@ -75,7 +76,10 @@ class Feed:
         while True:
             await asyncio.sleep(self._poll_seconds)
             if self._num_streams:
-                await self._refresh()
+                try:
+                    await self._refresh()
+                except Exception:  # an event that this version does not know, say; the next look may be luckier
+                    logger.exception("Event streams wait")
 
     def close(self) -> None:
         """End all streams, for good."""
@@ -106,6 +110,7 @@ class Feed:
 
         A batch is empty when nothing has happened for a while.
         """
+        quiet_since = time.monotonic()
         while not self._is_closed:
             news = self._news
             if position < self._floor:
@@ -114,10 +119,11 @@ class Feed:
                 start = bisect_right(self._recent, position, key=lambda event: event.id)
                 events = [event for event in self._recent[start:] if wanted.accepts(event.run_id, event.sweep_id)]
                 position = max(position, self._position)
-            if events:
+            if events or time.monotonic() - quiet_since >= KEEPALIVE_SECONDS:
                 yield events
-            if position >= self._position and not await _happens(news, KEEPALIVE_SECONDS):
-                yield []
+                quiet_since = time.monotonic()
+            if position >= self._position:
+                await _happens(news, KEEPALIVE_SECONDS - (time.monotonic() - quiet_since))
 
     async def replay(self, wanted: EventFilter, position: int, end: int) -> AsyncIterator[Sequence[FeedEvent]]:
         """What lies between a position and an end, all of which has happened."""
@@ -134,7 +140,7 @@ class Feed:
 
         try:
             events = await asyncio.to_thread(read)
-        except SQLAlchemyError as error:
+        except DATABASE_FAILURES as error:
             self._report(error)
             await asyncio.sleep(self._poll_seconds)
             return [], position
@@ -143,7 +149,7 @@ class Feed:
     async def _refresh(self) -> None:
         try:
             new = await asyncio.to_thread(self._read_new)
-        except SQLAlchemyError as error:
+        except DATABASE_FAILURES as error:
             self._report(error)
             return
         self._has_failed = False
@@ -180,9 +186,7 @@ class Feed:
         news.set()
 
 
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
-    try:
+async def _happens(event: asyncio.Event, seconds: float) -> None:
+    """Wait for it, but not for ever."""
+    with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

@@ -49,8 +49,8 @@ def delete_of_run(session: Session, run_id: str) -> None:
 
 def delete_older(session: Session, moment: datetime, limit: int) -> int:
     """Delete at most `limit` events from before a moment, oldest first; returns how many there were."""
-    oldest = session.scalars(select(Event.id).order_by(Event.id).limit(limit)).all()
-    if not oldest:
-        return 0
-    old = delete(Event).where(Event.id <= oldest[-1], Event.created_at < moment).returning(Event.id)
-    return len(session.scalars(old).all())
+    oldest = session.execute(select(Event.id, Event.created_at).order_by(Event.id).limit(limit)).all()
+    old = [event.id for event in oldest if event.created_at < moment]
+    if old:
+        session.execute(delete(Event).where(Event.id.in_(old)))
+    return len(old)

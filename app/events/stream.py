@@ -69,12 +69,14 @@ FeedDep = Annotated[Feed, Depends(_feed)]
 
 
 class EventStreamResponse(StreamingResponse):
-    """Sends parts as they come, through proxies too.
+    """An answer that goes on.
 
     FastAPI's own (`fastapi.sse.EventSourceResponse`) logs an error whenever a client leaves in the middle.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
-        super().__init__(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+def respond(events: AsyncIterator[bytes]) -> EventStreamResponse:
+    """Send parts as they come, through proxies too."""
+    return EventStreamResponse(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

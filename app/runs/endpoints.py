@@ -12,12 +12,12 @@ from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
-from app.events import service as events
+from app.dependencies import After, DatabaseDep, Id, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream
+from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
@@ -29,7 +29,7 @@ from app.tables import Run, RunStatus
 router = APIRouter(tags=["runs"])
 presets_router = APIRouter(tags=["presets"])
 
-RunId = Annotated[str, Path(max_length=36, description="The run's id.")]
+RunId = Annotated[Id, Path(description="The run's id.")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -218,7 +218,7 @@ def list_run_events(
 ) -> Page[EventView]:
     """What has happened to it, oldest first."""
     run = service.get_run(session, run_id)
-    return events.page(session, EventFilter((run.id,)), after=after or 0, limit=limit)
+    return event_service.page(session, EventFilter((run.id,)), after=after or 0, limit=limit)
 
 
 async def _open_stream(
@@ -237,7 +237,7 @@ async def _open_stream(
 )
 async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> EventStreamResponse:
     """Server-sent events from the run's beginning, or from `after` or `Last-Event-ID` on; it ends when the run has."""
-    return EventStreamResponse(stream.events_of_run())
+    return respond(stream.events_of_run())
 
 
 @presets_router.get("/presets", summary="List presets", responses=problems())

@@ -60,7 +60,7 @@ def claim_stack(
     Returns:
         A claim for each run; none if there is nothing to do.
     """
-    end_expired_leases(session)
+    _end_expired_leases(session)
     claimable = select(Run).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
     claimable = claimable.order_by(Run.priority.desc(), Run.id).with_for_update(skip_locked=True)
     first = session.scalar(claimable.limit(1))
@@ -117,7 +117,7 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
     return limit
 
 
-def end_expired_leases(session: Session) -> None:
+def _end_expired_leases(session: Session) -> None:
     """Give back to the queue what workers hold that have not renewed in time."""
     for run in session.scalars(select(Run).where(_is_expired()).with_for_update(skip_locked=True)):
         lifecycle.lose(session, run)
@@ -129,17 +129,17 @@ def _is_expired() -> ColumnElement[bool]:
 
 
 def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> dict[Claim, bool]:
-    """Prolong the leases; returns, for each claim still held, whether its run is to be let go, as somebody wants."""
+    """Prolong the leases; returns, for each claim still held, whether its run is asked to pause or to end."""
     if not claims:
         return {}
-    is_wanted = or_(Run.cancel_requested, Run.pause_requested).label("is_wanted")
-    held = session.execute(_locked(select(Run.id, Run.claim_number, is_wanted), claims)).all()
+    has_request = or_(Run.cancel_requested, Run.pause_requested).label("has_request")
+    held = session.execute(_locked(select(Run.id, Run.claim_number, has_request), claims)).all()
     renewal = update(Run).where(Run.id.in_([row.id for row in held]))
     session.execute(
         renewal.values(lease_expires_at=database_now() + lease_seconds),
         execution_options={"synchronize_session": False},
     )
-    return {Claim(row.id, row.claim_number): bool(row.is_wanted) for row in held}
+    return {Claim(row.id, row.claim_number): bool(row.has_request) for row in held}
 
 
 def fence(session: Session, held: Claim) -> Run:

@@ -124,7 +124,9 @@ def get_checkpoint(session: Session, run_id: str, role: str) -> Checkpoint | Non
 
 def delete_last_checkpoints(session: Session, finished_before: datetime, limit: int) -> int:
     """Delete at most `limit` checkpoints `last` of runs that finished before a moment; returns how many there were."""
-    old = select(Checkpoint.run_id).join(Run, Run.id == Checkpoint.run_id)
-    old = old.where(Checkpoint.role == "last", Run.finished_at < finished_before).limit(limit)
-    deleting = delete(Checkpoint).where(Checkpoint.role == "last", Checkpoint.run_id.in_(old))
-    return len(session.scalars(deleting.returning(Checkpoint.run_id)).all())
+    of_finished = select(Checkpoint.run_id).join(Run, Run.id == Checkpoint.run_id)
+    of_finished = of_finished.where(Checkpoint.role == "last", Run.finished_at < finished_before)
+    old = session.scalars(of_finished.order_by(Checkpoint.run_id).limit(limit)).all()
+    if old:
+        session.execute(delete(Checkpoint).where(Checkpoint.role == "last", Checkpoint.run_id.in_(old)))
+    return len(old)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.errors import Conflict, DamagedData, FieldError, InvalidInput, NotFound, QueueFull
+from app.errors import Conflict, DamagedData, FieldError, InvalidInput, MalformedBody, NotFound, QueueFull
 from app.events import journal
-from app.events import repository as events
+from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
 from app.runs import lifecycle, repository
@@ -83,7 +83,12 @@ class Idempotency:
 
     @classmethod
     def of(cls, key: str, document: Mapping[str, Any]) -> Idempotency:
-        return cls(key, sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest())
+        """Of a request's body as it was sent, but for the order of its fields and white space."""
+        try:
+            text = json.dumps(document, sort_keys=True)
+        except RecursionError:
+            raise MalformedBody("The body is nested too deeply.") from None
+        return cls(key, sha256(text.encode()).hexdigest())
 
 
 def find_submitted(session: Session, idempotency: Idempotency | None) -> Run | None:
@@ -106,7 +111,7 @@ def submit(
     """Queue a run.
 
     Raises:
-        QueueFull: There are `max_queued_runs` already.
+        QueueFull: There are `max_queued_runs` already; on Postgres, requests at the same moment are not counted.
         InvalidInput: The idempotency key came with something else, a moment ago.
     """
     if repository.count_queued(session) >= max_queued_runs:
@@ -154,7 +159,7 @@ def find_last_event(database: Database, run_id: str) -> int | None:
         NotFound: There is no such run.
     """
     with database.reading() as session:
-        return events.last_event_id(session) if get_run(session, run_id).status.is_finished() else None
+        return event_repository.last_event_id(session) if get_run(session, run_id).status.is_finished() else None
 
 
 def _not_found(run_id: str) -> NotFound:
@@ -231,7 +236,7 @@ def delete(session: Session, run_id: str) -> None:
     champion = models.get_champion(session)
     if champion is not None and champion.run_id == run.id and champion.reason is PromotionReason.PINNED:
         raise Conflict("The run is the pinned champion: choose another one first.", slug="pinned-champion")
-    events.delete_of_run(session, run.id)
+    event_repository.delete_of_run(session, run.id)
     session.delete(run)
     journal.record(session, run, EventType.DELETED)
     promotion.elect(session)
@@ -275,7 +280,11 @@ def get_checkpoint(session: Session, run: Run, role: str) -> Checkpoint:
     """
     checkpoint = repository.get_checkpoint(session, run.id, role)
     if checkpoint is None:
-        why = "a forest has none" if run.model_kind == "random_forest" else f"the run is {run.status.value}"
+        why = f"the run is {run.status.value}"
+        if run.model_kind == "random_forest":
+            why = "a forest has none"
+        elif role == "last" and run.status.is_finished():
+            why = "it goes some time after the run's end (DIGITLAB_LAST_CHECKPOINT_RETENTION_SECONDS)"
         raise NotFound(f"Run {run.id} has no checkpoint {role!r}: {why}.", slug="checkpoint-not-found")
     if sha256(checkpoint.blob).hexdigest() != checkpoint.sha256:
         raise DamagedData(f"Checkpoint {role!r} of run {run.id} does not match its sha256.")

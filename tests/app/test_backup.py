@@ -84,6 +84,15 @@ def test_a_file_that_exists_is_replaced_on_request_only(settings: Settings, tmp_
 
 
 @pytest.mark.usefixtures("database")
+def test_another_database_in_use_is_never_overwritten(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "copy.db"
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("CREATE TABLE precious (id)")
+        assert "in use" in back_up(settings, file, "--overwrite")[1]
+
+
+@pytest.mark.usefixtures("database")
 def test_the_database_itself_is_never_overwritten(settings: Settings) -> None:
     file = settings.data_dir / "digitlab.db"
     before = file.read_bytes()

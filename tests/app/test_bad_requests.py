@@ -126,6 +126,11 @@ BAD_REQUESTS: dict[str, tuple[str, str, str, str, int | None]] = {
     "limit": ("GET", "/runs?limit=0", "", JSON, None),
     "limit as text": ("GET", "/runs?limit=many", "", JSON, None),
     "cursor": ("GET", "/runs?after=nonsense", "", JSON, None),
+    "NUL in a name": ("POST", "/runs", '{"name": "\\u0000"}', JSON, None),
+    "NUL in a tag": ("POST", "/runs", '{"tags": {"a": "\\u0000"}}', JSON, None),
+    "NUL in an id": ("GET", "/runs/%00", "", JSON, None),
+    "NUL in a filter": ("GET", "/events?run_id=%00", "", JSON, None),
+    "NUL in a stream's filter": ("GET", "/events/stream?sweep_id=%00&after=0", "", JSON, None),
     "oversized body": ("POST", "/runs", '{"notes": "' + "x" * 9 * 2**20 + '"}', JSON, 413),
 }
 

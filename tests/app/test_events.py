@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import StatementError
 
-from app.database import Database
+from app.database import Database, before_commit
 from app.events import journal, repository
 from app.events.repository import EventFilter
 from app.tables import EventType
@@ -29,7 +29,7 @@ def record(
     with database.writing() as session:
         for run_id in run_ids:
             journal.record_for(session, EventType.METRIC, run_id=run_id, sweep_id=sweep_id, data={"epoch": epoch})
-        time.sleep(seconds)
+        before_commit(session, lambda _session: time.sleep(seconds))  # when it has its ids already
 
 
 def read_ids(database: Database, after: int = 0) -> list[int]:

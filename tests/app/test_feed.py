@@ -132,6 +132,41 @@ def test_a_slow_stream_misses_nothing_when_its_place_is_no_longer_in_memory(
     asyncio.run(main())
 
 
+def test_a_quiet_stream_is_kept_alive_while_others_are_busy(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "KEEPALIVE_SECONDS", 4 * POLL_SECONDS)
+
+    async def main() -> None:
+        async with following(database) as feed, feed.join(None) as position:
+            batches = feed.read(EventFilter(("quiet",)), position)
+            for _ in range(2):
+                waiting = asyncio.ensure_future(anext(batches))
+                while not waiting.done():
+                    await asyncio.to_thread(record, database, "busy")
+                    await asyncio.sleep(POLL_SECONDS)
+                assert waiting.result() == []
+
+    asyncio.run(main())
+
+
+def test_an_event_that_cannot_be_read_does_not_end_the_following(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with following(database) as feed:
+            stream = asyncio.create_task(collect(feed, 2))
+            await asyncio.sleep(2 * POLL_SECONDS)
+            with monkeypatch.context() as patch:
+                patch.setattr(feed_module.FeedEvent, "of", classmethod(lambda _cls, _event: 1 / 0))
+                await asyncio.to_thread(record, database, "a")
+                await asyncio.sleep(3 * POLL_SECONDS)
+            await asyncio.to_thread(record, database, "a")
+            assert await asyncio.wait_for(stream, 5) == [1, 2]
+
+    asyncio.run(main())
+
+
 def test_a_stream_with_a_filter_gets_its_own_events_alone(database: Database) -> None:
     async def main() -> None:
         async with following(database) as feed:

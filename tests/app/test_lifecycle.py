@@ -167,6 +167,11 @@ class TestIdempotencyKey:
         problem = assert_problem(self.submit(client, {}, key), 422, "invalid-input")
         assert problem["errors"][0]["pointer"] == "header: idempotency-key"
 
+    @pytest.mark.parametrize("body", ['{"seed": 1000000000000000000000000}', '{"name": "\\ud800"}'])
+    def test_a_bad_body_is_refused_as_without_a_key(self, client: TestClient, body: str) -> None:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+        assert client.post("/runs", content=body, headers=headers).status_code == 422
+
     def test_many_at_once_make_one_run(self, client: TestClient) -> None:
         from concurrent.futures import ThreadPoolExecutor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from app.database import Database
 from app.runs import queue, service
@@ -17,7 +19,7 @@ from app.runs.queue import Claim
 from app.tables import Checkpoint, Metric, Promotion, Run, RunStatus, SavedModel
 from tests.conftest import AddRun
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Failed, LetGo, Recorder, Succeeded
+from workers.recorder import Failed, Recorder, Released, Succeeded
 from workers.training import Training, TrainingRun
 
 NEVER = 1e9
@@ -111,12 +113,46 @@ def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: A
     assert stack.count(Metric, 0) == 1
 
 
+def test_nothing_is_committed_after_a_commit_that_failed(make_stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows builds on it: metrics would be missing for good."""
+    stack = make_stack(1, commit_seconds=1e-6)
+    stack.train(1)
+    go_on = threading.Event()
+    writing = stack.database.writing
+
+    def fail_once() -> Any:
+        go_on.wait(10)
+        monkeypatch.setattr(stack.database, "writing", writing)
+        raise OperationalError("BEGIN", {}, Exception("disk full"))
+
+    monkeypatch.setattr(stack.database, "writing", fail_once)
+    stack.recorder.commit_if_due(stack.training.active)
+    stack.train(1)
+    stack.recorder.end({stack.runs[0]: Released()})
+    go_on.set()
+    with pytest.raises(OperationalError):
+        stack.recorder.close()
+    assert (stack.row(0).status, stack.row(0).epoch, stack.count(Metric, 0)) == (RunStatus.RUNNING, 0, 0)
+
+
+def test_progress_that_only_repeats_what_is_recorded_is_none(make_stack: Any) -> None:
+    """As of a forest, which begins anew at every claim."""
+    stack = make_stack(1)
+    stack.train(2)
+    with stack.database.writing() as session:
+        row = session.get_one(Run, stack.claims[0].run_id)
+        row.epoch, row.crashes_without_progress = 3, 2
+    stack.recorder.end({stack.runs[0]: Released()})
+    stack.recorder.close()
+    assert (stack.row(0).epoch, stack.row(0).crashes_without_progress) == (3, 2)
+
+
 def test_every_outcome_is_recorded_and_reported(make_stack: Any) -> None:
     stack = make_stack(5)
     stack.train(6)
     runs = stack.runs
     outcomes = {runs[0]: stack.succeeded(0), runs[1]: Failed("diverged", "…")}
-    outcomes |= {runs[number]: LetGo() for number in (2, 3, 4)}
+    outcomes |= {runs[number]: Released() for number in (2, 3, 4)}
     with stack.database.writing() as session:
         service.cancel(session, stack.claims[2].run_id)
         service.pause(session, stack.claims[3].run_id)
@@ -161,7 +197,7 @@ def test_nothing_is_written_for_a_run_that_another_worker_has_taken_over(make_st
     with stack.database.writing() as session:
         session.get_one(Run, stack.claims[0].run_id).lease_expires_at = 1.0
     assert [claim.run_id for claim in _claim(stack.database)] == [stack.claims[0].run_id]
-    stack.recorder.end({run: LetGo() for run in stack.runs})
+    stack.recorder.end({run: Released() for run in stack.runs})
     stack.recorder.close()
     assert [stack.row(number).status for number in (0, 1)] == [RunStatus.RUNNING, RunStatus.QUEUED]
     assert [stack.count(Metric, number) for number in (0, 1)] == [0, 3]

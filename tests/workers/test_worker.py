@@ -1,0 +1,81 @@
+"""The worker's parent process, with a trainer child that is played."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.database import Database
+from app.settings import Settings
+from app.tables import RunStatus
+from tests.conftest import AddRun, get_run
+from workers import worker as worker_module
+from workers.messages import EXIT_DATABASE_FAILED, FromChild, FromParent, Idle, Ready, Train
+from workers.worker import Worker
+
+
+class PlayedChild:
+    """Ready at once; dies of the next thing that it is told to train."""
+
+    exit_codes: list[int] = []
+    deaths = 0
+
+    def __init__(self, *_: Any) -> None:
+        self.ready: Ready | None = None
+        self.started_at = 0.0
+        self.is_dead = False
+        self.process = SimpleNamespace(join=lambda *_: None, kill=lambda: None, exitcode=None)
+
+    def receive(self, _timeout: float) -> list[FromChild] | None:
+        if self.is_dead:
+            return None
+        return [Idle()] if self.ready else [Ready(["auto"], "cpu", {})]
+
+    def send(self, message: FromParent) -> None:
+        if isinstance(message, Train):
+            self.process.exitcode = PlayedChild.exit_codes.pop(0)
+            self.is_dead = True
+            PlayedChild.deaths += 1
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.fixture
+def worker(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Worker:  # noqa: ARG001
+    monkeypatch.setattr(worker_module, "Child", PlayedChild)
+    monkeypatch.setattr(worker_module, "FIRST_RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(PlayedChild, "deaths", 0)
+    return Worker(settings)
+
+
+def work(worker: Worker, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the child has died of all of these."""
+    monkeypatch.setattr(PlayedChild, "exit_codes", exit_codes)
+    child: Any = PlayedChild()
+    for _ in range(10 * len(exit_codes)):
+        child = worker._turn(child)
+        if not exit_codes and not child.is_dead:
+            return
+
+
+def test_a_child_that_could_not_write_is_not_its_runs_fault(
+    worker: Worker, database: Database, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full for checkpoints, but not for claims: it must not fail what has been accepted."""
+    run_id = add_run()
+    work(worker, [EXIT_DATABASE_FAILED] * 5, monkeypatch)
+    run = get_run(database, run_id)
+    assert (PlayedChild.deaths, run.claim_number) == (5, 5)
+    assert (run.status, run.crashes_without_progress) == (RunStatus.QUEUED, 0)
+
+
+def test_a_child_that_dies_three_times_of_a_run_fails_it(
+    worker: Worker, database: Database, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = add_run()
+    work(worker, [-9] * 3, monkeypatch)
+    run = get_run(database, run_id)
+    assert (run.status, run.error_code, run.crashes_without_progress) == (RunStatus.FAILED, "worker_lost", 3)
