@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,11 +45,13 @@ class PlayedChild:
 
 
 @pytest.fixture
-def worker(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Worker:  # noqa: ARG001
+def worker(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:  # noqa: ARG001
     monkeypatch.setattr(worker_module, "Child", PlayedChild)
     monkeypatch.setattr(worker_module, "FIRST_RESTART_SECONDS", 0.0)
     monkeypatch.setattr(PlayedChild, "deaths", 0)
-    return Worker(settings)
+    made = Worker(settings)
+    yield made
+    made._leave()
 
 
 def work(worker: Worker, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
