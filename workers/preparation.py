@@ -25,7 +25,6 @@ from workers.training import Training, TrainingRun, serialization
 from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
 from workers.training.data import Scaling, SplitData, load_dataset, split_indices, to_image_tensors
-from workers.training.forest import ForestTraining
 from workers.training.loop import StackTraining
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
@@ -80,6 +79,8 @@ class Preparation:
         """The training of runs that go together, restored from their checkpoints; its runs in the same order."""
         model = runs[0].config.model
         if isinstance(model, RandomForest):
+            from workers.training.forest import ForestTraining  # it takes scikit-learn, which is slow to load
+
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
             return forest, [forest]

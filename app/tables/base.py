@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import uuid_utils
-from sqlalchemy import MetaData
+from sqlalchemy import Enum, MetaData
 from sqlalchemy.orm import DeclarativeBase
 
 # Constraints need names for migrations to find them again.
@@ -18,6 +20,11 @@ NAMING_CONVENTION = {
 
 class Table(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+def by_value(kinds: type[StrEnum]) -> Enum:
+    """A column that holds an enum's members as their values, plain text for the database."""
+    return Enum(kinds, native_enum=False, length=16, values_callable=lambda each: [kind.value for kind in each])
 
 
 def new_id() -> str:

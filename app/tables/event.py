@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, Index, Integer, String
+from sqlalchemy import JSON, BigInteger, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import UtcDateTime, utc_now
-from app.tables.base import Table
+from app.tables.base import Table, by_value
 
 EventId = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is an INTEGER, by that name alone
 
@@ -43,9 +43,7 @@ class Event(Table):
     id: Mapped[int] = mapped_column(EventId, primary_key=True, autoincrement=False)
     run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: `deleted` outlives its run
     sweep_id: Mapped[str | None] = mapped_column(String(36))
-    type: Mapped[EventType] = mapped_column(
-        Enum(EventType, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds])
-    )
+    type: Mapped[EventType] = mapped_column(by_value(EventType))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Enum, String
+from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import UtcDateTime, utc_now
-from app.tables.base import Table
+from app.tables.base import Table, by_value
 
 
 class PromotionReason(StrEnum):
@@ -22,9 +22,5 @@ class Promotion(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     run_id: Mapped[str] = mapped_column(String(36))  # kept when the run is deleted
-    reason: Mapped[PromotionReason] = mapped_column(
-        Enum(
-            PromotionReason, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]
-        )
-    )
+    reason: Mapped[PromotionReason] = mapped_column(by_value(PromotionReason))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

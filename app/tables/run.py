@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import UtcDateTime, utc_now
-from app.tables.base import Table, new_id
+from app.tables.base import Table, by_value, new_id
 
 
 class RunStatus(StrEnum):
@@ -54,10 +54,7 @@ class Run(Table):
     num_parameters: Mapped[int | None]
 
     # The queue
-    status: Mapped[RunStatus] = mapped_column(
-        Enum(RunStatus, native_enum=False, length=16, values_callable=lambda kinds: [kind.value for kind in kinds]),
-        default=RunStatus.QUEUED,
-    )
+    status: Mapped[RunStatus] = mapped_column(by_value(RunStatus), default=RunStatus.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)
     claim_number: Mapped[int] = mapped_column(default=0)  # the fencing token: only ever grows, by 1 a claim
     crashes_without_progress: Mapped[int] = mapped_column(default=0)

@@ -1,6 +1,7 @@
 """The digits: where they come from, how they are split, how they become tensors.
 
-N images; pixels are uint8, N × 8 × 8, 0–16; tensors are float32, N × 64.
+N images; pixels are uint8, N × 8 × 8, 0–16; tensors are float32, N × 64. scikit-learn is loaded where it is needed: a
+trainer starts a second sooner without it, and a dataset that is registered and split already takes none.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torchvision.transforms import v2
 
 from workers.training.config import NUM_PIXELS
@@ -47,6 +46,8 @@ def load_dataset(name: str) -> tuple[Pixels, Labels]:
     """A dataset from scikit-learn's own files: pixels (N × 8 × 8) and labels (N)."""
     if name != "digits":
         raise ValueError(f"unknown dataset {name!r}")
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     return images.astype(np.uint8).reshape(-1, 8, 8), labels.astype(np.uint8)
 
@@ -62,6 +63,8 @@ def split_indices(labels: Labels, *, val_size: float, test_size: float, seed: in
         test_size: Share of the whole; 0 for no test split.
         seed: `random_state` of both splits.
     """
+    from sklearn.model_selection import train_test_split
+
     everything = np.arange(len(labels), dtype=np.int32)
     train, val = train_test_split(everything, test_size=val_size, random_state=seed, stratify=labels)
     test = everything[:0]

@@ -5,20 +5,20 @@ Every graph has one input, `pixels` (float32, N × 64, values 0–16), and an ou
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import skl2onnx
 from onnx import TensorProto, helper, numpy_helper
-from skl2onnx.common.data_types import FloatTensorType
-from sklearn.ensemble import RandomForestClassifier
 
 from workers.training.config import NUM_CLASSES, NUM_PIXELS
 from workers.training.data import SCALES, Pixels, Scaling
 from workers.training.evaluation import Probabilities
 from workers.training.result import MlpModel
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
 
 OPSET = 21
 IR_VERSION = 10  # what onnxruntime 1.18 and newer read
@@ -67,6 +67,9 @@ def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
 
 def _export_forest(forest: RandomForestClassifier) -> bytes:
     """The graph has one further output: `label`, int64, N."""
+    import skl2onnx  # here, and scikit-learn with it: networks do without, and the trainer starts sooner
+    from skl2onnx.common.data_types import FloatTensorType
+
     model: Any = skl2onnx.to_onnx(
         forest,
         initial_types=[("pixels", FloatTensorType([None, NUM_PIXELS]))],
