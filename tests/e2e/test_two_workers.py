@@ -34,11 +34,18 @@ def test_each_run_is_claimed_once_and_in_the_order_of_priority(processes: Proces
     print(f"{len(statuses)} requests meanwhile")
 
     starts = _events(processes, "started")
-    assert [event["run_id"] for event in starts] == [run_id for _, run_id in sorted(runs)]
+    _check_order([event["run_id"] for event in starts], [run_id for _, run_id in sorted(runs)], processes)
     assert {event["data"]["claim_number"] for event in starts} == {1}
     assert {event["data"]["worker"] for event in starts} == set(workers)
     _check_that_nobody_trains_two(processes)
     processes.stop()
+
+
+def _check_order(started: list[str], expected: list[str], processes: Processes) -> None:
+    """On Postgres two may claim at the same moment, and whoever takes the second run may commit first."""
+    assert sorted(started) == sorted(expected)
+    at_most = 0 if processes.database.engine.dialect.name == "sqlite" else 1
+    assert max(abs(place - expected.index(run_id)) for place, run_id in enumerate(started)) <= at_most
 
 
 def _hammer(processes: Processes, done: threading.Event, number: int) -> list[int]:
