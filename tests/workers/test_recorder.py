@@ -102,7 +102,7 @@ def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: A
     stack = make_stack(2, commit_seconds=1e-6)
     stack.train(1)
     with stack.database.writing() as session:
-        session.get_one(Run, stack.claims[0].run_id)  # takes the lock
+        session.get_one(Run, stack.claims[0].run_id, with_for_update=True)
         for _ in range(4):
             stack.recorder.commit_if_due(stack.training.active)
             stack.train(1)
