@@ -5,9 +5,10 @@ FastAPI's own `max_body_size` answers in plain text, whatever the application's 
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.headers import find_header
 
 
 class BodyLimit:
@@ -21,8 +22,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
-        is_too_large = announced.isdecimal() and int(announced) > self._max_body_bytes
+        announced = find_header(scope, b"content-length")
+        is_too_large = announced.isdigit() and int(announced) > self._max_body_bytes
         num_bytes = 0
 
         async def receive_within_limit() -> Message:

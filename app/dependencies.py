@@ -6,26 +6,24 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
-from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.errors import UnsupportedMedia
+from app.headers import find_header
 from app.paging import MAX_PAGE
 from app.settings import Settings
-from app.validation import TEXT
 
-Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")]
 After = Annotated[str | None, Query(max_length=500, description="Cursor: the `next` of the page before.")]
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
@@ -49,13 +47,30 @@ ReadSession = Annotated[Session, Depends(_reading, scope="function")]
 WriteSession = Annotated[Session, Depends(_writing, scope="function")]
 
 
-def _require_json(request: Request) -> None:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
-        got = f"got {media_type}" if media_type else "got none"
-        raise UnsupportedMedia(f"Send JSON with the header 'Content-Type: application/json'; {got}.")
+JSON = "application/json"
+
+
+def media_type_of(request: Request, *others: str) -> str:
+    """What a request's body is: `application/json` for all kinds of JSON, or one of these others.
+
+    Raises:
+        UnsupportedMedia: It is none of them, or compressed.
+    """
+    encoding = find_header(request.scope, b"content-encoding").decode("latin-1")
+    if encoding not in ("", "identity"):
+        raise UnsupportedMedia(f"Send the body as it is; got 'Content-Encoding: {encoding}'.")
+    media_type = find_header(request.scope, b"content-type").decode("latin-1").partition(";")[0].strip().lower()
+    if media_type in (JSON, *others):
+        return media_type
+    if media_type.startswith("application/") and media_type.endswith("+json"):
+        return JSON
+    possible = " or ".join(f"'Content-Type: {name}'" for name in (JSON, *others))
+    got = f"got {media_type}" if media_type else "got none"
+    raise UnsupportedMedia(f"Send the body with the header {possible}; {got}.")
+
+
+async def _require_json(request: Request) -> None:
+    media_type_of(request)
 
 
 JsonOnly = Depends(_require_json)

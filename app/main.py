@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, problem
+from app.access import KeyCheck
 from app.body_limit import BodyLimit
 from app.database import Database
 from app.datasets import endpoints as datasets
@@ -19,8 +21,10 @@ from app.events import endpoints as events
 from app.events.feed import Feed
 from app.health import endpoints as health
 from app.models import endpoints as models
+from app.observation import Observation
 from app.openapi import describe
 from app.predictions import endpoints as predictions
+from app.predictions.answers import MODEL_HEADERS
 from app.predictions.predictor import Predictor
 from app.runs import endpoints as runs
 from app.runs import result_endpoints as run_results
@@ -32,6 +36,9 @@ DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
 Submit a run (`POST /runs`), watch it (`GET /runs/{run_id}`), and ask the best saved model (`POST /predict`).
 Every error is an `application/problem+json` body (RFC 9457)."""
 
+# Of FastAPI's own: to look for an exporter takes it 5 µs a request, and there are /metrics and logs.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings. The database is expected to be migrated (`digitlab migrate`)."""
@@ -42,10 +49,16 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.settings = settings
+    # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
+    if settings.keys:
+        app.add_middleware(KeyCheck, keys=settings.keys)
+    app.add_middleware(Observation, logs_all=settings.log_requests == "all")
     problem.install(app)
     if settings.cors_origins:
         app.add_middleware(
@@ -53,10 +66,10 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Location", "ETag", "Retry-After"],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *MODEL_HEADERS],
         )
+    app.router.routes += predictions.router.routes  # not included: FastAPI looks included routes up twice
     for router in (
-        predictions.router,
         runs.router,
         run_results.router,
         runs.presets_router,

@@ -6,10 +6,20 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from app.problem import Problem
 
 _REFERENCE = "#/components/schemas/{model}"
+
+
+def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """A pydantic model as query parameters, for an operation that reads them without FastAPI."""
+    schema = query.model_json_schema(ref_template=_REFERENCE)
+    return [
+        {"name": name, "in": "query", "required": False, "description": field.pop("description"), "schema": field}
+        for name, field in schema["properties"].items()
+    ]
 
 
 def describe(app: FastAPI) -> None:

@@ -13,11 +13,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database import DATABASE_FAILURES, describe_failure, explain_failure
 from app.errors import AppError, FieldError
-from app.tables import new_id
+from app.logs import REQUEST_ID
 from app.validation import explain, invalid_input, json_pointer
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,9 @@ class Problem(BaseModel):
         description="The path that was asked for.", examples=["/runs/01a20e0d-2749-744b-97b3-2c4e726a71a1"]
     )
     errors: list[ProblemError] | None = Field(None, description="What is wrong with the input, place by place.")
-    error_id: str | None = Field(None, description="Of an unexpected error; the service's log carries it too.")
+    request_id: str | None = Field(
+        None, description="The answer's X-Request-ID; the service's log carries it too.", examples=["4f1c…"]
+    )
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -64,7 +65,6 @@ def render(
     *,
     headers: Mapping[str, str] | None = None,
     errors: Sequence[FieldError] = (),
-    error_id: str | None = None,
 ) -> Response:
     problem = Problem(
         type=f"/problems/{slug}",
@@ -73,36 +73,35 @@ def render(
         detail=detail,
         instance=request.url.path,
         errors=[ProblemError(pointer=error.pointer, detail=error.detail) for error in errors] or None,
-        error_id=error_id,
+        request_id=REQUEST_ID.get(),
     )
     body = problem.model_dump_json(exclude_none=True)
     return Response(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Make the application answer every error with a problem body."""
+    """Make the application answer every error with a problem body; what is unexpected, `Observation` catches."""
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_request_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(DataError, _on_data_error)
     for kind in DATABASE_FAILURES:
         app.add_exception_handler(kind, _on_database_failure)
-    app.add_middleware(UnexpectedErrors)
 
 
-def _on_app_error(request: Request, error: Exception) -> Response:
+async def _on_app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     return render(request, error.status, error.slug, error.detail, headers=error.headers, errors=error.errors)
 
 
-def _on_request_validation_error(request: Request, error: Exception) -> Response:
+async def _on_request_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     details = error.errors()
     if details[0]["type"] == "json_invalid":
         reason, position = details[0]["ctx"]["error"], details[0]["loc"][-1]
         return render(request, 400, "malformed-json", f"The body is not JSON: {reason} at character {position}.")
     found = [FieldError(_place(detail["loc"], error.body), explain(detail)) for detail in details]
-    return _on_app_error(request, invalid_input(found))
+    return await _on_app_error(request, invalid_input(found))
 
 
 def _place(location: Sequence[str | int], body: Any) -> str:
@@ -113,7 +112,7 @@ def _place(location: Sequence[str | int], body: Any) -> str:
     return {"query": f"?{name}", "path": f"{{{name}}}"}.get(str(part), f"{part}: {name}")
 
 
-def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     slug, detail = {
         400: ("malformed-body", f"The body could not be read: {error.detail}."),
@@ -124,43 +123,20 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     return render(request, error.status_code, slug, detail, headers=error.headers)
 
 
-def _on_database_failure(request: Request, error: Exception) -> Response:
+async def _on_database_failure(request: Request, error: Exception) -> Response:
     assert isinstance(error, SQLAlchemyError)
     logger.error("No answer to %s %s: %s", request.method, request.url.path, describe_failure(error))
     return render(request, 503, "database-unavailable", explain_failure(error), headers={"Retry-After": "2"})
 
 
-def _on_data_error(request: Request, error: Exception) -> Response:
+async def _on_data_error(request: Request, error: Exception) -> Response:
     """Postgres takes no NUL in a text; SQLite does."""
     logger.warning("%s %s: %s", request.method, request.url.path, error)
     detail = "A text holds a character that the database cannot store or look for (U+0000)."
     return render(request, 422, "invalid-input", detail)
 
 
-class UnexpectedErrors:
-    """Answers what nobody foresaw with a 500 that names no internals, and logs it under the id that it gives.
-
-    Starlette's own handler for `Exception` sits outside of all middleware, so its answer would pass CORS by.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal has_started
-            has_started = has_started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watch)
-        except Exception as error:
-            if scope["type"] != "http" or has_started:
-                raise
-            error_id = new_id()
-            logger.exception("Error %s in %s %s", error_id, scope["method"], scope["path"], exc_info=error)
-            detail = "Something unexpected went wrong; the service's log says what, under this error_id."
-            response = render(Request(scope), 500, "internal-error", detail, error_id=error_id)
-            await response(scope, receive, send)
+def unexpected(request: Request) -> Response:
+    """The answer to what nobody foresaw: it names no internals, and the id under which the log does."""
+    detail = "Something unexpected went wrong; the service's log says what, under this request_id."
+    return render(request, 500, "internal-error", detail)

@@ -6,8 +6,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.api_keys import ApiKey, parse_keys
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -15,15 +17,30 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class Settings(BaseSettings):
     """Read once at start, from `DIGITLAB_*` variables or the options of the same name, and passed in from there."""
 
-    model_config = SettingsConfigDict(env_prefix="DIGITLAB_", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DIGITLAB_", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(Path("digitlab-data"), description="Folder of the SQLite file.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: `digitlab.db` in the data folder.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
     allow_unauthenticated: bool = Field(False, description="Permit an address beyond loopback, open to everyone there.")
+    api_keys: SecretStr = Field(SecretStr(""), description="Who may use the API: `predict:KEY,admin:KEY`; empty: all.")
     cors_origins: list[str] = Field([], description="Origins of browser apps that may call the API, as a JSON list.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body that is read.")
+    max_header_bytes: int = Field(32 * 2**10, ge=1024, description="Largest request head that is read.")
+    max_buffered_bytes: int = Field(
+        256 * 2**20, ge=1024, description="Request bodies that an API process holds at once, together."
+    )
+    max_connections: int = Field(2000, ge=1, description="Connections that an API process accepts at once.")
+    request_timeout_seconds: float = Field(
+        20.0, gt=0, le=3600, description="How long a client may be silent, or let an answer lie, before it is cut off."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Of the logs: `text` or `json`.")
+    log_requests: Literal["changes", "all"] = Field(
+        "changes", description="Log what changes something or fails, or `all` requests."
+    )
     max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
     max_loaded_models: int = Field(16, ge=1, description="Models beside the champion that an API process keeps loaded.")
     champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")
@@ -51,6 +68,16 @@ class Settings(BaseSettings):
         if self.lease_seconds < 3 * self.heartbeat_seconds:
             raise ValueError("DIGITLAB_LEASE_SECONDS must be at least three times DIGITLAB_HEARTBEAT_SECONDS")
         return self
+
+    @field_validator("api_keys")
+    @classmethod
+    def _parse_keys(cls, value: SecretStr) -> SecretStr:
+        parse_keys(value.get_secret_value())
+        return value
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        return parse_keys(self.api_keys.get_secret_value())
 
     @property
     def resolved_database_url(self) -> str:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
-from pydantic import ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 
 from app.errors import FieldError, InvalidInput
 
 TEXT = r"^[^\x00]*$"  # what every database can hold
+Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse_query(model: type[Model], query: bytes) -> Model:
+    """A query as a pydantic model; of a name that comes several times, the last counts, as in FastAPI.
+
+    Raises:
+        InvalidInput: A value is not what it should be.
+    """
+    try:
+        return model.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise invalid_input([FieldError(f"?{each['loc'][0]}", explain(each)) for each in details]) from error
 
 
 def invalid_document(error: ValidationError, document: Any) -> InvalidInput:

@@ -12,12 +12,13 @@ from workers.worker import Worker
 
 
 def main() -> int:
-    configure_logging("worker")
+    settings = Settings()
+    configure_logging("worker", settings.log_format)
     missing = [name for name in ("torch", "torchvision", "sklearn", "onnx", "skl2onnx") if find_spec(name) is None]
     if missing:
         logging.error("A worker needs %s: pip install 'digitlab[worker]'", ", ".join(missing))
         return 2
-    Worker(Settings()).run()
+    Worker(settings).run()
     return 0
 
 

@@ -44,7 +44,7 @@ def run_trainer(connection: Connection, settings: Settings, pulse: Pulse) -> Non
     # Ctrl-C and a supervisor's SIGTERM reach the whole process group; the parent alone decides what follows.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    configure_logging("trainer")
+    configure_logging("trainer", settings.log_format)
     watch_parent(pulse, margin(settings.lease_seconds) / 2)
     importlib.import_module("workers.trainer").main(connection, settings, pulse)
 

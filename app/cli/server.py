@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
     check_address(settings)
-    configure_logging("api")
+    configure_logging("api", settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -48,6 +48,7 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         log_config=None,
         access_log=False,
+        server_header=False,
         timeout_graceful_shutdown=10,
     )
     server = Server(app, config)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from app.dependencies import Id, ReadSession
+from app.dependencies import ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
 from app.paging import Page
 from app.problem import problems
+from app.validation import Id
 
 router = APIRouter(tags=["events"])
 

@@ -35,7 +35,7 @@ def get_readiness(database: DatabaseDep, settings: SettingsDep, predictor: Predi
         database,
         settings,
         has_champion=predictor.has_champion,
-        model_problem=predictor.problem,
+        model_problems=predictor.problems,
     )
     if seen.failures:
         causes = " ".join(seen.failures + seen.warnings)

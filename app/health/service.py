@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,15 +35,14 @@ def look(
     settings: Settings,
     *,
     has_champion: bool,
-    model_problem: str | None,
+    model_problems: Sequence[str],
 ) -> Readiness:
     """Look at everything that answering depends on."""
     seen = Readiness()
     _look_at_database(seen, database, settings)
     if not has_champion:
         seen.failures.append("There is no saved model yet.")
-    if model_problem is not None:
-        seen.warnings.append(f"Predictions: {model_problem}.")
+    seen.warnings += model_problems
     if database.url.get_backend_name() == "sqlite" and database.url.database:
         seen.free_disk_bytes = shutil.disk_usage(Path(database.url.database).parent).free
         if seen.free_disk_bytes < MIN_FREE_DISK_BYTES:

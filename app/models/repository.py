@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, undefer
 
 from app.tables import Promotion, Run, RunStatus, SavedModel
@@ -23,6 +23,12 @@ def best_canonical(session: Session) -> SavedModel | None:
     return session.scalar(ranking().where(SavedModel.on_canonical_split).limit(1))
 
 
+def rank_canonical(session: Session) -> Iterator[str]:
+    """The run ids of all models that may be champion, best first, a few at a time."""
+    query = ranking().where(SavedModel.on_canonical_split).with_only_columns(SavedModel.run_id)
+    yield from session.scalars(query.execution_options(yield_per=20))
+
+
 def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
     """A saved model with its ONNX graph."""
     return session.get(SavedModel, run_id, options=[undefer(SavedModel.onnx)])
@@ -37,10 +43,8 @@ def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
 
 def get_champion(session: Session) -> Promotion | None:
     """The newest promotion; None when there is none, or its model and all that could follow it have been deleted."""
-    newest = session.scalar(select(Promotion).order_by(Promotion.id.desc()).limit(1))
-    if newest is None or session.scalar(select(SavedModel.run_id).where(SavedModel.run_id == newest.run_id)) is None:
-        return None
-    return newest
+    is_newest = Promotion.id == select(func.max(Promotion.id)).scalar_subquery()
+    return session.scalar(select(Promotion).join(SavedModel, SavedModel.run_id == Promotion.run_id).where(is_newest))
 
 
 def list_promotions(session: Session, limit: int) -> Sequence[Promotion]:

@@ -1,74 +1,150 @@
-"""`POST /predict`."""
+"""`POST /predict`: JSON or bytes in, JSON or bytes out."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Any
 
-import numpy as np
-import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
-from app.dependencies import JsonOnly
-from app.predictions.instances import parse_instances
+from app import instruments
+from app.dependencies import media_type_of
+from app.headers import find_header
+from app.openapi import parameters
+from app.predictions.answers import MODEL_HEADERS, model_headers, to_bytes, to_json
+from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Predictor
-from app.predictions.schemas import PredictRequest, PredictResponse
+from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.problem import problems
-
-router = APIRouter(tags=["predict"])
-
-# Bodies beyond this (about 64 images) are worked on in a thread, so that other requests need not wait for them.
-SMALL_BODY_BYTES = 16 * 1024
+from app.validation import parse_query
 
 
-def _predictor(request: Request) -> Predictor:
+class DirectRoute(APIRoute):
+    """Calls its endpoint with the request, and nothing else.
+
+    FastAPI's search for parameters and its stacks of context managers would take longer than the answer.
+    """
+
+    methods: set[str]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["path"] == self.path and scope["method"] in self.methods:
+            return Match.FULL, {"route": self, "endpoint": self.endpoint, "path_params": {}}
+        return super().matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in self.methods:
+            await super().handle(scope, receive, send)
+            return
+        response = await self.endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+router = APIRouter(tags=["predict"], route_class=DirectRoute)
+
+BINARY = "application/octet-stream"
+# A body of more images than about this is worked on in a thread, so that other requests need not wait for it: of less,
+# the hop to the thread and back would take longer than the work. Bytes of JSON (with room for spaces), and of pixels.
+INLINE_JSON_BYTES = 256 * 256
+INLINE_BINARY_BYTES = 1024 * 64
+
+
+async def _predictor(request: Request) -> Predictor:
     predictor: Predictor = request.app.state.predictor
     return predictor
 
 
 PredictorDep = Annotated[Predictor, Depends(_predictor)]
-RunId = Annotated[str | None, Query(max_length=36, description="Ask this run's model instead of the champion.")]
+_REQUEST: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": PredictRequest.model_json_schema()},
+        BINARY: {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "uint8, 64 bytes an image, row by row; 1 to 4,096 images.",
+            }
+        },
+    },
+}
+_HEADERS = {name: {"schema": {"type": "string"}, "description": "With a binary answer."} for name in MODEL_HEADERS}
+_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"With `Accept: {BINARY}`: one byte a digit, and the model in headers.",
+        "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": _HEADERS,
+    }
+}
 
 
 @router.post(
     "/predict",
     summary="Classify images of digits",
-    responses=problems(400, 404, 413, 415),
+    responses=problems(400, 404, 413, 415) | _RESPONSE,
     response_model=PredictResponse,
-    dependencies=[JsonOnly],
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
-        }
-    },
+    openapi_extra={"parameters": parameters(PredictOptions), "requestBody": _REQUEST},
 )
-async def predict(request: Request, predictor: PredictorDep, run_id: RunId = None) -> Response:
+async def predict(request: Request) -> Response:
     """Answer from the best saved model, or from the one that `run_id` names.
 
     The answer says which model gave it; while a new champion is swapped in, a request is answered whole by one of them.
+    Images come as JSON or, faster, as bytes; the answer is JSON unless `Accept` asks for bytes.
     """
-    body = await request.body()
-    model = predictor.champion if run_id is None else predictor.cached(run_id)
-    if model is None and run_id is not None:
-        model = await run_in_threadpool(predictor.load, run_id)
-    assert model is not None
-    if len(body) <= SMALL_BODY_BYTES:
-        answer = _answer(model, body)
-    else:
-        answer = await run_in_threadpool(_answer, model, body)
-    return Response(answer, media_type="application/json")
+    options = _parse_options(request.scope["query_string"])
+    sends_bytes = media_type_of(request, BINARY) == BINARY
+    wants_bytes = BINARY.encode() in find_header(request.scope, b"accept")
+    body = await read_body(request)
+    model = await find_model(request.app.state.predictor, options.run_id)
+    if len(body) <= (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
+        return _answer(model, body, sends_bytes, wants_bytes, options.probabilities)
+    return await run_in_threadpool(_answer, model, body, sends_bytes, wants_bytes, options.probabilities)
 
 
-def _answer(model: LoadedModel, body: bytes) -> bytes:
-    probabilities = model.predict(parse_instances(body))
+async def find_model(predictor: Predictor, run_id: str | None) -> LoadedModel:
+    """The model of a run, or the champion; in memory if possible.
+
+    Raises:
+        Unavailable: There is no champion yet.
+        NotFound: There is no such run, or it has no saved model.
+        DamagedData: The saved model is not what was saved.
+    """
+    if run_id is None:
+        return predictor.champion
+    loaded = predictor.cached(run_id)
+    return loaded if loaded is not None else await run_in_threadpool(predictor.load, run_id)
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body; where it comes in one piece, without the detour through a stream."""
+    message = await request.receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return bytes(message.get("body", b""))
+    parts = [message]
+    while parts[-1]["type"] == "http.request" and parts[-1].get("more_body", False):
+        parts.append(await request.receive())
+    if parts[-1]["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return b"".join(part.get("body", b"") for part in parts)
+
+
+@lru_cache(maxsize=256)  # clients use few
+def _parse_options(query: bytes) -> PredictOptions:
+    return parse_query(PredictOptions, query)
+
+
+def _answer(
+    model: LoadedModel, body: bytes, sends_bytes: bool, wants_bytes: bool, with_probabilities: bool
+) -> Response:
+    probabilities = model.predict(parse_bytes(body) if sends_bytes else parse_instances(body))
     digits = probabilities.argmax(axis=1)
-    confidences = np.take_along_axis(probabilities, digits[:, None], axis=1)[:, 0]
-    document = {
-        "model": {"run_id": model.run_id, "val_accuracy": model.val_accuracy, "sha256": model.sha256},
-        "predictions": [
-            {"digit": digit, "confidence": confidence, "probabilities": row}
-            for digit, confidence, row in zip(digits.tolist(), confidences, probabilities, strict=True)
-        ],
-    }
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    instruments.count_predictions(digits)
+    if wants_bytes:
+        return Response(to_bytes(digits), media_type=BINARY, headers=model_headers(model))
+    answer = to_json(model, digits, probabilities, with_probabilities=with_probabilities)
+    return Response(answer, media_type="application/json")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +18,9 @@ import onnxruntime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.database import Database, explain_failure
+from app.database import Database, describe_failure, explain_failure
 from app.datasets.catalog import NUM_PIXELS
-from app.errors import Unavailable
+from app.errors import DamagedData, Unavailable
 from app.models import repository, service
 from app.predictions.instances import Pixels
 from app.tables import SavedModel
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float32]
 NO_MODEL_RETRY_SECONDS = 2
+UNUSABLE_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,21 @@ class LoadedModel:
 
     @classmethod
     def load(cls, model: SavedModel) -> LoadedModel:
-        """Make an inference session and run it once, so that the first request does not wait for that."""
+        """Make an inference session and run it once, so that the first request does not wait for that.
+
+        Raises:
+            DamagedData: ONNX Runtime cannot use the graph.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # these graphs are too small to gain from more
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # keeps memory flat over many swaps
-        session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
-        loaded = cls(model.run_id, model.val_accuracy, model.sha256, session)
-        loaded.predict(np.zeros((1, NUM_PIXELS), np.float32))
+        try:
+            session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
+            loaded = cls(model.run_id, model.val_accuracy, model.sha256, session)
+            loaded.predict(np.zeros((1, NUM_PIXELS), np.float32))
+        except Exception as error:  # ONNX Runtime's errors share no class of their own
+            raise DamagedData(f"The saved model of run {model.run_id} cannot be loaded.") from error
         return loaded
 
     def predict(self, pixels: Pixels) -> Probabilities:
@@ -71,10 +81,11 @@ class Predictor:
         self._poll_seconds = poll_seconds
         self._max_loaded_models = max_loaded_models
         self._champion: LoadedModel | None = None
-        self._promotion_id: int | None = None
-        self._problem: str | None = None
+        self._database_problem: str | None = None
+        self._unusable: dict[str, _Unusable] = {}
         self._others: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
 
@@ -88,9 +99,12 @@ class Predictor:
         self._thread.join()
 
     @property
-    def problem(self) -> str | None:
-        """Why the newest champion could not be loaded, if it could not."""
-        return self._problem
+    def problems(self) -> list[str]:
+        """What keeps the champion of the database from answering, in sentences."""
+        champion = self._champion
+        instead = "no other model answers" if champion is None else f"run {champion.run_id} answers"
+        causes = [f"{unusable.reason} It is passed over: {instead}." for unusable in self._unusable.values()]
+        return causes if self._database_problem is None else [f"Predictions: {self._database_problem}", *causes]
 
     @property
     def has_champion(self) -> bool:
@@ -98,10 +112,10 @@ class Predictor:
 
     @property
     def champion(self) -> LoadedModel:
-        """The champion.
+        """The champion; the next best model, where that one cannot be used.
 
         Raises:
-            Unavailable: There is none yet.
+            Unavailable: There is none (yet).
         """
         champion = self._champion
         if champion is None:
@@ -129,12 +143,15 @@ class Predictor:
             NotFound: There is no such run, or it has no saved model.
             DamagedData: The stored graph is not what was saved.
         """
-        with self._database.reading() as session:
-            model = LoadedModel.load(service.get_saved_model(session, run_id))
-        with self._lock:
-            self._others[run_id] = model
-            while len(self._others) > self._max_loaded_models:
-                self._others.popitem(last=False)
+        with self._loading:
+            model = self.cached(run_id)  # by now, somebody else may have loaded it
+            if model is None:
+                with self._database.reading() as session:
+                    model = LoadedModel.load(service.get_saved_model(session, run_id))
+                with self._lock:
+                    self._others[run_id] = model
+                    while len(self._others) > self._max_loaded_models:
+                        self._others.popitem(last=False)
         return model
 
     def _follow(self) -> None:
@@ -146,21 +163,45 @@ class Predictor:
         try:
             with self._database.reading() as session:
                 self._forget_deleted(session)
-                promotion = repository.get_champion(session)
-                if promotion is None:
-                    self._champion = self._promotion_id = self._problem = None
-                    return
-                if promotion.id == self._promotion_id:
-                    self._problem = None
-                    return
-                champion = LoadedModel.load(service.get_saved_model(session, promotion.run_id))
+                champion = self._choose(session)
         except SQLAlchemyError as error:
-            self._report(explain_failure(error).removesuffix("."))
-        except Exception as error:  # a damaged graph may fail in any way; following must go on
-            self._report(f"the champion could not be loaded: {error}")
+            if self._database_problem is None:
+                logger.error("Predictions: %s", describe_failure(error))
+            self._database_problem = explain_failure(error)
+        except Exception:  # following must go on, whatever this is
+            logger.exception("The champion could not be looked for")
         else:
-            self._champion, self._promotion_id, self._problem = champion, promotion.id, None
-            logger.info("Champion is now run %s, val accuracy %.4f", champion.run_id, champion.val_accuracy)
+            self._database_problem = None
+            if champion is not None and champion is not self._champion:
+                logger.info("Champion is now run %s, val accuracy %.4f", champion.run_id, champion.val_accuracy)
+            self._champion = champion
+
+    def _choose(self, session: Session) -> LoadedModel | None:
+        """The champion, or the best model that can be loaded in its place; None if there is none."""
+        passed_over: dict[str, _Unusable] = {}
+        chosen = None
+        for run_id in _candidates(session):
+            chosen_or_not = self._try(session, run_id)
+            if isinstance(chosen_or_not, LoadedModel):
+                chosen = chosen_or_not
+                break
+            passed_over[run_id] = chosen_or_not
+        self._unusable = passed_over
+        return chosen
+
+    def _try(self, session: Session, run_id: str) -> LoadedModel | _Unusable:
+        """Load a model, unless it is in use already or could not be loaded a moment ago."""
+        champion, known = self._champion, self._unusable.get(run_id)
+        if champion is not None and champion.run_id == run_id:
+            return champion
+        if known is not None and time.monotonic() < known.retry_at:
+            return known
+        try:
+            return LoadedModel.load(service.get_saved_model(session, run_id))
+        except DamagedData as error:
+            if known is None:
+                logger.error("%s It is passed over", error.detail, exc_info=error.__cause__)
+            return _Unusable(error.detail, retry_at=time.monotonic() + UNUSABLE_RETRY_SECONDS)
 
     def _forget_deleted(self, session: Session) -> None:
         """A model that was deleted, here or by another process, answers no longer."""
@@ -171,7 +212,18 @@ class Predictor:
                 for run_id in deleted:
                     self._others.pop(run_id, None)
 
-    def _report(self, problem: str) -> None:
-        if problem != self._problem:
-            logger.error("Predictions: %s", problem)
-        self._problem = problem
+
+@dataclass(frozen=True)
+class _Unusable:
+    """Why a model is passed over, and when to try it again: a backup may have been restored."""
+
+    reason: str
+    retry_at: float
+
+
+def _candidates(session: Session) -> Iterator[str]:
+    """Who may answer: the champion, then the others that could be it, best first."""
+    promotion = repository.get_champion(session)
+    if promotion is not None:
+        yield promotion.run_id
+        yield from (run_id for run_id in repository.rank_canonical(session) if run_id != promotion.run_id)

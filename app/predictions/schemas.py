@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.datasets.catalog import MAX_PIXEL
+from app.predictions.instances import MAX_INSTANCES, SIDE
+from app.validation import Id
 
 A_ZERO = [
     [0, 0, 5, 13, 9, 1, 0, 0],
@@ -16,11 +22,30 @@ A_ZERO = [
 ]
 
 
+Pixel = Annotated[float, Field(ge=0, le=MAX_PIXEL)]
+Row = Annotated[list[Pixel], Field(min_length=SIDE, max_length=SIDE)]
+Image = Annotated[list[Row], Field(min_length=SIDE, max_length=SIDE)]
+
+
+class PredictOptions(BaseModel):
+    """The query of `/predict`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: Id | None = Field(None, description="Ask this run's model instead of the champion.")
+    probabilities: bool = Field(True, description="`false` leaves the ten probabilities of each image out.")
+
+
 class PredictRequest(BaseModel):
     """Images to classify. Documents the body; `instances.py` reads it."""
 
-    instances: list[list[list[float]]] = Field(
-        description="1 to 4,096 images: 8 rows of 8 pixels, each a number from 0 to 16.", examples=[[A_ZERO]]
+    model_config = ConfigDict(extra="forbid")
+
+    instances: list[Image] = Field(
+        min_length=1,
+        max_length=MAX_INSTANCES,
+        description="1 to 4,096 images: 8 rows of 8 pixels, each a number from 0 to 16.",
+        examples=[[A_ZERO]],
     )
 
 
@@ -35,7 +60,9 @@ class AnsweringModel(BaseModel):
 class Prediction(BaseModel):
     digit: int = Field(ge=0, le=9)
     confidence: float = Field(description="Probability of `digit`.")
-    probabilities: list[float] = Field(description="Of the digits 0 to 9.")
+    probabilities: list[float] | None = Field(
+        None, description="Of the digits 0 to 9; not there with `?probabilities=false`."
+    )
 
 
 class PredictResponse(BaseModel):

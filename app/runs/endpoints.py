@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import After, DatabaseDep, Id, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
 from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
@@ -25,6 +25,7 @@ from app.runs.presets import PRESETS, get_preset
 from app.runs.schemas import Plan, PresetView, RunPatch, RunSort, RunSubmission, RunView
 from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
+from app.validation import Id
 
 router = APIRouter(tags=["runs"])
 presets_router = APIRouter(tags=["presets"])

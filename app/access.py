@@ -1,0 +1,44 @@
+"""Who may do what: lets a request pass when its key allows it. The keys themselves: `app.api_keys`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import problem
+from app.api_keys import ApiKey, KeyScope, allowed_scopes, required_scope
+from app.headers import find_header
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+class KeyCheck:
+    """Refuses what no key allows. CORS preflights are answered further out."""
+
+    def __init__(self, app: ASGIApp, keys: Iterable[ApiKey]) -> None:
+        self.app = app
+        self._keys = tuple(keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        needed = required_scope(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if needed is None:
+            await self.app(scope, receive, send)
+            return
+        given = allowed_scopes(self._keys, _sent_key(scope))
+        if not given:
+            detail = "This needs a key: send it as 'Authorization: Bearer KEY'."
+            refusal = problem.render(Request(scope), 401, "unauthorized", detail, headers=_CHALLENGE)
+        elif needed is KeyScope.ADMIN and KeyScope.ADMIN not in given:
+            detail = "This key can predict and read; what changes something needs an admin key."
+            refusal = problem.render(Request(scope), 403, "forbidden", detail)
+        else:
+            await self.app(scope, receive, send)
+            return
+        await refusal(scope, receive, send)
+
+
+def _sent_key(scope: Scope) -> bytes:
+    scheme, _, key = find_header(scope, b"authorization").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""

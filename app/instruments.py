@@ -1,0 +1,53 @@
+"""What Prometheus is told of the requests that this process has answered. The database's gauges: `app.monitoring`.
+
+With several API processes, each writes its numbers to files in PROMETHEUS_MULTIPROC_DIR, and any of them can add all of
+them up (https://prometheus.github.io/client_python/multiprocess/).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import Counter, Histogram
+
+NUM_DIGITS = 10
+
+_REQUEST_SECONDS = Histogram(
+    "digitlab_request_duration_seconds",
+    "Seconds until a request was answered.",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+_PREDICTIONS = Counter("digitlab_predictions_total", "Images classified, by the digit answered.", ["digit"])
+_BY_DIGIT = [_PREDICTIONS.labels(str(digit)) for digit in range(NUM_DIGITS)]
+
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Note an answered request.
+
+    Args:
+        method: As the client sent it.
+        route: The path as the API declares it, with `{run_id}` and the like: never what the client sent.
+        status: Of the answer; 499 where the client left before it.
+        seconds: From the request's head to the answer's end.
+    """
+    _request_seconds(method if method in _METHODS else "other", route, status).observe(seconds)
+
+
+@cache  # the library's own look-up takes a lock and a few microseconds; all three are bounded
+def _request_seconds(method: str, route: str, status: int) -> Histogram:
+    return _REQUEST_SECONDS.labels(method, route, str(status))
+
+
+def count_predictions(digits: npt.NDArray[np.int64]) -> None:
+    """Note what was answered, for N images."""
+    if len(digits) == 1:
+        _BY_DIGIT[digits[0]].inc()
+        return
+    for digit, number in enumerate(np.bincount(digits, minlength=NUM_DIGITS).tolist()):
+        if number:
+            _BY_DIGIT[digit].inc(number)

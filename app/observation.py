@@ -1,0 +1,94 @@
+"""What every request gets, whatever becomes of it: an id, security headers, a measurement, a line in the log."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import secrets
+import time
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import instruments, problem
+from app.api_keys import KeyScope, required_scope
+from app.headers import find_header
+from app.logs import REQUEST_ID
+
+logger = logging.getLogger("app.requests")
+
+CLIENT_LEFT = 499  # as nginx says it
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
+_PROCESS = secrets.token_hex(6)  # a number of its own is cheaper for each request than a UUID
+_NUMBERS = itertools.count(1)
+
+# For an API: nothing in an answer is to be run, framed or guessed at (OWASP, REST Security Cheat Sheet).
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+]
+# The documentation page takes its scripts from a public host, as FastAPI writes it.
+_DOCS_POLICY = (
+    b"default-src 'none'; frame-ancestors 'none'; connect-src 'self'; img-src data: https://fastapi.tiangolo.com; "
+    b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src https://cdn.jsdelivr.net 'unsafe-inline'"
+)
+_DOCS_HEADERS = [(name, _DOCS_POLICY if name.startswith(b"content-s") else value) for name, value in _HEADERS]
+
+
+class Observation:
+    """Outside of everything but CORS, which has to see unexpected errors answered.
+
+    An id that the client sends as X-Request-ID is kept, if it is a plain one.
+
+    Args:
+        app: What answers.
+        logs_all: Whether to log every request, or only what changes something, or fails.
+    """
+
+    def __init__(self, app: ASGIApp, *, logs_all: bool) -> None:
+        self.app = app
+        self._logs_all = logs_all
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        REQUEST_ID.set(request_id)  # of this task alone: the server starts one for each request
+        status = None
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = _DOCS_HEADERS if scope["path"] == "/docs" else _HEADERS
+                message["headers"] = [*message["headers"], *headers, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed_send)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            logger.exception("Error in %s %s", scope["method"], scope["path"], exc_info=error)
+            if status is None:
+                await problem.unexpected(Request(scope))(scope, receive, observed_send)
+        finally:
+            self._note(scope, CLIENT_LEFT if status is None else status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        method, path = scope["method"], scope["path"]
+        route = scope.get("route")
+        instruments.observe_request(method, "unmatched" if route is None else route.path, status, seconds)
+        if self._logs_all or status >= 400 or required_scope(method, path) is KeyScope.ADMIN:
+            fields = {"method": method, "path": path, "status": status, "milliseconds": round(seconds * 1000, 2)}
+            level = logging.ERROR if status >= 500 else logging.INFO
+            logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields)
+
+
+def _request_id(scope: Scope) -> str:
+    given = find_header(scope, b"x-request-id")
+    return str(given, "ascii") if _GIVEN_ID.fullmatch(given) else f"{_PROCESS}-{next(_NUMBERS):x}"
