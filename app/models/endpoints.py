@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
-from app.dependencies import After, Limit, ReadSession
+from app.dependencies import After, JsonOnly, Limit, ReadSession, WriteSession
 from app.models import service
-from app.models.schemas import ChampionView, ModelView, PromotionView
+from app.models.schemas import ChampionView, ModelView, Pin, PromotionView
 from app.paging import Page
 from app.problem import problems
 
@@ -23,10 +24,46 @@ def list_models(session: ReadSession, limit: Limit = 50, after: After = None) ->
 @router.get("/models/champion", summary="Show the model that /predict uses", responses=problems(404))
 def get_champion(session: ReadSession) -> ChampionView:
     """The best saved model on the canonical split, how it came to be champion, and its predecessors."""
+    return _view(session)
+
+
+@router.put(
+    "/models/champion",
+    summary="Pin the champion",
+    responses=problems(400, 404, 409, 413, 415),
+    dependencies=[JsonOnly],
+)
+def pin_champion(pin: Pin, session: WriteSession) -> ChampionView:
+    """Have `/predict` use this run's saved model, whatever others achieve, until it is unpinned.
+
+    It may have been trained on any split. Repeating is harmless.
+    """
+    service.pin(session, pin.run_id)
+    return _view(session)
+
+
+@router.delete("/models/champion", summary="Unpin the champion", responses=problems(404, 409))
+def unpin_champion(session: WriteSession) -> ChampionView:
+    """Back to automatic: the best model on the canonical split. Repeating is harmless."""
+    service.unpin(session)
+    return _view(session)
+
+
+@router.post("/models/champion/rollback", summary="Go back to the champion before", responses=problems(404, 409))
+def roll_champion_back(session: WriteSession) -> ChampionView:
+    """Pin the model that was champion before this one. Doing it again goes forth and back between the two."""
+    service.roll_back(session)
+    return _view(session)
+
+
+def _view(session: Session) -> ChampionView:
+    session.flush()
     champion = service.get_champion(session)
+    newest = champion.history[0]
     return ChampionView(
         model=ModelView.of(champion.model, champion.run),
-        reason=champion.history[0].reason,
-        promoted_at=champion.history[0].created_at,
+        reason=newest.reason,
+        promoted_at=newest.created_at,
+        automatic=None if champion.automatic is None else ModelView.of(*champion.automatic),
         history=[PromotionView.of(promotion) for promotion in champion.history],
     )

@@ -1,19 +1,20 @@
-"""The rule by which the champion changes. Called inside the transaction that finishes or deletes a run."""
+"""How the champion changes. Called inside transactions, last of all in them: no run may be locked after it."""
 
 from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from app.errors import Conflict
 from app.events import journal
 from app.models import repository
-from app.tables import EventType, Promotion, PromotionReason, Run
+from app.tables import EventType, Promotion, PromotionReason, Run, SavedModel
 
 
 def elect(session: Session) -> Promotion | None:
     """Promote the best saved model, unless it is the champion already or another one is pinned.
 
-    Elections take turns, so that the last one has seen all models. To be called last in a transaction: no run may be
-    locked after it.
+    To be called in the transaction that finishes or deletes a run. Elections take turns, so that the last one has seen
+    all models.
 
     Returns:
         The new promotion; None when nothing changed.
@@ -25,10 +26,40 @@ def elect(session: Session) -> Promotion | None:
     best = repository.best_canonical(session)
     if best is None or (champion is not None and champion.run_id == best.run_id):
         return None
-    promotion = Promotion(run_id=best.run_id, reason=PromotionReason.AUTOMATIC)
+    return _promote(session, best, PromotionReason.AUTOMATIC, champion)
+
+
+def pin(session: Session, model: SavedModel) -> None:
+    """Make a model the champion until it is unpinned or another one is pinned."""
+    journal.take_turn(session)
+    champion = repository.get_champion(session)
+    is_pinned = champion is not None and champion.reason is PromotionReason.PINNED
+    if champion is None or champion.run_id != model.run_id or not is_pinned:
+        _promote(session, model, PromotionReason.PINNED, champion)
+
+
+def unpin(session: Session) -> None:
+    """Let the best model be champion again; nothing happens where none is pinned.
+
+    Raises:
+        Conflict: The pinned model is the only one that may be champion.
+    """
+    journal.take_turn(session)
+    champion = repository.get_champion(session)
+    if champion is None or champion.reason is PromotionReason.AUTOMATIC:
+        return
+    best = repository.best_canonical(session)
+    if best is None:
+        detail = "No run on the canonical split has a saved model that could take over: the pinned one stays."
+        raise Conflict(detail, slug="no-saved-model")
+    _promote(session, best, PromotionReason.AUTOMATIC, champion)
+
+
+def _promote(session: Session, model: SavedModel, reason: PromotionReason, before: Promotion | None) -> Promotion:
+    promotion = Promotion(run_id=model.run_id, reason=reason)
     session.add(promotion)
-    run = session.get_one(Run, best.run_id)
-    before = champion.run_id if champion else None
-    data = {"reason": promotion.reason, "val_accuracy": best.val_accuracy, "previous_run_id": before}
+    run = session.get_one(Run, model.run_id)
+    previous = before.run_id if before else None
+    data = {"reason": reason, "val_accuracy": model.val_accuracy, "previous_run_id": previous}
     journal.record(session, run, EventType.PROMOTED, **data)
     return promotion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, undefer
@@ -18,15 +18,10 @@ def ranking() -> Select[SavedModel]:
     )
 
 
-def best_canonical(session: Session) -> SavedModel | None:
-    """The best model among those whose val accuracy was measured on the canonical split."""
-    return session.scalar(ranking().where(SavedModel.on_canonical_split).limit(1))
-
-
-def rank_canonical(session: Session) -> Iterator[str]:
-    """The run ids of all models that may be champion, best first, a few at a time."""
-    query = ranking().where(SavedModel.on_canonical_split).with_only_columns(SavedModel.run_id)
-    yield from session.scalars(query.execution_options(yield_per=20))
+def best_canonical(session: Session, *, excluding: Collection[str] = ()) -> SavedModel | None:
+    """The best model, but for some, among those whose val accuracy was measured on the canonical split."""
+    query = ranking().where(SavedModel.on_canonical_split, SavedModel.run_id.not_in(excluding))
+    return session.scalar(query.limit(1))
 
 
 def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
@@ -45,6 +40,12 @@ def get_champion(session: Session) -> Promotion | None:
     """The newest promotion; None when there is none, or its model and all that could follow it have been deleted."""
     is_newest = Promotion.id == select(func.max(Promotion.id)).scalar_subquery()
     return session.scalar(select(Promotion).join(SavedModel, SavedModel.run_id == Promotion.run_id).where(is_newest))
+
+
+def get_predecessor(session: Session, run_id: str) -> SavedModel | None:
+    """The model that was champion last before this one, among those that still exist."""
+    query = select(SavedModel).join(Promotion, Promotion.run_id == SavedModel.run_id)
+    return session.scalar(query.where(SavedModel.run_id != run_id).order_by(Promotion.id.desc()).limit(1))
 
 
 def list_promotions(session: Session, limit: int) -> Sequence[Promotion]:

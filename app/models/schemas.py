@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.tables import Promotion, PromotionReason, Run, SavedModel
+from app.validation import Id
 
 
 class ModelView(BaseModel):
@@ -48,4 +49,13 @@ class ChampionView(BaseModel):
     model: ModelView
     reason: PromotionReason = Field(description="`automatic`: the best one; `pinned`: somebody chose it.")
     promoted_at: datetime
+    automatic: ModelView | None = Field(description="While one is pinned: the model that would be champion otherwise.")
     history: list[PromotionView] = Field(description="Newest first, at most 100.")
+
+
+class Pin(BaseModel):
+    """The run whose saved model shall be champion."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: Id = Field(examples=["01a20e0d-2749-744b-97b3-2c4e726a71a1"])

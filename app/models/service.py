@@ -1,4 +1,4 @@
-"""Reading saved models: the leaderboard, the champion, and the ONNX graphs themselves."""
+"""Saved models: the leaderboard, the champion and its choice by hand, and the ONNX graphs themselves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
-from app.errors import DamagedData, NotFound
-from app.models import repository
+from app.errors import Conflict, DamagedData, NotFound
+from app.models import promotion, repository
 from app.paging import decode_cursor, encode_cursor
-from app.tables import Promotion, Run, SavedModel
+from app.tables import Promotion, PromotionReason, Run, SavedModel
 
 MAX_HISTORY = 100
 
@@ -52,6 +52,7 @@ class Champion:
     model: SavedModel
     run: Run
     history: Sequence[Promotion]  # newest first; the first one made it champion
+    automatic: tuple[SavedModel, Run] | None  # while one is pinned: which would be it
 
 
 def get_champion(session: Session) -> Champion:
@@ -60,8 +61,55 @@ def get_champion(session: Session) -> Champion:
     Raises:
         NotFound: No run on the canonical split has succeeded yet, or none is left.
     """
-    if repository.get_champion(session) is None:
-        raise NotFound("There is no champion: no run on the canonical split has a saved model.", slug="no-saved-model")
+    _require_champion(session)
     history = repository.list_promotions(session, MAX_HISTORY)
-    model = get_saved_model(session, history[0].run_id)
-    return Champion(model, session.get_one(Run, model.run_id), history)
+    model = session.get_one(SavedModel, history[0].run_id)
+    best = repository.best_canonical(session) if history[0].reason is PromotionReason.PINNED else None
+    automatic = None if best is None else (best, session.get_one(Run, best.run_id))
+    return Champion(model, session.get_one(Run, model.run_id), history, automatic)
+
+
+def pin(session: Session, run_id: str) -> None:
+    """Make the saved model of a run the champion, whatever others achieve.
+
+    Raises:
+        NotFound: There is no such run, or it has no saved model (yet).
+        Conflict: The stored graph is not what was saved.
+    """
+    try:
+        model = get_saved_model(session, run_id)
+    except DamagedData as error:
+        raise Conflict(error.detail, slug="damaged-data") from error
+    promotion.pin(session, model)
+
+
+def unpin(session: Session) -> None:
+    """Let the best model be champion again. Repeating it is harmless.
+
+    Raises:
+        NotFound: There is no champion.
+        Conflict: No other model may be champion.
+    """
+    _require_champion(session)
+    promotion.unpin(session)
+
+
+def roll_back(session: Session) -> None:
+    """Pin the model that was champion before this one; doing it again goes back to where it began.
+
+    Raises:
+        NotFound: There is no champion.
+        Conflict: No other model was champion before, or none of them is left.
+    """
+    champion = _require_champion(session)
+    before = repository.get_predecessor(session, champion.run_id)
+    if before is None:
+        raise Conflict("No other model was champion before this one, or none is left.", slug="no-predecessor")
+    promotion.pin(session, before)
+
+
+def _require_champion(session: Session) -> Promotion:
+    champion = repository.get_champion(session)
+    if champion is None:
+        raise NotFound("There is no champion: no run on the canonical split has a saved model.", slug="no-saved-model")
+    return champion

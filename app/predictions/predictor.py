@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,14 +177,18 @@ class Predictor:
 
     def _choose(self, session: Session) -> LoadedModel | None:
         """The champion, or the best model that can be loaded in its place; None if there is none."""
+        promotion = repository.get_champion(session)
+        run_id = None if promotion is None else promotion.run_id
         passed_over: dict[str, _Unusable] = {}
         chosen = None
-        for run_id in _candidates(session):
-            chosen_or_not = self._try(session, run_id)
-            if isinstance(chosen_or_not, LoadedModel):
-                chosen = chosen_or_not
-                break
-            passed_over[run_id] = chosen_or_not
+        while chosen is None and run_id is not None:
+            tried = self._try(session, run_id)
+            if isinstance(tried, LoadedModel):
+                chosen = tried
+            else:
+                passed_over[run_id] = tried
+                best = repository.best_canonical(session, excluding=passed_over)
+                run_id = None if best is None else best.run_id
         self._unusable = passed_over
         return chosen
 
@@ -200,7 +203,7 @@ class Predictor:
             return LoadedModel.load(service.get_saved_model(session, run_id))
         except DamagedData as error:
             if known is None:
-                logger.error("%s It is passed over", error.detail, exc_info=error.__cause__)
+                logger.error("%s It is passed over.", error.detail, exc_info=error.__cause__)
             return _Unusable(error.detail, retry_at=time.monotonic() + UNUSABLE_RETRY_SECONDS)
 
     def _forget_deleted(self, session: Session) -> None:
@@ -219,11 +222,3 @@ class _Unusable:
 
     reason: str
     retry_at: float
-
-
-def _candidates(session: Session) -> Iterator[str]:
-    """Who may answer: the champion, then the others that could be it, best first."""
-    promotion = repository.get_champion(session)
-    if promotion is not None:
-        yield promotion.run_id
-        yield from (run_id for run_id in repository.rank_canonical(session) if run_id != promotion.run_id)

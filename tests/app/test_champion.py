@@ -1,0 +1,293 @@
+"""The champion: elected, pinned, rolled back, passed over when it is damaged; and the models that answer."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fastapi.testclient import TestClient
+from onnx import TensorProto, helper, numpy_helper
+from sqlalchemy import update
+
+from app.database import Database
+from app.models import promotion
+from app.predictions.predictor import Predictor
+from app.tables import RunStatus, SavedModel
+from tests.conftest import AddRun, AssertProblem
+
+AddModel = Callable[..., str]
+A_DIGIT = {"instances": [[[0] * 8] * 8]}
+
+
+def onnx_answering(digit: int) -> bytes:
+    """A graph with the inputs and outputs of a saved model that always answers the same digit."""
+    bias = np.full(10, -5, np.float32)
+    bias[digit] = 5
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["pixels", "weights", "bias"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "always_the_same",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 64])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10])],
+        [
+            numpy_helper.from_array(np.zeros((64, 10), np.float32), "weights"),
+            numpy_helper.from_array(bias, "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+GRAPHS = [onnx_answering(digit) for digit in range(10)]
+
+
+@pytest.fixture
+def add_model(database: Database, add_run: AddRun) -> AddModel:
+    """Puts a succeeded run with a saved model that always answers `digit` into the database, and elects."""
+
+    def add(val_accuracy: float, digit: int = 0, *, on_canonical_split: bool = True, onnx: bytes | None = None) -> str:
+        run_id = add_run(status=RunStatus.SUCCEEDED)
+        graph = GRAPHS[digit] if onnx is None else onnx
+        model = SavedModel(
+            run_id=run_id,
+            epoch=1,
+            onnx=graph,
+            sha256=sha256(graph).hexdigest(),
+            size_bytes=len(graph),
+            num_parameters=650,
+            train_accuracy=1.0,
+            val_accuracy=val_accuracy,
+            val_loss=1 - val_accuracy,
+            on_canonical_split=on_canonical_split,
+        )
+        with database.writing() as session:
+            session.add(model)
+            session.flush()
+            promotion.elect(session)
+        return run_id
+
+    return add
+
+
+def damage(database: Database, run_id: str) -> None:
+    """Flip one bit of a saved model."""
+    with database.writing() as session:
+        graph = bytearray(session.get_one(SavedModel, run_id).onnx)
+        graph[len(graph) // 2] ^= 1
+        session.execute(update(SavedModel).where(SavedModel.run_id == run_id).values(onnx=bytes(graph)))
+
+
+def answering(client: TestClient) -> str | None:
+    """The run whose model answers, if there is one."""
+    response = client.post("/predict", json=A_DIGIT)
+    return response.json()["model"]["run_id"] if response.is_success else None
+
+
+def wait_until_answering(client: TestClient, run_id: str) -> None:
+    deadline = time.monotonic() + 10
+    while answering(client) != run_id:
+        assert time.monotonic() < deadline, "another model answers"
+        time.sleep(0.02)
+
+
+def test_a_pinned_model_answers_until_it_is_unpinned(client: TestClient, add_model: AddModel) -> None:
+    worse, better = add_model(0.9, 1), add_model(0.95, 2)
+    wait_until_answering(client, better)
+    pinned = client.put("/models/champion", json={"run_id": worse})
+    assert pinned.status_code == 200
+    assert (pinned.json()["model"]["run_id"], pinned.json()["reason"]) == (worse, "pinned")
+    assert pinned.json()["automatic"]["run_id"] == better
+    best = add_model(0.99, 3)  # a better one does not displace it, but is named
+    assert client.get("/models/champion").json()["automatic"]["run_id"] == best
+    wait_until_answering(client, worse)
+    unpinned = client.delete("/models/champion").json()
+    assert (unpinned["model"]["run_id"], unpinned["reason"], unpinned["automatic"]) == (best, "automatic", None)
+    wait_until_answering(client, best)
+    assert [(step["run_id"], step["reason"]) for step in unpinned["history"]] == [
+        (best, "automatic"),
+        (worse, "pinned"),
+        (better, "automatic"),
+        (worse, "automatic"),
+    ]
+
+
+def test_pinning_and_unpinning_twice_is_harmless(client: TestClient, add_model: AddModel) -> None:
+    worse, better = add_model(0.9), add_model(0.95)
+    for _ in range(2):
+        assert len(client.put("/models/champion", json={"run_id": worse}).json()["history"]) == 3
+    for _ in range(2):
+        assert len(client.delete("/models/champion").json()["history"]) == 4
+    assert client.get("/models/champion").json()["model"]["run_id"] == better
+
+
+def test_pinning_the_automatic_champion_keeps_it_against_better_ones(client: TestClient, add_model: AddModel) -> None:
+    first = add_model(0.9)
+    client.put("/models/champion", json={"run_id": first})
+    add_model(0.95)
+    assert client.get("/models/champion").json()["model"]["run_id"] == first
+
+
+def test_a_rollback_pins_the_one_before_and_again_goes_forth(client: TestClient, add_model: AddModel) -> None:
+    first, second, third = add_model(0.9), add_model(0.95), add_model(0.99)
+    assert client.post("/models/champion/rollback").json()["model"]["run_id"] == second
+    assert client.post("/models/champion/rollback").json()["model"]["run_id"] == third
+    client.delete("/models/champion")
+    assert client.delete(f"/runs/{second}").status_code == 204
+    rolled_back = client.post("/models/champion/rollback").json()
+    assert (rolled_back["model"]["run_id"], rolled_back["reason"]) == (first, "pinned")
+
+
+def test_a_promotion_by_hand_is_an_event(client: TestClient, add_model: AddModel) -> None:
+    worse, better = add_model(0.9), add_model(0.95)
+    client.put("/models/champion", json={"run_id": worse})
+    newest = client.get("/events").json()["data"][-1]
+    assert (newest["type"], newest["run_id"]) == ("promoted", worse)
+    assert newest["data"] == {"reason": "pinned", "val_accuracy": 0.9, "previous_run_id": better}
+
+
+def test_what_cannot_be_champion_is_refused(
+    client: TestClient, add_model: AddModel, add_run: AddRun, assert_problem: AssertProblem, database: Database
+) -> None:
+    champion = "/models/champion"
+    assert_problem(client.delete(champion), 404, "no-saved-model")
+    assert_problem(client.post(f"{champion}/rollback"), 404, "no-saved-model")
+    assert_problem(client.put(champion, json={"run_id": "nobody"}), 404, "run-not-found")
+    assert_problem(client.put(champion, json={"run_id": add_run()}), 404, "no-saved-model")
+    assert_problem(client.put(champion, json={}), 422, "invalid-input")
+    assert_problem(client.put(champion, content="run_id=1"), 415, "unsupported-media-type")
+    only = add_model(0.9)
+    assert_problem(client.post(f"{champion}/rollback"), 409, "no-predecessor")
+    damaged = add_model(0.8)
+    damage(database, damaged)
+    assert_problem(client.put(champion, json={"run_id": damaged}), 409, "damaged-data")
+    assert client.get(champion).json()["model"]["run_id"] == only
+
+
+def test_the_only_pinned_model_off_the_canonical_split_stays(
+    client: TestClient, add_model: AddModel, assert_problem: AssertProblem
+) -> None:
+    other = add_model(0.9, on_canonical_split=False)
+    assert client.get("/models/champion").status_code == 404
+    assert client.put("/models/champion", json={"run_id": other}).json()["automatic"] is None
+    assert_problem(client.delete("/models/champion"), 409, "no-saved-model")
+    wait_until_answering(client, other)
+    best = add_model(0.8)
+    assert client.delete("/models/champion").json()["model"]["run_id"] == best
+
+
+def test_a_damaged_champion_is_passed_over_and_named(
+    settings: Any, database: Database, add_model: AddModel, assert_problem: AssertProblem
+) -> None:
+    from app.main import create_app
+
+    third, second, first = add_model(0.8, 3), add_model(0.9, 2), add_model(0.95, 1)
+    damage(database, first)
+    with TestClient(create_app(settings)) as client:
+        assert answering(client) == second
+        ready = client.get("/health/ready")
+        assert ready.status_code == 200
+        assert ready.json()["status"] == "degraded"
+        assert ready.json()["champion_run_id"] == second
+        assert any(first in cause and second in cause for cause in ready.json()["causes"])
+        assert_problem(client.post(f"/predict?run_id={first}", json=A_DIGIT), 500, "damaged-data")
+        assert client.get("/models/champion").json()["model"]["run_id"] == first  # it is still the elected one
+        between = add_model(0.93, 4)  # better than the one that answers, not than the damaged one
+        wait_until_answering(client, between)
+        client.put("/models/champion", json={"run_id": third})
+        wait_until_answering(client, third)
+        assert client.get("/health/ready").json()["causes"][1:] == []  # no worker, and nothing else
+
+
+def test_a_graph_that_cannot_be_loaded_is_passed_over(settings: Any, add_model: AddModel) -> None:
+    from app.main import create_app
+
+    good = add_model(0.9, 5)
+    bad = add_model(0.95, onnx=b"this is no graph")
+    with TestClient(create_app(settings)) as client:
+        assert answering(client) == good
+        assert any(bad in cause for cause in client.get("/health/ready").json()["causes"])
+
+
+def test_without_any_usable_model_readiness_says_why(
+    settings: Any, database: Database, add_model: AddModel, assert_problem: AssertProblem
+) -> None:
+    from app.main import create_app
+
+    only = add_model(0.9)
+    damage(database, only)
+    with TestClient(create_app(settings)) as client:
+        assert_problem(client.post("/predict", json=A_DIGIT), 503, "no-saved-model")
+        assert only in assert_problem(client.get("/health/ready"), 503, "not-ready")["detail"]
+
+
+def test_a_damaged_model_is_tried_again_after_a_while(
+    database: Database, add_model: AddModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, better = add_model(0.9), add_model(0.95)
+    damage(database, better)
+    monkeypatch.setattr("app.predictions.predictor.UNUSABLE_RETRY_SECONDS", 0.05)
+    predictor = Predictor(database, poll_seconds=0.01, max_loaded_models=2)
+    predictor.start()
+    try:
+        assert predictor.champion.run_id == good
+        damage(database, better)  # the same bit again: it is whole
+        deadline = time.monotonic() + 10
+        while predictor.champion.run_id != better:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert predictor.problems == []
+    finally:
+        predictor.stop()
+
+
+def test_every_answer_is_one_models_while_champions_change(client: TestClient, add_model: AddModel) -> None:
+    first = add_model(0.5, 0)
+    wait_until_answering(client, first)
+    digits = {first: 0}
+    stopping = threading.Event()
+
+    def promote() -> None:
+        for number in range(1, 60):
+            digit = number % 10
+            digits[add_model(0.5 + number / 1000, digit)] = digit
+            time.sleep(0.05)
+        stopping.set()
+
+    promoting = threading.Thread(target=promote)
+    promoting.start()
+    seen = set()
+    while not stopping.is_set():
+        answer = client.post("/predict", json={"instances": [[[0] * 8] * 8] * 50}).json()
+        seen.add(answer["model"]["run_id"])
+        assert {prediction["digit"] for prediction in answer["predictions"]} == {digits[answer["model"]["run_id"]]}
+    promoting.join()
+    assert len(seen) > 3
+
+
+def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: AddModel) -> None:
+    graphs = [add_model(0.5, digit) for digit in range(10)]
+    predictor = Predictor(database, poll_seconds=60, max_loaded_models=3)
+    resident = []
+    for swap in range(1000):
+        with database.writing() as session:
+            promotion.pin(session, session.get_one(SavedModel, graphs[swap % 10]))
+        predictor._refresh()
+        assert predictor.champion.run_id == graphs[swap % 10]
+        predictor.load(graphs[(swap + 5) % 10])
+        if swap % 100 == 99:
+            gc.collect()
+            resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert len(predictor._others) == 3
+    assert resident[-1] - resident[1] < 8 * 2**20, resident
