@@ -1,4 +1,4 @@
-"""Refuses bodies that are too large, by their Content-Length or while they are read.
+"""Refuses bodies that are too large, by their Content-Length or while they are read, alone or all together.
 
 FastAPI's own `max_body_size` answers in plain text, whatever the application's handlers would say.
 """
@@ -12,11 +12,19 @@ from app.headers import find_header
 
 
 class BodyLimit:
-    """Raises a 413 inside the application as soon as a body is known to exceed the limit; belongs innermost."""
+    """Raises a 413 or 503 inside the application as soon as a limit is known to be exceeded; belongs innermost.
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    Args:
+        app: What reads the bodies.
+        max_body_bytes: Of one.
+        max_buffered_bytes: Of all that are being answered at the same time.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, max_buffered_bytes: int) -> None:
         self.app = app
         self._max_body_bytes = max_body_bytes
+        self._max_buffered_bytes = max_buffered_bytes
+        self._buffered_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,14 +34,21 @@ class BodyLimit:
         is_too_large = announced.isdigit() and int(announced) > self._max_body_bytes
         num_bytes = 0
 
-        async def receive_within_limit() -> Message:
+        async def receive_within_limits() -> Message:
             nonlocal num_bytes
             if is_too_large:
                 raise HTTPException(413)
             message = await receive()
-            num_bytes += len(message.get("body", b""))
+            part = len(message.get("body", b""))
+            num_bytes += part
+            self._buffered_bytes += part
             if num_bytes > self._max_body_bytes:
                 raise HTTPException(413)
+            if self._buffered_bytes > self._max_buffered_bytes:
+                raise HTTPException(503, headers={"Retry-After": "1"})
             return message
 
-        await self.app(scope, receive_within_limit, send)
+        try:
+            await self.app(scope, receive_within_limits, send)
+        finally:
+            self._buffered_bytes -= num_bytes

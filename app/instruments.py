@@ -1,7 +1,7 @@
 """What Prometheus is told of the requests that this process has answered. The database's gauges: `app.monitoring`.
 
-With several API processes, each writes its numbers to files in PROMETHEUS_MULTIPROC_DIR, and any of them can add all of
-them up (https://prometheus.github.io/client_python/multiprocess/).
+With several API processes, each writes its numbers to files in one folder, and any of them can add them all up
+(https://prometheus.github.io/client_python/multiprocess/).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from prometheus_client import Counter, Histogram
 
 NUM_DIGITS = 10
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _REQUEST_SECONDS = Histogram(
     "digitlab_request_duration_seconds",

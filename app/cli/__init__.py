@@ -51,11 +51,14 @@ def up(
 
 @cli.command()
 @with_settings
-def api(settings: Settings) -> None:
+def api(
+    settings: Settings,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer, on one port.")] = 1,
+) -> None:
     """Start the API alone."""
     from app.cli.server import serve
 
-    serve(settings)
+    serve(settings, processes)
 
 
 @cli.command()

@@ -1,57 +1,74 @@
-"""`digitlab api`: uvicorn with this application."""
+"""`digitlab api`: uvicorn with this application, in one process or several."""
 
 from __future__ import annotations
 
-import socket
+import os
+import resource
+from tempfile import TemporaryDirectory
 
 import typer
 import uvicorn
-from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
+from app.cli.protocol import BoundedConfig
+from app.instruments import MULTIPROCESS_FOLDER
 from app.logs import configure_logging
-from app.main import create_app
 from app.settings import Settings
+
+SPARE_FILES = 256  # beside one for each connection: the database, the event loop, …
 
 
 def check_address(settings: Settings) -> None:
-    """Refuse to listen beyond this machine unless the settings say that this is meant."""
-    if not settings.is_loopback and not settings.allow_unauthenticated:
+    """Refuse to listen beyond this machine without keys, unless the settings say that this is meant."""
+    if not settings.is_loopback and not settings.keys and not settings.allow_unauthenticated:
         typer.secho(
             f"{settings.host} can be reached from other machines, and everyone there could use the service. "
-            "If that is meant, add --allow-unauthenticated true.",
+            "Set DIGITLAB_API_KEYS; or, if that is meant, add --allow-unauthenticated true.",
             err=True,
             fg="red",
         )
         raise typer.Exit(2)
 
 
-class Server(uvicorn.Server):
-    """Ends the event streams when it is told to stop: they would go on for ever otherwise."""
-
-    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._app = app
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.feed.close()
-        await super().shutdown(sockets)
-
-
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, num_processes: int) -> None:
     """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
     check_address(settings)
     configure_logging("api", settings.log_format)
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
+    _allow_files(settings.max_connections + SPARE_FILES)
+    config = BoundedConfig(
+        "app.main:create_from_environment",
+        factory=True,
         host=settings.host,
         port=settings.port,
+        workers=num_processes,
+        max_header_bytes=settings.max_header_bytes,
+        max_body_bytes=settings.max_body_bytes,
+        max_connections=settings.max_connections,
+        timeout_seconds=settings.request_timeout_seconds,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    server = Server(app, config)
+    if num_processes > 1:
+        _serve_together(config)
+        return
+    server = uvicorn.Server(config)
     server.run()
     if not server.started:
         raise typer.Exit(1)
+
+
+def _serve_together(config: BoundedConfig) -> None:
+    """Several processes on one socket; one that dies is replaced."""
+    with TemporaryDirectory(prefix="digitlab-metrics-") as folder:
+        os.environ[MULTIPROCESS_FOLDER] = folder
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+
+
+def _allow_files(number: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

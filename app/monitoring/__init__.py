@@ -1,0 +1,1 @@
+"""`/metrics` for Prometheus. What a process counts by itself: `app.instruments`."""

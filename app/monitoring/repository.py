@@ -1,0 +1,32 @@
+"""The queue in numbers: few queries, all over one snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.tables import Run, RunStatus
+
+
+@dataclass(frozen=True)
+class RunCounts:
+    """Runs by state, and what follows from them."""
+
+    by_status: dict[RunStatus, int]
+    oldest_queued_at: datetime | None
+    epochs_per_second: float  # of all runs in training together
+
+
+def count_runs(session: Session) -> RunCounts:
+    columns = (Run.status, func.count(), func.min(Run.created_at), func.sum(Run.epochs_per_second))
+    rows = session.execute(select(*columns).group_by(Run.status)).all()
+    oldest = {status: created_at for status, _, created_at, _ in rows}
+    speeds = {status: speed or 0.0 for status, _, _, speed in rows}
+    return RunCounts(
+        by_status=dict.fromkeys(RunStatus, 0) | {status: number for status, number, _, _ in rows},
+        oldest_queued_at=oldest.get(RunStatus.QUEUED),
+        epochs_per_second=speeds.get(RunStatus.RUNNING, 0.0),
+    )

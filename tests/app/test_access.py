@@ -1,0 +1,153 @@
+"""API keys: what answers without one, what a `predict` key may do, and that none is ever told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from app.api_keys import KeyScope, required_scope
+from app.cli import cli
+from app.database import Database, migrate
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import AssertProblem
+
+PREDICT, ADMIN = "reader-0123456789", "writer-0123456789"
+OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/docs"), ("GET", "/openapi.json")}
+# What a `predict` key may send besides reading.
+ASKS_A_MODEL = {"/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
+OPERATIONS = [
+    (method.upper(), path) for path, methods in create_app(Settings()).openapi()["paths"].items() for method in methods
+] + [("GET", "/docs"), ("GET", "/openapi.json")]
+REFUSALS = ("/problems/unauthorized", "/problems/forbidden")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[TestClient]:
+    settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT},admin:{ADMIN}")  # type: ignore[arg-type]
+    database = Database(settings.resolved_database_url)
+    migrate(database)
+    database.close()
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def ask(client: TestClient, method: str, path: str, key: str | None) -> int:
+    """The status of a request that would do something harmless or nothing, were it let through."""
+    for name in ("run_id", "name", "role", "version"):
+        path = path.replace(f"{{{name}}}", "nothing-there")
+    if path.endswith("/events/stream"):
+        path = "/runs/nothing-there/events/stream"  # the one of all events would go on for ever
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return client.request(method, path, headers=headers).status_code
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda value: str(value))
+def test_every_route_asks_for_the_key_that_it_should(guarded: TestClient, method: str, path: str) -> None:
+    may_predict = method == "GET" or path in ASKS_A_MODEL
+    if (method, path) in OPEN:
+        assert ask(guarded, method, path, None) not in (401, 403)
+        return
+    assert ask(guarded, method, path, None) == 401
+    assert ask(guarded, method, path, "wrong") == 401
+    assert (ask(guarded, method, path, PREDICT) == 403) is not may_predict
+    assert ask(guarded, method, path, ADMIN) not in (401, 403)
+
+
+def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
+    for path in ("/", "/nothing", "/redoc", "/docs/oauth2-redirect", "/health/live/x", "/docs/", "//predict"):
+        assert guarded.get(path).status_code == 401, path
+    assert guarded.options("/runs").status_code == 401
+    assert guarded.post("/health/live").status_code == 401
+
+
+def test_a_predict_key_changes_nothing(guarded: TestClient) -> None:
+    reader = {"Authorization": f"Bearer {PREDICT}"}
+    assert guarded.post("/runs", json={}, headers=reader).status_code == 403
+    assert guarded.post("/runs?dry_run=true", json={}, headers=reader).status_code == 403
+    assert guarded.get("/runs", headers=reader).json()["data"] == []
+    for path in ("/predict/", "/predict/../runs", "/v2/models/a/b/infer", "/v2/models/infer"):
+        assert guarded.post(path, json={}, headers=reader).status_code == 403, path
+
+
+def test_a_refusal_says_what_is_missing(guarded: TestClient, assert_problem: AssertProblem) -> None:
+    unknown = guarded.get("/runs")
+    assert_problem(unknown, 401, "unauthorized")
+    assert unknown.headers["www-authenticate"] == "Bearer"
+    forbidden = guarded.post("/runs", json={}, headers={"Authorization": f"bearer {PREDICT}"})
+    assert "admin" in assert_problem(forbidden, 403, "forbidden")["detail"]
+
+
+@pytest.mark.parametrize("sent", ["", "Bearer", "Bearer ", ADMIN, f"Basic {ADMIN}", f"Bearer {ADMIN[:-1]}", "Bearer é"])
+def test_what_is_no_key_opens_nothing(guarded: TestClient, sent: str) -> None:
+    assert guarded.get("/runs", headers={"Authorization": sent.encode()}).status_code == 401
+
+
+def test_a_preflight_passes_without_a_key_and_a_refusal_passes_cors(tmp_path: Path) -> None:
+    origin = "http://localhost:5173"
+    settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT}", cors_origins=[origin])  # type: ignore[arg-type]
+    with TestClient(create_app(settings)) as client:
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        asked["Access-Control-Request-Headers"] = "authorization,content-type"
+        assert client.options("/predict", headers=asked).status_code == 200
+        refused = client.post("/predict", json={}, headers={"Origin": origin})
+        assert refused.status_code == 401
+        assert refused.headers["access-control-allow-origin"] == origin
+        assert "Model-Run-Id" in refused.headers["access-control-expose-headers"]
+
+
+def test_without_keys_everything_is_open(client: TestClient) -> None:
+    assert client.get("/runs").status_code == 200
+
+
+def test_no_key_is_logged_or_shown(
+    guarded: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for key in (PREDICT, ADMIN, "wrong-key"):
+        assert key not in guarded.post("/runs", json={"x": 1}, headers={"Authorization": f"Bearer {key}"}).text
+        assert key not in caplog.text
+    assert ADMIN not in repr(Settings(api_keys=f"admin:{ADMIN}"))  # type: ignore[arg-type]
+    monkeypatch.setenv("DIGITLAB_API_KEYS", f"root:{ADMIN}")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert ADMIN not in str(caught.value)
+    refused = CliRunner().invoke(cli, ["migrate"])
+    assert refused.exit_code == 2
+    assert "DIGITLAB_API_KEYS" in refused.output
+    assert ADMIN not in refused.output
+
+
+@pytest.mark.parametrize("written", ["KEY", "admin:", "root:KEY", "admin KEY", "admin:K EY", "predict:a,admin"])
+def test_keys_that_are_written_wrongly_are_refused(written: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(api_keys=written)  # type: ignore[arg-type]
+
+
+def test_an_address_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server: started.append(setattr(server, "started", True)))
+    monkeypatch.setenv("DIGITLAB_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DIGITLAB_HOST", "0.0.0.0")
+    assert CliRunner().invoke(cli, ["api"]).exit_code == 2
+    assert not started
+    with monkeypatch.context() as allowed:
+        allowed.setenv("DIGITLAB_ALLOW_UNAUTHENTICATED", "true")
+        assert CliRunner().invoke(cli, ["api"]).exit_code == 0
+    monkeypatch.setenv("DIGITLAB_API_KEYS", f"admin:{ADMIN}")
+    assert CliRunner().invoke(cli, ["api"]).exit_code == 0
+    assert len(started) == 2
+
+
+def test_what_a_request_needs() -> None:
+    assert required_scope("GET", "/health/ready") is None
+    assert required_scope("GET", "/metrics") is KeyScope.PREDICT
+    assert required_scope("POST", "/v2/models/champion/infer") is KeyScope.PREDICT
+    assert required_scope("POST", "/models/champion/rollback") is KeyScope.ADMIN
+    assert required_scope("BREW", "/predict") is KeyScope.ADMIN
