@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -20,7 +26,9 @@ from app.datasets import endpoints as datasets
 from app.events import endpoints as events
 from app.events.feed import Feed
 from app.health import endpoints as health
+from app.logs import configure_logging
 from app.models import endpoints as models
+from app.monitoring import endpoints as monitoring
 from app.observation import Observation
 from app.openapi import describe
 from app.predictions import endpoints as predictions
@@ -55,7 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
+    limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}
+    app.add_middleware(BodyLimit, **limits)
     if settings.keys:
         app.add_middleware(KeyCheck, keys=settings.keys)
     app.add_middleware(Observation, logs_all=settings.log_requests == "all")
@@ -78,14 +87,30 @@ def create_app(settings: Settings) -> FastAPI:
         datasets.router,
         workers.router,
         health.router,
+        monitoring.router,
     ):
         app.include_router(router)
     describe(app)
     return app
 
 
+def create_from_environment() -> FastAPI:
+    """The same, for the settings of the environment: what an API process runs. It ends with the one that started it."""
+    settings = Settings()
+    configure_logging("api", settings.log_format)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+    return create_app(settings)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     database = Database(settings.resolved_database_url)
     predictor = Predictor(
@@ -96,7 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.feed = Feed(database, settings.event_poll_seconds)
     await run_in_threadpool(predictor.start)
     following = asyncio.create_task(app.state.feed.follow())
-    yield
+    yield {"end_streams": app.state.feed.close}  # called by the server when it is to stop
     following.cancel()
     with suppress(asyncio.CancelledError):
         await following

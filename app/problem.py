@@ -66,17 +66,22 @@ def render(
     headers: Mapping[str, str] | None = None,
     errors: Sequence[FieldError] = (),
 ) -> Response:
+    body = write(request.url.path, status, slug, detail, errors)
+    return Response(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def write(instance: str, status: int, slug: str, detail: str, errors: Sequence[FieldError] = ()) -> str:
+    """A problem body, for those who have no request either."""
     problem = Problem(
         type=f"/problems/{slug}",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        instance=request.url.path,
+        instance=instance,
         errors=[ProblemError(pointer=error.pointer, detail=error.detail) for error in errors] or None,
         request_id=REQUEST_ID.get(),
     )
-    body = problem.model_dump_json(exclude_none=True)
-    return Response(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    return problem.model_dump_json(exclude_none=True)
 
 
 def install(app: FastAPI) -> None:
@@ -119,6 +124,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         404: ("not-found", f"There is nothing at {request.url.path}."),
         405: ("method-not-allowed", f"{request.method} is not possible here; the Allow header says what is."),
         413: ("body-too-large", "The body is larger than this service takes (DIGITLAB_MAX_BODY_BYTES)."),
+        503: ("too-busy", "Other requests fill the memory that there is for bodies; try again later."),
     }.get(error.status_code, ("http-error", str(error.detail)))
     return render(request, error.status_code, slug, detail, headers=error.headers)
 
