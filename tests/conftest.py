@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +13,12 @@ from fastapi.testclient import TestClient
 
 from app.database import Database, migrate
 from app.main import create_app
+from app.models import promotion
 from app.runs import lifecycle
 from app.runs.config import RunConfig
 from app.settings import Settings
-from app.tables import Run, RunStatus
+from app.tables import Run, RunStatus, SavedModel
+from tests.graphs import random_graph
 from tests.postgres import Postgres, start_postgres
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
@@ -78,6 +81,44 @@ def add_run(database: Database) -> AddRun:
             return run.id
 
     return add
+
+
+class AddModel(Protocol):
+    """Puts a succeeded run with a saved model into the database, elects, and returns the run's id."""
+
+    def __call__(self, val_accuracy: float = 0.5, graph: bytes | None = None, **columns: Any) -> str: ...
+
+
+@pytest.fixture
+def add_model(database: Database, add_run: AddRun) -> AddModel:
+    def add(val_accuracy: float = 0.5, graph: bytes | None = None, **columns: Any) -> str:
+        run_id = add_run(status=RunStatus.SUCCEEDED)
+        onnx = random_graph() if graph is None else graph
+        values: dict[str, Any] = {"epoch": 1, "num_parameters": 610, "train_accuracy": 1.0, "on_canonical_split": True}
+        model = SavedModel(
+            run_id=run_id,
+            onnx=onnx,
+            sha256=sha256(onnx).hexdigest(),
+            size_bytes=len(onnx),
+            val_accuracy=val_accuracy,
+            val_loss=1 - val_accuracy,
+            **values | columns,
+        )
+        with database.writing() as session:
+            session.add(model)
+            session.flush()
+            promotion.elect(session)
+        return run_id
+
+    return add
+
+
+@pytest.fixture
+def client_with_model(settings: Settings, add_model: AddModel) -> Iterator[TestClient]:
+    """An application with a champion that has answered already."""
+    add_model()
+    with TestClient(create_app(settings)) as client:
+        yield client
 
 
 def get_run(database: Database, run_id: str) -> Run:

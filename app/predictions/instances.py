@@ -95,7 +95,7 @@ def _parse_well_formed(body: bytes) -> Pixels | None:
 def _parse_numbers(body: bytes) -> npt.NDArray[np.float64]:
     """All numbers of a document whose outline has been checked."""
     if simdjson is None:
-        return np.asarray(orjson.loads(body)["instances"], dtype=np.float64)
+        return np.asarray(orjson.loads(body)["instances"], dtype=np.float64).ravel()
     return np.frombuffer(simdjson.Parser().parse(body)["instances"].as_buffer(of_type="d"), dtype=np.float64)
 
 

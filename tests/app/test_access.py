@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from typer.testing import CliRunner
@@ -30,7 +31,7 @@ REFUSALS = ("/problems/unauthorized", "/problems/forbidden")
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[TestClient]:
-    settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT},admin:{ADMIN}")  # type: ignore[arg-type]
+    settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT},admin:{ADMIN}")
     database = Database(settings.resolved_database_url)
     migrate(database)
     database.close()
@@ -86,12 +87,12 @@ def test_a_refusal_says_what_is_missing(guarded: TestClient, assert_problem: Ass
 
 @pytest.mark.parametrize("sent", ["", "Bearer", "Bearer ", ADMIN, f"Basic {ADMIN}", f"Bearer {ADMIN[:-1]}", "Bearer é"])
 def test_what_is_no_key_opens_nothing(guarded: TestClient, sent: str) -> None:
-    assert guarded.get("/runs", headers={"Authorization": sent.encode()}).status_code == 401
+    assert guarded.get("/runs", headers={b"Authorization": sent.encode()}).status_code == 401
 
 
 def test_a_preflight_passes_without_a_key_and_a_refusal_passes_cors(tmp_path: Path) -> None:
     origin = "http://localhost:5173"
-    settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT}", cors_origins=[origin])  # type: ignore[arg-type]
+    settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT}", cors_origins=[origin])
     with TestClient(create_app(settings)) as client:
         asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         asked["Access-Control-Request-Headers"] = "authorization,content-type"
@@ -113,7 +114,7 @@ def test_no_key_is_logged_or_shown(
     for key in (PREDICT, ADMIN, "wrong-key"):
         assert key not in guarded.post("/runs", json={"x": 1}, headers={"Authorization": f"Bearer {key}"}).text
         assert key not in caplog.text
-    assert ADMIN not in repr(Settings(api_keys=f"admin:{ADMIN}"))  # type: ignore[arg-type]
+    assert ADMIN not in repr(Settings(api_keys=f"admin:{ADMIN}"))
     monkeypatch.setenv("DIGITLAB_API_KEYS", f"root:{ADMIN}")
     with pytest.raises(ValidationError) as caught:
         Settings()
@@ -127,12 +128,17 @@ def test_no_key_is_logged_or_shown(
 @pytest.mark.parametrize("written", ["KEY", "admin:", "root:KEY", "admin KEY", "admin:K EY", "predict:a,admin"])
 def test_keys_that_are_written_wrongly_are_refused(written: str) -> None:
     with pytest.raises(ValidationError):
-        Settings(api_keys=written)  # type: ignore[arg-type]
+        Settings(api_keys=written)
 
 
 def test_an_address_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[object] = []
-    monkeypatch.setattr("uvicorn.Server.run", lambda server: started.append(setattr(server, "started", True)))
+    started: list[uvicorn.Server] = []
+
+    def run(server: uvicorn.Server) -> None:
+        server.started = True
+        started.append(server)
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
     monkeypatch.setenv("DIGITLAB_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DIGITLAB_HOST", "0.0.0.0")
     assert CliRunner().invoke(cli, ["api"]).exit_code == 2

@@ -3,49 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from hashlib import sha256
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.database import Database
-from app.main import create_app
-from app.settings import Settings
-from app.tables import Promotion, PromotionReason, RunStatus, SavedModel
-from tests.conftest import AddRun, AssertProblem
-
-
-@pytest.fixture
-def client_with_model(settings: Settings, database: Database, add_run: AddRun) -> Iterator[TestClient]:
-    from workers.training.export import to_onnx
-    from workers.training.result import MlpModel
-
-    random = np.random.default_rng(0)
-    layers = [
-        (random.normal(size=(outputs, inputs)).astype(np.float32), random.normal(size=outputs).astype(np.float32))
-        for inputs, outputs in ((64, 8), (8, 10))
-    ]
-    onnx = to_onnx(MlpModel(layers, "relu"), "unit")
-    run_id = add_run(status=RunStatus.SUCCEEDED)
-    with database.writing() as session:
-        model = SavedModel(
-            run_id=run_id,
-            epoch=1,
-            onnx=onnx,
-            sha256=sha256(onnx).hexdigest(),
-            size_bytes=len(onnx),
-            num_parameters=610,
-            train_accuracy=0.5,
-            val_accuracy=0.5,
-            val_loss=1.0,
-            on_canonical_split=True,
-        )
-        session.add_all([model, Promotion(run_id=run_id, reason=PromotionReason.AUTOMATIC)])
-    with TestClient(create_app(settings)) as client:
-        yield client
+from tests.conftest import AssertProblem
 
 
 def _image(pixel: Any = 0) -> list[list[Any]]:

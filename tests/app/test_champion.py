@@ -6,79 +6,21 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 from fastapi.testclient import TestClient
-from onnx import TensorProto, helper, numpy_helper
 from sqlalchemy import update
 
 from app.database import Database
 from app.models import promotion
 from app.predictions.predictor import Predictor
-from app.tables import RunStatus, SavedModel
-from tests.conftest import AddRun, AssertProblem
+from app.tables import SavedModel
+from tests.conftest import AddModel, AddRun, AssertProblem
+from tests.graphs import graph_answering
 
-AddModel = Callable[..., str]
 A_DIGIT = {"instances": [[[0] * 8] * 8]}
-
-
-def onnx_answering(digit: int) -> bytes:
-    """A graph with the inputs and outputs of a saved model that always answers the same digit."""
-    bias = np.full(10, -5, np.float32)
-    bias[digit] = 5
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gemm", ["pixels", "weights", "bias"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ],
-        "always_the_same",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 64])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10])],
-        [
-            numpy_helper.from_array(np.zeros((64, 10), np.float32), "weights"),
-            numpy_helper.from_array(bias, "bias"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-GRAPHS = [onnx_answering(digit) for digit in range(10)]
-
-
-@pytest.fixture
-def add_model(database: Database, add_run: AddRun) -> AddModel:
-    """Puts a succeeded run with a saved model that always answers `digit` into the database, and elects."""
-
-    def add(val_accuracy: float, digit: int = 0, *, on_canonical_split: bool = True, onnx: bytes | None = None) -> str:
-        run_id = add_run(status=RunStatus.SUCCEEDED)
-        graph = GRAPHS[digit] if onnx is None else onnx
-        model = SavedModel(
-            run_id=run_id,
-            epoch=1,
-            onnx=graph,
-            sha256=sha256(graph).hexdigest(),
-            size_bytes=len(graph),
-            num_parameters=650,
-            train_accuracy=1.0,
-            val_accuracy=val_accuracy,
-            val_loss=1 - val_accuracy,
-            on_canonical_split=on_canonical_split,
-        )
-        with database.writing() as session:
-            session.add(model)
-            session.flush()
-            promotion.elect(session)
-        return run_id
-
-    return add
 
 
 def damage(database: Database, run_id: str) -> None:
@@ -103,13 +45,13 @@ def wait_until_answering(client: TestClient, run_id: str) -> None:
 
 
 def test_a_pinned_model_answers_until_it_is_unpinned(client: TestClient, add_model: AddModel) -> None:
-    worse, better = add_model(0.9, 1), add_model(0.95, 2)
+    worse, better = add_model(0.9, graph_answering(1)), add_model(0.95, graph_answering(2))
     wait_until_answering(client, better)
     pinned = client.put("/models/champion", json={"run_id": worse})
     assert pinned.status_code == 200
     assert (pinned.json()["model"]["run_id"], pinned.json()["reason"]) == (worse, "pinned")
     assert pinned.json()["automatic"]["run_id"] == better
-    best = add_model(0.99, 3)  # a better one does not displace it, but is named
+    best = add_model(0.99, graph_answering(3))  # a better one does not displace it, but is named
     assert client.get("/models/champion").json()["automatic"]["run_id"] == best
     wait_until_answering(client, worse)
     unpinned = client.delete("/models/champion").json()
@@ -192,7 +134,11 @@ def test_a_damaged_champion_is_passed_over_and_named(
 ) -> None:
     from app.main import create_app
 
-    third, second, first = add_model(0.8, 3), add_model(0.9, 2), add_model(0.95, 1)
+    third, second, first = (
+        add_model(0.8, graph_answering(3)),
+        add_model(0.9, graph_answering(2)),
+        add_model(0.95, graph_answering(1)),
+    )
     damage(database, first)
     with TestClient(create_app(settings)) as client:
         assert answering(client) == second
@@ -203,7 +149,7 @@ def test_a_damaged_champion_is_passed_over_and_named(
         assert any(first in cause and second in cause for cause in ready.json()["causes"])
         assert_problem(client.post(f"/predict?run_id={first}", json=A_DIGIT), 500, "damaged-data")
         assert client.get("/models/champion").json()["model"]["run_id"] == first  # it is still the elected one
-        between = add_model(0.93, 4)  # better than the one that answers, not than the damaged one
+        between = add_model(0.93, graph_answering(4))  # better than the one that answers, not than the damaged one
         wait_until_answering(client, between)
         client.put("/models/champion", json={"run_id": third})
         wait_until_answering(client, third)
@@ -213,8 +159,8 @@ def test_a_damaged_champion_is_passed_over_and_named(
 def test_a_graph_that_cannot_be_loaded_is_passed_over(settings: Any, add_model: AddModel) -> None:
     from app.main import create_app
 
-    good = add_model(0.9, 5)
-    bad = add_model(0.95, onnx=b"this is no graph")
+    good = add_model(0.9, graph_answering(5))
+    bad = add_model(0.95, graph=b"this is no graph")
     with TestClient(create_app(settings)) as client:
         assert answering(client) == good
         assert any(bad in cause for cause in client.get("/health/ready").json()["causes"])
@@ -253,7 +199,7 @@ def test_a_damaged_model_is_tried_again_after_a_while(
 
 
 def test_every_answer_is_one_models_while_champions_change(client: TestClient, add_model: AddModel) -> None:
-    first = add_model(0.5, 0)
+    first = add_model(0.5, graph_answering(0))
     wait_until_answering(client, first)
     digits = {first: 0}
     stopping = threading.Event()
@@ -261,7 +207,7 @@ def test_every_answer_is_one_models_while_champions_change(client: TestClient, a
     def promote() -> None:
         for number in range(1, 60):
             digit = number % 10
-            digits[add_model(0.5 + number / 1000, digit)] = digit
+            digits[add_model(0.5 + number / 1000, graph_answering(digit))] = digit
             time.sleep(0.05)
         stopping.set()
 
@@ -277,7 +223,7 @@ def test_every_answer_is_one_models_while_champions_change(client: TestClient, a
 
 
 def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: AddModel) -> None:
-    graphs = [add_model(0.5, digit) for digit in range(10)]
+    graphs = [add_model(0.5, graph_answering(digit)) for digit in range(10)]
     predictor = Predictor(database, poll_seconds=60, max_loaded_models=3)
     resident = []
     for swap in range(1000):

@@ -55,7 +55,7 @@ def test_an_answer_and_its_problem_carry_the_request_id(client: TestClient, asse
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129, "a\tb", "ä", "<script>"])
 def test_an_id_that_could_do_harm_in_a_log_is_replaced(client: TestClient, given: str) -> None:
-    answered = client.get("/health/live", headers={"X-Request-ID": given.encode()}).headers["x-request-id"]
+    answered = client.get("/health/live", headers={b"X-Request-ID": given.encode()}).headers["x-request-id"]
     assert answered != given
     assert len(answered) < 40
 
@@ -64,8 +64,14 @@ def test_an_unexpected_error_is_logged_under_its_request_id_and_keeps_its_secret
     failing: TestClient, caplog: pytest.LogCaptureFixture, assert_problem: AssertProblem
 ) -> None:
     seen: list[str | None] = []
-    caplog.handler.addFilter(lambda _: seen.append(REQUEST_ID.get()) or True)
+
+    def note(_: logging.LogRecord) -> bool:
+        seen.append(REQUEST_ID.get())
+        return True
+
+    caplog.handler.addFilter(note)
     answer = failing.get("/broken")
+    caplog.handler.removeFilter(note)
     body = assert_problem(answer, 500, "internal-error")
     assert "secret" not in answer.text
     assert "RuntimeError: secret" in caplog.text

@@ -1,0 +1,181 @@
+"""`POST /predict`: the same answer by every way in and out; a fast way that never differs from the exact one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis
+import numpy as np
+import onnxruntime
+import orjson
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import strategies as st
+
+from app.errors import AppError
+from app.predictions import endpoints, instances
+from app.predictions.instances import parse_bytes, parse_instances
+from tests.conftest import AddModel, AssertProblem
+from tests.graphs import graph_answering, random_graph
+
+on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+
+BINARY = "application/octet-stream"
+RANDOM = np.random.default_rng(0)
+
+
+def digits_of(count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return RANDOM.integers(0, 17, (count, 8, 8), dtype=np.uint8)
+
+
+def probabilities_of(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """By ONNX Runtime alone."""
+    session = onnxruntime.InferenceSession(random_graph(), providers=["CPUExecutionProvider"])
+    answered: np.ndarray[Any, Any] = session.run(None, {"pixels": images.reshape(-1, 64).astype(np.float32)})[0]
+    return answered
+
+
+# Some in the event loop and some in a thread, both for JSON and for bytes.
+SIZES = (1, 2, 100, endpoints.INLINE_BINARY_BYTES // 64 + 1, 4096)
+
+
+@on_sqlite
+@pytest.mark.parametrize("count", SIZES)
+def test_every_way_in_and_out_answers_the_same(client_with_model: TestClient, count: int) -> None:
+    images = digits_of(count)
+    expected = probabilities_of(images)
+    document, binary = {"instances": images.tolist()}, images.tobytes()
+    full = client_with_model.post("/predict", json=document).json()
+    assert full == client_with_model.post("/predict", content=binary, headers={"Content-Type": BINARY}).json()
+    predictions = full["predictions"]
+    np.testing.assert_allclose([each["probabilities"] for each in predictions], expected, atol=1e-6)
+    assert [each["digit"] for each in predictions] == expected.argmax(axis=1).tolist()
+    assert all(each["confidence"] == each["probabilities"][each["digit"]] for each in predictions)
+
+    lean = client_with_model.post("/predict?probabilities=false", json=document).json()
+    assert lean["model"] == full["model"]
+    assert lean["predictions"] == [{name: each[name] for name in ("digit", "confidence")} for each in predictions]
+
+    headers = {"Content-Type": BINARY, "Accept": BINARY}
+    answer = client_with_model.post("/predict", content=binary, headers=headers)
+    assert answer.headers["content-type"] == BINARY
+    assert list(answer.content) == [each["digit"] for each in predictions]
+    assert answer.headers["model-run-id"] == full["model"]["run_id"]
+    assert answer.headers["model-sha256"] == full["model"]["sha256"]
+    assert float(answer.headers["model-val-accuracy"]) == full["model"]["val_accuracy"]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b"", "#"),
+        (b"\0" * 63, "#"),
+        (b"\0" * 65, "#"),
+        (b"\0" * 64 * 4097, "#"),
+        (b"\0" * 64 + b"\0" * 20 + b"\x11" + b"\0" * 43, "#/1/2/4"),
+        (b"\xff" * 64, "#/0/0/0"),
+    ],
+)
+def test_bytes_that_are_no_images_are_answered_with_their_place(
+    client_with_model: TestClient, assert_problem: AssertProblem, body: bytes, pointer: str
+) -> None:
+    response = client_with_model.post("/predict", content=body, headers={"Content-Type": BINARY})
+    assert assert_problem(response, 422, "invalid-input")["errors"][0]["pointer"] == pointer
+
+
+@on_sqlite
+def test_a_compressed_body_is_refused(client_with_model: TestClient, assert_problem: AssertProblem) -> None:
+    headers = {"Content-Type": BINARY, "Content-Encoding": "gzip"}
+    assert_problem(client_with_model.post("/predict", content=b"\0" * 64, headers=headers), 415, None)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [("probabilities=maybe", "?probabilities"), ("run_id=" + "x" * 37, "?run_id"), ("run_id=%00", "?run_id")],
+)
+def test_a_wrong_query_is_answered_with_its_place(
+    client_with_model: TestClient, assert_problem: AssertProblem, query: str, pointer: str
+) -> None:
+    response = client_with_model.post(f"/predict?{query}", json={"instances": digits_of(1).tolist()})
+    assert assert_problem(response, 422, "invalid-input")["errors"][0]["pointer"] == pointer
+
+
+@on_sqlite
+def test_another_method_is_named_as_impossible(client_with_model: TestClient, assert_problem: AssertProblem) -> None:
+    response = client_with_model.get("/predict")
+    assert_problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "POST"
+
+
+@on_sqlite
+def test_a_run_is_asked_by_its_id_and_forgotten_with_it(
+    client_with_model: TestClient, add_model: AddModel, assert_problem: AssertProblem
+) -> None:
+    other = add_model(0.1, graph_answering(7))
+    path, image = f"/predict?run_id={other}", {"instances": digits_of(1).tolist()}
+    answer = client_with_model.post(path, json=image).json()
+    assert (answer["model"]["run_id"], answer["predictions"][0]["digit"]) == (other, 7)
+    assert_problem(client_with_model.post("/predict?run_id=nobody", json=image), 404, "run-not-found")
+
+
+def parsed(body: bytes) -> tuple[str, Any]:
+    try:
+        return "pixels", parse_instances(body).tolist()
+    except AppError as error:
+        return error.slug, [(place.pointer, place.detail) for place in error.errors] or error.detail
+
+
+def parsed_exactly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any]:
+    """By the way that looks at every value."""
+    with monkeypatch.context() as patched:
+        patched.setattr(instances, "_parse_well_formed", lambda _: None)
+        return parsed(body)
+
+
+PIXELS = st.one_of(
+    st.integers(-2, 20), st.floats(0, 16), st.floats(), st.booleans(), st.none(), st.integers(), st.text(max_size=2)
+)
+IMAGES = st.lists(st.lists(PIXELS, min_size=7, max_size=9), min_size=7, max_size=9)
+GOOD = st.lists(
+    st.lists(st.lists(st.one_of(st.integers(0, 16), st.floats(0, 16)), min_size=8, max_size=8), min_size=8, max_size=8),
+    min_size=1,
+    max_size=3,
+)
+NUMBERS = ["1e1", "1E0", "0.5", "-0", "-1", "1e-3", "01", "1.", ".5", "+1", "1 2", "1e400", "16.0000001", "1" * 30, ""]
+
+
+@pytest.mark.parametrize("reader", ["simdjson", "orjson"])
+@hypothesis.settings(max_examples=200)
+@hypothesis.given(data=st.data())
+def test_the_fast_way_never_differs_from_the_exact_one(reader: str, data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if reader == "orjson":
+            monkeypatch.setattr(instances, "simdjson", None)
+        images = data.draw(st.one_of(GOOD, st.lists(st.one_of(IMAGES, PIXELS), max_size=2)))
+        separators = data.draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:")]))
+        body = json.dumps({"instances": images}, separators=separators)
+        if data.draw(st.booleans()):  # anything may stand anywhere
+            place = data.draw(st.integers(0, len(body)))
+            text = data.draw(st.one_of(st.sampled_from(NUMBERS), st.sampled_from('[]{},:"eE+-. 0123456789'), st.text()))
+            body = body[:place] + text + body[place + data.draw(st.integers(0, 2)) :]
+        encoded = body.encode("utf-8", "surrogatepass")
+        fast, exact = parsed(encoded), parsed_exactly(encoded, monkeypatch)
+        assert fast == exact or (fast[0] == exact[0] == "pixels" and np.array_equal(fast[1], exact[1]))
+
+
+def test_whole_numbers_take_the_fast_way() -> None:
+    body = orjson.dumps({"instances": digits_of(300).tolist()})
+    assert instances._parse_well_formed(body) is not None
+    with_spaces = json.dumps({"instances": digits_of(2).astype(float).tolist()}).encode()
+    assert instances._parse_well_formed(with_spaces) is not None
+
+
+def test_bytes_and_numbers_are_read_alike() -> None:
+    images = digits_of(5)
+    as_json = parse_instances(orjson.dumps({"instances": images.tolist()}))
+    assert np.array_equal(parse_bytes(images.tobytes()), as_json)
+    assert as_json.dtype == np.float32
+    assert as_json.shape == (5, 64)
