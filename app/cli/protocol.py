@@ -9,7 +9,8 @@ import asyncio
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app import problem
@@ -19,6 +20,7 @@ FRAMING_BYTES_PER_BODY_BYTE = 8
 MIN_BODY_BYTES_PER_SECOND = 1_000
 # What a client goes on to send after its answer is thrown away, so that it gets to read the answer. Not for ever.
 DISCARDED_BODIES = 4
+MAX_PIPELINED = 16  # requests that wait for the answer to another one on the same connection
 
 
 class BoundedConfig(uvicorn.Config):
@@ -59,6 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._discarded_bytes = 0
         self._receiving_since: float | None = None  # None: a request has been received to its end
+        self._answering: RequestResponseCycle | None = None
         self._unsent_bytes = 0
         self._unsent_since = 0.0
         self._check_timer: asyncio.TimerHandle | None = None
@@ -74,6 +77,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._check_timer is not None:
             self._check_timer.cancel()
+        self.pipeline.clear()
+        if self._answering is not None:  # uvicorn itself tells the request that came last
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -90,11 +97,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._receiving_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
+        if self.transport.is_closing():
+            return
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.abort()
+            return
         # A large read may hold the head and more: then the head alone counts.
         if self._framing_bytes > self.config.max_header_bytes and self._head_bytes() > self.config.max_header_bytes:
             self._refuse_head()
             return
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         if self.transport.is_closing():
@@ -148,18 +164,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _check(self) -> None:
         """Now and then: is this client too slow?"""
-        if self.transport.is_closing():
-            return
         now = self.loop.time()
         if self.flow.read_paused and self._receiving_since is not None:
             self._receiving_since = now  # it is us who do not read
         self._note_unsent(now)
         if self._unsent_bytes and now - self._unsent_since > self.config.timeout_seconds:
             self.transport.abort()
-        elif self._receiving_since is not None and now > self._receiving_since + self._patience:
+            return
+        is_late = self._receiving_since is not None and now > self._receiving_since + self._patience
+        if is_late and not self.transport.is_closing():
             self._give_up()
-        else:
-            self._schedule_check()
+        self._schedule_check()
 
     @property
     def _patience(self) -> float:
