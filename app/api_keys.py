@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
 _OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/openapi\.json")
 _ASKS_A_MODEL = re.compile(r"/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
@@ -47,7 +48,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
 @lru_cache(maxsize=1024)
 def required_scope(method: str, path: str) -> KeyScope | None:
     """What a key must allow for a request; None: none is needed. What is not known to be harmless needs `admin`."""
-    is_reading = method in ("GET", "HEAD")
+    is_reading = method in _SAFE_METHODS
     if is_reading and _OPEN_PATHS.fullmatch(path):
         return None
     if is_reading or (method == "POST" and _ASKS_A_MODEL.fullmatch(path)):

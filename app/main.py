@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         monitoring.router,
     ):
         app.include_router(router)
-    describe(app)
+    describe(app, with_keys=bool(settings.keys))
     return app
 
 

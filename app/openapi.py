@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from app.problem import Problem
+from app.api_keys import KeyScope, required_scope
+from app.problem import Problem, problems
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -22,12 +23,14 @@ def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def describe(app: FastAPI) -> None:
-    """Replace the application's `openapi` by one whose error answers are problem bodies."""
+def describe(app: FastAPI, *, with_keys: bool) -> None:
+    """Replace the application's `openapi` by one whose error answers are problem bodies, and that knows of API keys."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _document(app)
+            if with_keys:
+                _declare_keys(app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -46,3 +49,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=_REFERENCE)
     schemas |= problem.pop("$defs", {}) | {"Problem": problem}
     return document
+
+
+def _declare_keys(document: dict[str, Any]) -> None:
+    """Say which operations need a key, and how they refuse."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = required_scope(method.upper(), path)
+            if needed is not None:
+                operation["security"] = [{"key": []}]
+                refusals = (401,) if needed is KeyScope.PREDICT else (401, 403)
+                operation["responses"] |= {str(status): answer for status, answer in problems(*refusals).items()}

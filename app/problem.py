@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -126,7 +127,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         413: ("body-too-large", "The body is larger than this service takes (DIGITLAB_MAX_BODY_BYTES)."),
         503: ("too-busy", "Other requests fill the memory that there is for bodies; try again later."),
     }.get(error.status_code, ("http-error", str(error.detail)))
-    return render(request, error.status_code, slug, detail, headers=error.headers)
+    # Starlette names the methods of the first route with this path alone.
+    headers = {"Allow": ", ".join(_allowed_methods(request))} if error.status_code == 405 else error.headers
+    return render(request, error.status_code, slug, detail, headers=headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    path = request.scope["path"]
+    same_path = (route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(path))
+    return sorted({method for route in same_path for method in route.methods or ()})
 
 
 async def _on_database_failure(request: Request, error: Exception) -> Response:

@@ -16,6 +16,11 @@ Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def whole_number(value: Any) -> Any:
+    """JSON knows one kind of number: 3.0 is as whole as 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def parse_query(model: type[Model], query: bytes) -> Model:
     """A query as a pydantic model; of a name that comes several times, the last counts, as in FastAPI.
 

@@ -26,11 +26,11 @@ EventLimit = Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most entries
 
 def _wanted(
     run_id: Annotated[
-        list[Id] | None, Query(max_length=MAX_RUN_IDS, description="Of this run; may be given several times.")
-    ] = None,
+        list[Id], Query(max_length=MAX_RUN_IDS, description="Of this run; may be given several times.")
+    ] = [],  # noqa: B006, FastAPI copies it
     sweep_id: Annotated[Id | None, Query(description="Of this sweep's trials.")] = None,
 ) -> EventFilter:
-    return EventFilter(tuple(run_id or ()), sweep_id)
+    return EventFilter(tuple(run_id), sweep_id)
 
 
 Wanted = Annotated[EventFilter, Depends(_wanted)]

@@ -5,19 +5,26 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from app.runs.config import Part, RunConfig
 from app.runs.presets import Preset
 from app.tables import Checkpoint, Metric, Run, RunStatus
-from app.validation import TEXT
+from app.validation import TEXT, whole_number
 
 Name = Annotated[str, Field(max_length=200, pattern=TEXT, examples=["tanh with dropout"])]
 Notes = Annotated[str, Field(max_length=10_000, pattern=TEXT)]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 TagValue = Annotated[str, Field(max_length=200, pattern=TEXT)]
-Tags = Annotated[dict[TagKey, TagValue], Field(max_length=32, examples=[{"unit": "2"}])]
-Priority = Annotated[int, Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first.")]
+Tags = Annotated[
+    dict[TagKey, TagValue],
+    Field(max_length=32, examples=[{"unit": "2"}], json_schema_extra={"additionalProperties": False}),
+]
+Priority = Annotated[
+    int,
+    BeforeValidator(whole_number),
+    Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first."),
+]
 RunSort = Literal[
     "created_at", "-created_at", "val_accuracy", "-val_accuracy", "num_parameters", "-num_parameters", "name", "-name"
 ]
