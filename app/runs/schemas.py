@@ -22,8 +22,8 @@ Tags = Annotated[
 ]
 Priority = Annotated[
     int,
-    BeforeValidator(whole_number),
     Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first."),
+    BeforeValidator(whole_number),
 ]
 RunSort = Literal[
     "created_at", "-created_at", "val_accuracy", "-val_accuracy", "num_parameters", "-num_parameters", "name", "-name"
