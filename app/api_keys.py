@@ -48,10 +48,9 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
 @lru_cache(maxsize=1024)
 def required_scope(method: str, path: str) -> KeyScope | None:
     """What a key must allow for a request; None: none is needed. What is not known to be harmless needs `admin`."""
-    is_reading = method in _SAFE_METHODS
-    if is_reading and _OPEN_PATHS.fullmatch(path):
+    if _OPEN_PATHS.fullmatch(path):
         return None
-    if is_reading or (method == "POST" and _ASKS_A_MODEL.fullmatch(path)):
+    if method in _SAFE_METHODS or (method == "POST" and _ASKS_A_MODEL.fullmatch(path)):
         return KeyScope.PREDICT
     return KeyScope.ADMIN
 

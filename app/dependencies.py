@@ -56,9 +56,7 @@ def media_type_of(request: Request, *others: str) -> str:
     Raises:
         UnsupportedMedia: It is none of them, or compressed.
     """
-    encoding = find_header(request.scope, b"content-encoding").decode("latin-1")
-    if encoding not in ("", "identity"):
-        raise UnsupportedMedia(f"Send the body as it is; got 'Content-Encoding: {encoding}'.")
+    refuse_compression(request)
     media_type = find_header(request.scope, b"content-type").decode("latin-1").partition(";")[0].strip().lower()
     if media_type in (JSON, *others):
         return media_type
@@ -67,6 +65,17 @@ def media_type_of(request: Request, *others: str) -> str:
     possible = " or ".join(f"'Content-Type: {name}'" for name in (JSON, *others))
     got = f"got {media_type}" if media_type else "got none"
     raise UnsupportedMedia(f"Send the body with the header {possible}; {got}.")
+
+
+def refuse_compression(request: Request) -> None:
+    """Bodies are taken as they are.
+
+    Raises:
+        UnsupportedMedia: This one is compressed.
+    """
+    encoding = find_header(request.scope, b"content-encoding").decode("latin-1")
+    if encoding not in ("", "identity"):
+        raise UnsupportedMedia(f"Send the body as it is; got 'Content-Encoding: {encoding}'.")
 
 
 async def _require_json(request: Request) -> None:

@@ -30,6 +30,7 @@ from app.logs import configure_logging
 from app.models import endpoints as models
 from app.monitoring import endpoints as monitoring
 from app.observation import Observation
+from app.open_inference import endpoints as open_inference
 from app.openapi import describe
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
@@ -88,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         workers.router,
         health.router,
         monitoring.router,
+        open_inference.router,
     ):
         app.include_router(router)
     describe(app, with_keys=bool(settings.keys))

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from app.api_keys import KeyScope, required_scope
-from app.problem import Problem, problems
+from app.problem import InferenceError, Problem, is_of_protocol, problems, protocol_errors
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -46,8 +46,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/"}],
     )
     schemas = document["components"]["schemas"]
-    problem = Problem.model_json_schema(ref_template=_REFERENCE)
-    schemas |= problem.pop("$defs", {}) | {"Problem": problem}
+    for model in (Problem, InferenceError):
+        schema = model.model_json_schema(ref_template=_REFERENCE)
+        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
     return document
 
 
@@ -60,4 +61,5 @@ def _declare_keys(document: dict[str, Any]) -> None:
             if needed is not None:
                 operation["security"] = [{"key": []}]
                 refusals = (401,) if needed is KeyScope.PREDICT else (401, 403)
-                operation["responses"] |= {str(status): answer for status, answer in problems(*refusals).items()}
+                errors = (protocol_errors if is_of_protocol(path) else problems)(*refusals)
+                operation["responses"] |= {str(status): answer for status, answer in errors.items()}

@@ -58,6 +58,18 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+class InferenceError(BaseModel):
+    """An error, as the Open Inference Protocol has it."""
+
+    error: str = Field(examples=["There is no run nobody."])
+
+
+def protocol_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same for an operation of the Open Inference Protocol."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}}
+    return {status: answer | {"content": content} for status, answer in problems(*statuses).items()}
+
+
 def render(
     request: Request,
     status: int,
@@ -67,8 +79,21 @@ def render(
     headers: Mapping[str, str] | None = None,
     errors: Sequence[FieldError] = (),
 ) -> Response:
-    body = write(request.url.path, status, slug, detail, errors)
+    path = request.url.path
+    if is_of_protocol(path):
+        return Response(
+            InferenceError(error=detail).model_dump_json(),
+            status_code=status,
+            headers=dict(headers or {}),
+            media_type="application/json",
+        )
+    body = write(path, status, slug, detail, errors)
     return Response(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def is_of_protocol(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol, which has error bodies of its own."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def write(instance: str, status: int, slug: str, detail: str, errors: Sequence[FieldError] = ()) -> str:

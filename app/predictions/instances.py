@@ -150,12 +150,17 @@ def _check_list(pointer: str, value: Any, rule: str) -> None:
 def _check_pixel(pointer: str, pixel: Any) -> None:
     if isinstance(pixel, bool) or not isinstance(pixel, int | float):
         raise _wrong(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
+    if not 0 <= pixel <= MAX_PIXEL:  # NaN neither
+        raise _wrong(pointer, explain_pixel(pixel))
+
+
+def explain_pixel(pixel: float) -> str:
+    """What is wrong with a number that is no pixel."""
     if isinstance(pixel, float) and not math.isfinite(pixel):
-        raise _wrong(pointer, f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {pixel}")
-    if not 0 <= pixel <= MAX_PIXEL:
-        got = str(pixel) if abs(pixel) < 1e15 else "a very large number"
-        hint = ". Pixels of 0–255? Divide them by 16 first" if MAX_PIXEL < pixel <= 255 else ""
-        raise _wrong(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {got}{hint}")
+        return f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {pixel}"
+    got = str(pixel) if abs(pixel) < 1e15 else "a very large number"
+    hint = ". Pixels of 0–255? Divide them by 16 first" if MAX_PIXEL < pixel <= 255 else ""
+    return f"A pixel is a number from 0 to {MAX_PIXEL}; got {got}{hint}"
 
 
 def _name(value: Any) -> str:

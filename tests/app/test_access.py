@@ -65,7 +65,7 @@ def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
     for path in ("/", "/nothing", "/redoc", "/docs/oauth2-redirect", "/health/live/x", "/docs/", "//predict"):
         assert guarded.get(path).status_code == 401, path
     assert guarded.options("/runs").status_code == 401
-    assert guarded.post("/health/live").status_code == 401
+    assert guarded.post("/health/live").status_code == 405
 
 
 def test_a_predict_key_changes_nothing(guarded: TestClient) -> None:

@@ -1,0 +1,110 @@
+"""The protocol's documents (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
+from app.predictions.instances import MAX_INSTANCES
+from app.predictions.schemas import A_ZERO
+
+INPUT = "pixels"
+PROBABILITIES, DIGIT = "probabilities", "digit"
+
+
+class ServerMetadata(BaseModel):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLiveness(BaseModel):
+    live: bool = True
+
+
+class Readiness(BaseModel):
+    ready: bool = True
+
+
+class ModelReadiness(BaseModel):
+    name: str
+    ready: bool = True
+
+
+class TensorMetadata(BaseModel):
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="-1: any number of images.")
+
+
+class ModelMetadata(BaseModel):
+    name: str
+    versions: list[str] = Field(description="The id of the run that answers.")
+    platform: str = "onnxruntime_onnx"
+    inputs: list[TensorMetadata] = [TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, NUM_PIXELS])]
+    outputs: list[TensorMetadata] = [
+        TensorMetadata(name=PROBABILITIES, datatype="FP32", shape=[-1, NUM_CLASSES]),
+        TensorMetadata(name=DIGIT, datatype="INT64", shape=[-1]),
+    ]
+
+
+class Document(BaseModel):
+    """Part of a request. Unknown fields are let pass, as the protocol wants it."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class InputParameters(Document):
+    binary_data_size: int | None = Field(None, ge=0, description="Bytes of this tensor behind the JSON.")
+
+
+class InputTensor(Document):
+    name: Literal["pixels"]
+    datatype: Literal["FP32", "UINT8"]
+    shape: list[Annotated[int, Field(ge=1, le=MAX_INSTANCES)]] = Field(
+        min_length=2, max_length=4, description="[N, 64], [N, 8, 8] or [N, 1, 8, 8], with N up to 4,096."
+    )
+    data: list[Any] | None = Field(None, description="Numbers from 0 to 16, row by row, flat or nested.")
+    parameters: InputParameters = InputParameters()
+
+
+class OutputParameters(Document):
+    binary_data: bool | None = Field(None, description="Send this tensor's bytes behind the JSON.")
+    classification: int | None = Field(None, description="Not supported.")
+
+
+class RequestedOutput(Document):
+    name: Literal["probabilities", "digit"]
+    parameters: OutputParameters = OutputParameters()
+
+
+class RequestParameters(Document):
+    binary_data_output: bool = Field(False, description="The same for all outputs that do not say otherwise.")
+
+
+class InferRequest(Document):
+    id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
+    inputs: list[InputTensor] = Field(
+        min_length=1,
+        max_length=1,
+        examples=[[{"name": INPUT, "datatype": "UINT8", "shape": [1, 8, 8], "data": [A_ZERO]}]],
+    )
+    outputs: list[RequestedOutput] = Field([], max_length=2, description="None: both.")
+    parameters: RequestParameters = RequestParameters()
+
+
+class OutputTensor(BaseModel):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[float] | None = Field(None, description="Row by row; not there where the bytes follow the JSON.")
+    parameters: dict[str, int] | None = None
+
+
+class InferResponse(BaseModel):
+    model_name: str
+    model_version: str = Field(description="The id of the run that answered.")
+    id: str | None = None
+    outputs: list[OutputTensor]

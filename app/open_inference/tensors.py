@@ -1,0 +1,152 @@
+"""Tensors on the wire: as JSON, or as bytes behind it.
+
+Those are the binary tensor data extension, as github.com/triton-inference-server/server has it in
+docs/protocol/extension_binary_data.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pydantic import ValidationError
+
+from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
+from app.errors import MalformedBody
+from app.open_inference.schemas import DIGIT, PROBABILITIES, InferRequest, InputTensor
+from app.predictions.answers import Digits
+from app.predictions.instances import MAX_INSTANCES, Pixels, explain_pixel
+from app.predictions.predictor import LoadedModel, Probabilities
+from app.validation import invalid_document
+
+IMAGE_SHAPES = ((NUM_PIXELS,), (8, 8), (1, 8, 8))
+DTYPES: dict[str, npt.DTypeLike] = {"FP32": "<f4", "UINT8": "u1"}
+
+
+def wrong(detail: str) -> MalformedBody:
+    return MalformedBody(detail, slug="invalid-tensor")
+
+
+def parse_request(body: bytes, json_length: str | None) -> tuple[InferRequest, Pixels]:
+    """A request and the images in it.
+
+    Args:
+        body: JSON, and behind it the bytes of the input, if it comes as bytes.
+        json_length: The header Inference-Header-Content-Length: how many bytes are JSON; None: all.
+
+    Returns:
+        The request; the images as float32, N × 64.
+
+    Raises:
+        MalformedBody: Anything is wrong with it.
+    """
+    text, binary = _cut(body, json_length)
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise wrong(f"The request is not JSON: {error}.") from None
+    try:
+        request = InferRequest.model_validate(document)
+    except ValidationError as error:
+        raise wrong(invalid_document(error, document).detail) from error
+    _refuse_what_is_not_supported(request)
+    return request, _read(request.inputs[0], binary)
+
+
+def _cut(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
+    if json_length is None:
+        return body, b""
+    if not json_length.isdecimal() or int(json_length) > len(body):
+        got = f"got {json_length[:40]!r} of {len(body):,} bytes"
+        raise wrong(f"Inference-Header-Content-Length is the number of bytes of JSON that the body begins with; {got}.")
+    return body[: int(json_length)], body[int(json_length) :]
+
+
+def _refuse_what_is_not_supported(request: InferRequest) -> None:
+    names = [output.name for output in request.outputs]
+    if len(set(names)) < len(names):
+        raise wrong(f"An output is asked for twice: {names[0]}.")
+    if any(output.parameters.classification is not None for output in request.outputs):
+        raise wrong("The classification extension is not supported: ask for the output 'digit'.")
+
+
+def _read(tensor: InputTensor, binary: bytes) -> Pixels:
+    num_images, *image_shape = tensor.shape
+    if tuple(image_shape) not in IMAGE_SHAPES or num_images > MAX_INSTANCES:
+        raise wrong(f"The shape of 'pixels' is [N, 64], [N, 8, 8] or [N, 1, 8, 8], N up to 4,096; got {tensor.shape}.")
+    size = tensor.parameters.binary_data_size
+    if (size is None) == (tensor.data is None):
+        raise wrong(
+            "The input 'pixels' has either 'data', or the parameter 'binary_data_size' and bytes behind the JSON."
+        )
+    if size is None and binary:
+        raise wrong(f"{len(binary):,} bytes follow the JSON, and no input says that they are its.")
+    values = _from_json(tensor) if size is None else _from_bytes(tensor, size, binary)
+    if len(values) != num_images * NUM_PIXELS:
+        raise wrong(f"The shape {tensor.shape} has {num_images * NUM_PIXELS:,} numbers; got {len(values):,}.")
+    is_good = (values >= 0) & (values <= MAX_PIXEL)  # false for NaN too
+    if not is_good.all():
+        image, pixel = divmod(int(np.argmin(is_good)), NUM_PIXELS)
+        raise wrong(f"Image {image}, number {pixel}: {explain_pixel(values[image * NUM_PIXELS + pixel].item())}.")
+    return values.astype(np.float32).reshape(num_images, NUM_PIXELS)
+
+
+def _from_json(tensor: InputTensor) -> npt.NDArray[np.float64]:
+    assert tensor.data is not None
+    try:
+        values = np.asarray(tensor.data)
+    except (ValueError, OverflowError):
+        raise wrong("The data of 'pixels' is nested unevenly.") from None
+    if values.dtype.kind not in "iuf":
+        raise wrong("The data of 'pixels' holds something else than numbers.")
+    if values.ndim > 1 and list(values.shape) != tensor.shape:
+        raise wrong(f"The data of 'pixels' is nested as {list(values.shape)}, and its shape is {tensor.shape}.")
+    if tensor.datatype == "UINT8" and values.dtype.kind == "f" and not (values == np.floor(values)).all():
+        raise wrong("The data of 'pixels' is UINT8, and holds something else than whole numbers.")
+    return values.astype(np.float64).ravel()
+
+
+def _from_bytes(tensor: InputTensor, size: int, binary: bytes) -> npt.NDArray[np.number[Any]]:
+    dtype = np.dtype(DTYPES[tensor.datatype])
+    if size != len(binary):
+        raise wrong(f"'binary_data_size' is {size:,}, and {len(binary):,} bytes follow the JSON.")
+    if size % dtype.itemsize:
+        raise wrong(f"{size:,} bytes are no whole number of {tensor.datatype}.")
+    return np.frombuffer(binary, dtype)
+
+
+def write_response(
+    name: str, model: LoadedModel, request: InferRequest, digits: Digits, probabilities: Probabilities
+) -> tuple[bytes, int | None]:
+    """An answer to a request.
+
+    Args:
+        name: The model as the client called it.
+        model: Who answers.
+        request: Which outputs, and how.
+        digits: int64, N.
+        probabilities: float32, N × 10.
+
+    Returns:
+        The body, and how many bytes of it are JSON; None where it is JSON alone.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {PROBABILITIES: probabilities, DIGIT: digits}
+    wanted: list[tuple[str, bool | None]] = [(each.name, each.parameters.binary_data) for each in request.outputs]
+    outputs, parts = [], []
+    for output, as_bytes in wanted or [(PROBABILITIES, None), (DIGIT, None)]:
+        array = arrays[output]
+        tensor: dict[str, Any] = {"name": output, "datatype": "FP32" if output == PROBABILITIES else "INT64"}
+        tensor["shape"] = list(array.shape)
+        if request.parameters.binary_data_output if as_bytes is None else as_bytes:
+            parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            tensor["data"] = np.ascontiguousarray(array).ravel()
+        outputs.append(tensor)
+    document = {"model_name": name, "model_version": model.run_id, "outputs": outputs}
+    if request.id is not None:
+        document["id"] = request.id
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([text, *parts]), len(text) if parts else None

@@ -1,0 +1,413 @@
+"""How fast `POST /predict` answers, beside a bare FastAPI app: run by hand, on a quiet machine with two cores or more.
+
+    python tests/benchmarks/predict.py            # all three tables, about ten minutes
+    python tests/benchmarks/predict.py --only quiet --rounds 3 --seconds 2
+
+wrk (https://github.com/wg/wrk; Debian package wrk) measures, in one run of this script:
+
+- quiet: the starter run's model, as it is after the first start of `digitlab up`, with 1 and 256 images of the val
+  split, JSON and bytes, while nothing else runs;
+- training: the same while a worker trains a stack of runs on all cores of the same machine;
+- default: 256 images by the model of the default run (`POST /runs {}`), seven times as large.
+
+The API runs with its default settings, its logging and all its middleware. The bare app is one async GET that returns
+{"ok": true}, in a uvicorn process of its own without an access log, which is the harder comparison: the log takes it a
+good part of its requests. Both are pinned to one core and wrk to another; they take turns, bare, case, bare, case, …,
+through all cases, and the rounds are medians. The one that waits has no requests, and the API looks for a new champion
+meanwhile, as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx2
+
+from app.cli.up import STARTER_RUN
+
+BARE_APP = """
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/")
+async def ok() -> dict[str, bool]:
+    return {"ok": True}
+"""
+# Long enough for all rounds; they are cancelled afterwards.
+LONG_RUN = {"name": "load", "training": {"epochs": 100_000, "early_stopping": None}}
+NUM_LONG_RUNS = 8
+BINARY, JSON = "application/octet-stream", "application/json"
+LEAN = "probabilities=false"
+WARM_UP_SECONDS = 1
+PATIENCE_SECONDS = 180
+# What wrk prints at its end is rounded and has changing units; this is neither.
+LUA_DONE = """
+function done(summary, latency, requests)
+  local errors = summary.errors
+  print(string.format(
+    '{"requests": %d, "microseconds": %d, "p50": %f, "p99": %f, "non_2xx": %d, "socket": %d}',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to ask `/predict`; `target` is the share of the bare app's requests/s that it should reach."""
+
+    name: str
+    num_images: int
+    sends_bytes: bool = False
+    wants_bytes: bool = False
+    query: str = ""
+    target: float | None = None
+
+
+CASES = (
+    Case("1 image, JSON", 1, target=0.65),
+    Case("1 image, bytes in, bytes out", 1, sends_bytes=True, wants_bytes=True),
+    Case("256 images, JSON", 256, target=0.035),
+    Case("256 images, JSON, `?probabilities=false`", 256, query=LEAN),
+    Case("256 images, bytes, `?probabilities=false`", 256, sends_bytes=True, query=LEAN, target=0.5),
+    Case("256 images, bytes in, bytes out", 256, sends_bytes=True, wants_bytes=True),
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk sends, and where to."""
+
+    url: str
+    script: Path
+
+
+@dataclass(frozen=True)
+class Measurement:
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass
+class Rounds:
+    """A case's measurements, in order, and the requests/s of the bare app just before and after each."""
+
+    case: Case
+    measured: list[Measurement] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+# wrk
+
+
+@dataclass(frozen=True)
+class Wrk:
+    """wrk on a core of its own."""
+
+    core: int
+    connections: int
+    seconds: int
+
+    def measure(self, load: Load, seconds: int | None = None) -> Measurement:
+        options = ["-t1", f"-c{self.connections}", f"-d{seconds or self.seconds}s", "-s", str(load.script), load.url]
+        command = ["taskset", "-c", str(self.core), "wrk", *options]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise SystemExit(f"wrk failed on {load.url}: {ended.stdout}{ended.stderr}")
+        counted = json.loads(ended.stdout.splitlines()[-1])
+        if counted["non_2xx"] or counted["socket"] or not counted["requests"]:
+            raise SystemExit(f"Not all requests to {load.url} were answered well: {counted}")
+        rate = counted["requests"] / counted["microseconds"] * 1e6
+        return Measurement(rate, counted["p50"] / 1000, counted["p99"] / 1000)
+
+
+def write_script(path: Path, method: str, headers: Mapping[str, str], body: bytes) -> Path:
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+    if body:
+        lines.append('wrk.body = "' + "".join(f"\\{byte:03d}" for byte in body) + '"')
+    path.write_text("\n".join([f'wrk.method = "{method}"', *lines, LUA_DONE]))
+    return path
+
+
+# The processes
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A temporary data folder, and the API and the bare app in turn on one core."""
+
+    folder: Path
+    core: int
+    client: httpx2.Client
+    bare_url: str
+
+    @contextmanager
+    def start(self, *arguments: str, core: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """A Python process that lives as long as the context; what it logs goes to one file."""
+        pinned = [] if core is None else ["taskset", "-c", str(core)]
+        with (self.folder / "log").open("ab") as log:
+            command = [*pinned, sys.executable, "-m", *arguments]
+            # A session of its own: a terminal's Ctrl-C reaches this script alone, which then stops its processes.
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self._environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield process
+        finally:
+            stop(process)
+
+    @contextmanager
+    def serve(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Both apps answer; yields the API's process."""
+        (self.folder / "bare.py").write_text(BARE_APP)
+        api = ("app.cli", "api", "--port", str(self.client.base_url.port))
+        bare = ("uvicorn", "bare:app", "--no-access-log", "--host", "127.0.0.1")
+        port = str(httpx2.URL(self.bare_url).port)
+        with self.start("app.cli", "migrate") as migration:
+            if migration.wait(PATIENCE_SECONDS):
+                raise SystemExit(f"The database could not be migrated.\n{self.log_tail()}")
+        with self.start(*api, core=self.core) as process, self.start(*bare, "--port", port, core=self.core):
+            self.wait_for(lambda: self.client.get("/health/live").is_success)
+            self.wait_for(lambda: httpx2.get(self.bare_url).is_success)
+            yield process
+
+    def get(self, path: str, **parameters: str | int) -> Any:
+        return self.client.get(path, params=parameters).raise_for_status().json()
+
+    def submit(self, document: Mapping[str, Any]) -> str:
+        run_id: str = self.client.post("/runs", json=dict(document)).raise_for_status().json()["id"]
+        return run_id
+
+    def train(self, document: Mapping[str, Any]) -> str:
+        """Have a run trained by a worker of its own; returns the run's id once its model can be asked."""
+        run_id = self.submit(document)
+        with self.start("app.cli", "worker"):
+            self.wait_for(lambda: self.get(f"/runs/{run_id}")["status"] not in ("queued", "running"))
+        run = self.get(f"/runs/{run_id}")
+        if run["status"] != "succeeded":
+            raise SystemExit(f"The run {run['status']}: {run['error']}")
+        say(f"Trained: {run_id}, {run['num_parameters']:,} parameters, val accuracy {run['best']['val_accuracy']:.4f}")
+        return run_id
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """A worker trains many runs as long as the context lasts, and it is made sure that it does."""
+        run_ids = [self.submit(LONG_RUN | {"seed": seed}) for seed in range(NUM_LONG_RUNS)]
+        with self.start("app.cli", "worker"):
+            self.wait_for(lambda: self.is_training(run_ids))
+            first, started = self.epochs(run_ids), time.monotonic()
+            yield
+            if not self.is_training(run_ids):
+                raise SystemExit("The worker did not train until the end: its runs are too short.")
+            rate = (self.epochs(run_ids) - first) / (time.monotonic() - started)
+            say(f"\nThe worker trained {NUM_LONG_RUNS} runs of 128-64 meanwhile, {rate:.0f} epochs a second together.")
+            for run_id in run_ids:
+                self.client.post(f"/runs/{run_id}/cancel").raise_for_status()
+
+    def is_training(self, run_ids: Sequence[str]) -> bool:
+        claimed = [run_id for worker in self.get("/workers")["data"] for run_id in worker["run_ids"]]
+        return set(run_ids) <= set(claimed) and self.epochs(run_ids) > 0
+
+    def epochs(self, run_ids: Sequence[str]) -> int:
+        return sum(self.get(f"/runs/{run_id}")["progress"]["epoch"] for run_id in run_ids)
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(httpx2.TransportError):
+                if what():
+                    return
+            time.sleep(0.05)
+        raise SystemExit(f"Waited in vain; the processes say:\n{self.log_tail()}")
+
+    def log_tail(self) -> str:
+        return (self.folder / "log").read_text()[-2000:]
+
+    def _environment(self) -> dict[str, str]:
+        """Default settings, whatever the caller's are."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("DIGITLAB_")}
+        return others | {"DIGITLAB_DATA_DIR": str(self.folder / "data")}
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+# What is asked
+
+
+def read_images(bench: Bench, number: int) -> list[list[list[int]]]:
+    samples = bench.get("/datasets/digits/samples", split="val", limit=number)["data"]
+    assert len(samples) == number
+    return [sample["pixels"] for sample in samples]
+
+
+def prepare(bench: Bench, case: Case, images: list[list[list[int]]], run_id: str) -> Load:
+    """Write the case's script, and ask once: the right model must answer."""
+    asked = images[: case.num_images]
+    pixels = bytes(pixel for image in asked for row in image for pixel in row)
+    document = json.dumps({"instances": asked}, separators=(",", ":")).encode()
+    body = pixels if case.sends_bytes else document
+    headers = {"Content-Type": BINARY if case.sends_bytes else JSON}
+    headers |= {"Accept": BINARY} if case.wants_bytes else {}
+    path = "/predict" + (f"?{case.query}" if case.query else "")
+    answer = bench.client.post(path, content=body, headers=headers).raise_for_status()
+    answered_by = answer.headers["Model-Run-Id"] if case.wants_bytes else answer.json()["model"]["run_id"]
+    num_answers = len(answer.content) if case.wants_bytes else len(answer.json()["predictions"])
+    assert (answered_by, num_answers) == (run_id, case.num_images)
+    script = write_script(bench.folder / "case.lua", "POST", headers, body)
+    return Load(str(bench.client.base_url.join(path)), script.rename(bench.folder / f"{abs(hash(case))}.lua"))
+
+
+def measure(bench: Bench, wrk: Wrk, cases: Sequence[Case], run_id: str, num_rounds: int) -> None:
+    """Let the bare app and the cases take turns, and print the table."""
+    images = read_images(bench, max(case.num_images for case in cases))
+    bare_load = Load(bench.bare_url, write_script(bench.folder / "bare.lua", "GET", {}, b""))
+    loads = {case: prepare(bench, case, images, run_id) for case in cases}
+    for load in (bare_load, *loads.values()):
+        wrk.measure(load, WARM_UP_SECONDS)
+    bare = [wrk.measure(bare_load)]
+    results = [Rounds(case) for case in cases]
+    for number in range(num_rounds):
+        print(f"round {number + 1} of {num_rounds}", file=sys.stderr, flush=True)
+        for result in results:
+            result.measured.append(wrk.measure(loads[result.case]))
+            bare.append(wrk.measure(bare_load))
+            result.beside.append(mean(each.requests_per_second for each in bare[-2:]))
+    say_table(bare, results)
+
+
+# What is printed
+
+
+def say_table(bare: Sequence[Measurement], results: Sequence[Rounds]) -> None:
+    say("\n| | requests/s | images/s | p50, ms | p99, ms | share of the bare app's requests/s | target |")
+    say("|---" * 7 + "|")
+    bare_rate, bare_p50, bare_p99 = medians(bare)
+    rates = [each.requests_per_second for each in bare]
+    spread = f"1 ({min(rates) / bare_rate:.2f}–{max(rates) / bare_rate:.2f})"
+    say(f"| bare FastAPI app | {bare_rate:,.0f} | | {bare_p50:.2f} | {bare_p99:.2f} | {spread} | |")
+    for result in results:
+        case = result.case
+        rate, p50, p99 = medians(result.measured)
+        share = rate / bare_rate
+        ratios = [
+            each.requests_per_second / beside for each, beside in zip(result.measured, result.beside, strict=True)
+        ]
+        cells = [case.name, f"{rate:,.0f}", f"{rate * case.num_images:,.0f}", f"{p50:.2f}", f"{p99:.2f}"]
+        cells += [f"{share:.3f} ({min(ratios):.3f}–{max(ratios):.3f})", describe_target(case.target, share)]
+        say(f"| {' | '.join(cells)} |")
+
+
+def medians(measured: Sequence[Measurement]) -> tuple[float, float, float]:
+    """Of requests/s, p50 and p99."""
+    rate = median(each.requests_per_second for each in measured)
+    return rate, median(each.p50_ms for each in measured), median(each.p99_ms for each in measured)
+
+
+def describe_target(target: float | None, share: float) -> str:
+    return "" if target is None else f"{target:g}: {'reached' if share >= target else 'missed'}"
+
+
+def describe_machine() -> str:
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = names[0].partition(":")[2].strip() if names else platform.machine()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("fastapi", "uvicorn", "onnxruntime"))
+    return f"{cpu}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, {versions}"
+
+
+def resident_megabytes(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kibibytes,) = [line.split()[1] for line in status if line.startswith("VmRSS:")]
+    return int(kibibytes) * 1024 / 1e6
+
+
+def run(bench: Bench, wrk: Wrk, tables: Sequence[str], num_rounds: int) -> None:
+    without_target = [replace(case, target=None) for case in CASES]
+    fewer_rounds = max(3, num_rounds // 2)
+    starter_run = bench.train(STARTER_RUN)
+    if "quiet" in tables:
+        say(f"\nThe starter run's model, medians of {num_rounds} rounds of {wrk.seconds} s:")
+        measure(bench, wrk, CASES, starter_run, num_rounds)
+    if "training" in tables:
+        say(f"\nThe same while a worker trains, medians of {fewer_rounds} rounds of {wrk.seconds} s:")
+        with bench.training():
+            measure(bench, wrk, without_target, starter_run, fewer_rounds)
+    if "default" in tables:
+        default_run = bench.train({})
+        say(f"\nThe default run's model, medians of {fewer_rounds} rounds of {wrk.seconds} s:")
+        asked = [
+            replace(case, query=f"run_id={default_run}" + (f"&{case.query}" if case.query else ""))
+            for case in without_target
+            if case.num_images > 1
+        ]
+        measure(bench, wrk, asked, default_run, fewer_rounds)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=7, help="of the quiet table; half as many for the others [7]")
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement [3]")
+    parser.add_argument("--connections", type=int, default=16, help="that wrk holds open [16]")
+    parser.add_argument("--only", choices=["quiet", "training", "default"], help="one table instead of all three")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    for name, package in (("wrk", "wrk"), ("taskset", "util-linux")):
+        if shutil.which(name) is None:
+            raise SystemExit(f"{name} is not there: it comes from the Debian package {package}.")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("Two cores are needed: one for the apps, one for wrk.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all processes are stopped
+    wrk = Wrk(cores[1], arguments.connections, arguments.seconds)
+    url, bare_url = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}/"
+    tables = [arguments.only] if arguments.only else ["quiet", "training", "default"]
+    say(describe_machine())
+    with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, httpx2.Client(base_url=url, timeout=30) as client:
+        bench = Bench(Path(folder), cores[0], client, bare_url)
+        with bench.serve() as api:
+            run(bench, wrk, tables, arguments.rounds)
+            say(f"\nResident memory of the API after all this: {resident_megabytes(api.pid):.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
