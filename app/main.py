@@ -31,10 +31,12 @@ from app.models import endpoints as models
 from app.monitoring import endpoints as monitoring
 from app.observation import Observation
 from app.open_inference import endpoints as open_inference
+from app.open_inference.schemas import InferRequest
 from app.openapi import describe
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.predictor import Predictor
+from app.predictions.schemas import PredictRequest
 from app.runs import endpoints as runs
 from app.runs import result_endpoints as run_results
 from app.settings import Settings
@@ -92,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         open_inference.router,
     ):
         app.include_router(router)
-    describe(app, with_keys=bool(settings.keys))
+    describe(app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys))
     return app
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from app.api_keys import KeyScope, required_scope
+from app.api_keys import required_scope
 from app.problem import InferenceError, Problem, is_of_protocol, problems, protocol_errors
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -23,12 +24,18 @@ def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def describe(app: FastAPI, *, with_keys: bool) -> None:
-    """Replace the application's `openapi` by one whose error answers are problem bodies, and that knows of API keys."""
+def describe(app: FastAPI, *, bodies: Iterable[type[BaseModel]], with_keys: bool) -> None:
+    """Replace the application's `openapi` by one whose error answers are problem bodies, and that knows of API keys.
+
+    Args:
+        app: The application.
+        bodies: What operations read without FastAPI, and refer to by `reference`.
+        with_keys: Whether operations need keys.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, [Problem, InferenceError, *bodies])
             if with_keys:
                 _declare_keys(app.openapi_schema)
         return app.openapi_schema
@@ -36,7 +43,12 @@ def describe(app: FastAPI, *, with_keys: bool) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def reference(model: type[BaseModel]) -> dict[str, Any]:
+    """A schema that refers to a model in the document."""
+    return {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
+
+
+def _document(app: FastAPI, models: Iterable[type[BaseModel]]) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -46,7 +58,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/"}],
     )
     schemas = document["components"]["schemas"]
-    for model in (Problem, InferenceError):
+    for model in models:
         schema = model.model_json_schema(ref_template=_REFERENCE)
         schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
     return document
@@ -57,9 +69,7 @@ def _declare_keys(document: dict[str, Any]) -> None:
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            needed = required_scope(method.upper(), path)
-            if needed is not None:
+            if required_scope(method.upper(), path) is not None:
                 operation["security"] = [{"key": []}]
-                refusals = (401,) if needed is KeyScope.PREDICT else (401, 403)
-                errors = (protocol_errors if is_of_protocol(path) else problems)(*refusals)
+                errors = (protocol_errors if is_of_protocol(path) else problems)(401, 403)
                 operation["responses"] |= {str(status): answer for status, answer in errors.items()}

@@ -21,6 +21,7 @@ from app.open_inference.schemas import (
     ServerMetadata,
 )
 from app.open_inference.tensors import parse_request, write_response
+from app.openapi import reference
 from app.predictions.endpoints import BINARY, INLINE_BINARY_BYTES, PredictorDep, find_model, read_body
 from app.predictions.predictor import LoadedModel, Predictor
 from app.problem import protocol_errors
@@ -41,13 +42,13 @@ _REQUEST: dict[str, Any] = {
             "in": "header",
             "required": False,
             "description": "How many bytes of the body are JSON; the bytes of tensors follow.",
-            "schema": {"type": "string", "pattern": "^[0-9]{1,9}$"},
+            "schema": {"type": "string", "pattern": "^[0-9]{0,9}$"},
         }
     ],
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": InferRequest.model_json_schema()},
+            "application/json": reference(InferRequest),
             BINARY: {"schema": {"type": "string", "format": "binary"}},
         },
     },

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from app import instruments
 from app.dependencies import media_type_of
 from app.headers import find_header
-from app.openapi import parameters
+from app.openapi import parameters, reference
 from app.predictions.answers import MODEL_HEADERS, model_headers, to_bytes, to_json
 from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Predictor
@@ -63,7 +63,7 @@ PredictorDep = Annotated[Predictor, Depends(_predictor)]
 _REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
-        "application/json": {"schema": PredictRequest.model_json_schema()},
+        "application/json": reference(PredictRequest),
         BINARY: {
             "schema": {
                 "type": "string",
