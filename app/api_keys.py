@@ -45,7 +45,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def required_scope(method: str, path: str) -> KeyScope | None:
     """What a key must allow for a request; None: none is needed. What is not known to be harmless needs `admin`."""
     if _OPEN_PATHS.fullmatch(path):

@@ -19,6 +19,7 @@ from app.logs import REQUEST_ID
 logger = logging.getLogger("app.requests")
 
 CLIENT_LEFT = 499  # as nginx says it
+MAX_LOGGED_PATH = 200
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
 _PROCESS = secrets.token_hex(6)  # a number of its own is cheaper for each request than a UUID
 _NUMBERS = itertools.count(1)
@@ -73,7 +74,7 @@ class Observation:
         except ClientDisconnect:
             pass
         except Exception as error:
-            logger.exception("Error in %s %s", scope["method"], scope["path"], exc_info=error)
+            logger.exception("Error in %s %s", scope["method"], _loggable_path(scope), exc_info=error)
             if status is None:
                 await problem.unexpected(Request(scope))(scope, receive, observed_send)
         finally:
@@ -84,9 +85,15 @@ class Observation:
         route = scope.get("route")
         instruments.observe_request(method, "unmatched" if route is None else route.path, status, seconds)
         if self._logs_all or status >= 400 or required_scope(method, path) is KeyScope.ADMIN:
-            fields = {"method": method, "path": path, "status": status, "milliseconds": round(seconds * 1000, 2)}
+            milliseconds = round(seconds * 1000, 2)
+            fields = {"method": method, "path": _loggable_path(scope), "status": status, "milliseconds": milliseconds}
             level = logging.ERROR if status >= 500 else logging.INFO
             logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields)
+
+
+def _loggable_path(scope: Scope) -> str:
+    """As it was sent, with its percent signs: a line break in it would make a line of its own."""
+    return str(scope["raw_path"][:MAX_LOGGED_PATH], "ascii", "backslashreplace")
 
 
 def _request_id(scope: Scope) -> str:

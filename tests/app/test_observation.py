@@ -102,6 +102,17 @@ def test_what_changes_something_or_fails_is_logged(client: TestClient, caplog: p
     ]
 
 
+def test_a_path_cannot_write_lines_of_its_own_into_the_log(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "app.requests")
+    client.get("/runs/x%0a12:00:00%20INFO%20all%20is%20well")
+    client.get("/runs/" + "x" * 1000)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("GET /runs/x%0a12:00:00%20INFO%20all%20is%20well 404")
+    assert len(second) < 250
+
+
 def test_all_requests_are_logged_on_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "app.requests")
     with TestClient(create_app(Settings(data_dir=tmp_path, log_requests="all"))) as client:

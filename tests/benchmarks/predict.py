@@ -56,6 +56,7 @@ async def ok() -> dict[str, bool]:
 LONG_RUN = {"name": "load", "training": {"epochs": 100_000, "early_stopping": None}}
 NUM_LONG_RUNS = 8
 BINARY, JSON = "application/octet-stream", "application/json"
+SENDS_BYTES, WANTS_BYTES, SENDS_JSON = {"Content-Type": BINARY}, {"Accept": BINARY}, {"Content-Type": JSON}
 LEAN = "probabilities=false"
 WARM_UP_SECONDS = 1
 PATIENCE_SECONDS = 180
@@ -214,6 +215,162 @@ class Bench:
         run_id = self.submit(document)
         with self.start("app.cli", "worker"):
             self.wait_for(lambda: self.get(f"/runs/{run_id}")["status"] not in ("queued", "running"))
+            self.wait_for(lambda: self.client.post("/predict", content=bytes(64), headers=SENDS_BYTES).is_success)
+        run = self.get(f"/runs/{run_id}")
+        if run["status"] != "succeeded":
+            raise SystemExit(f"The run {run['status']}: {run['error']}")
+        say(f"Trained: {run_id}, {run['num_parameters']:,} parameters, val accuracy {run['best']['val_accuracy']:.4f}")
+        return run_id
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """A worker trains many runs as long as the context lasts, and it is made sure that it does."""
+        run_ids = [self.submit(LONG_RUN | {"seed": seed}) for seed in range(NUM_LONG_RUNS)]
+        with self.start("app.cli", "worker"):
+            self.wait_for(lambda: self.is_training(run_ids))
+            first, started = self.epochs(run_ids), time.monotonic()
+            yield
+            if not self.is_training(run_ids):
+                raise SystemExit("The worker did not train until the end: its runs are too short.")
+            rate = (self.epochs(run_ids) - first) / (time.monotonic() - started)
+            say(f"\nThe worker trained {NUM_LONG_RUNS} runs of 128-64 meanwhile, {rate:.0f} epochs a second together.")
+            for run_id in run_ids:
+                self.client.post(f"/runs/{run_id}/cancel").raise_for_status()
+
+    def is_training(self, run_ids: Sequence[str]) -> bool:
+        claimed = [run_id for worker in self.get("/workers")["data"] for run_id in worker["run_ids"]]
+        return set(run_ids) <= set(claimed) and self.epochs(run_ids) > 0
+
+    def epochs(self, run_ids: Sequence[str]) -> int:
+        return sum(self.get(f"/runs/{run_id}")["progress"]["epoch"] for run_id in run_ids)
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(httpx2.TransportError):
+                if what():
+                    return
+            time.sleep(0.05)
+        raise SystemExit(f"Waited in vain; the processes say:\n{self.log_tail()}")
+
+    def log_tail(self) -> str:
+        return (self.folder / "log").read_text()[-2000:]
+
+    def _environment(self) -> dict[str, str]:
+        """Default settings, whatever the caller's are."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("DIGITLAB_")}
+        return others | {"DIGITLAB_DATA_DIR": str(self.folder / "data")}
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+# What is asked
+
+
+def read_images(bench: Bench, number: int) -> list[list[list[int]]]:
+    samples = bench.get("/datasets/digits/samples", split="val", limit=number)["data"]
+    return [sample["pixels"] for sample in samples]
+
+
+def prepare(bench: Bench, case: Case, images: Sequence[list[list[int]]], run_id: str, script: Path) -> Load:
+    """Write the case's script, and ask once: the right model must answer, about each image."""
+    asked = images[: case.num_images]
+    pixels = bytes(pixel for image in asked for row in image for pixel in row)
+    document = json.dumps({"instances": asked}, separators=(",", ":")).encode()
+    body = pixels if case.sends_bytes else document
+    headers = (SENDS_BYTES if case.sends_bytes else SENDS_JSON) | (WANTS_BYTES if case.wants_bytes else {})
+    url = bench.client.base_url.join("/predict" + (f"?{case.query}" if case.query else ""))
+    answer = bench.client.post(url, content=body, headers=headers).raise_for_status()
+    answered_by = answer.headers["Model-Run-Id"] if case.wants_bytes else answer.json()["model"]["run_id"]
+    num_answers = len(answer.content) if case.wants_bytes else len(answer.json()["predictions"])
+    if (answered_by, num_answers) != (run_id, case.num_images):
+        raise SystemExit(f"{case.name}: run {answered_by} answered about {num_answers} images, not run {run_id}.")
+    return Load(str(url), write_script(script, "POST", headers, body))
+
+
+def measure(self, load: Load, seconds: int | None = None) -> Measurement:
+    options = ["-t1", f"-c{self.connections}", f"-d{seconds or self.seconds}s", "-s", str(load.script), load.url]
+    command = ["taskset", "-c", str(self.core), "wrk", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"wrk failed on {load.url}: {ended.stdout}{ended.stderr}")
+    counted = json.loads(ended.stdout.splitlines()[-1])
+    if counted["non_2xx"] or counted["socket"] or not counted["requests"]:
+        raise SystemExit(f"Not all requests to {load.url} were answered well: {counted}")
+    rate = counted["requests"] / counted["microseconds"] * 1e6
+    return Measurement(rate, counted["p50"] / 1000, counted["p99"] / 1000)
+
+
+def write_script(path: Path, method: str, headers: Mapping[str, str], body: bytes) -> Path:
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+    if body:
+        lines.append('wrk.body = "' + "".join(f"\\{byte:03d}" for byte in body) + '"')
+    path.write_text("\n".join([f'wrk.method = "{method}"', *lines, LUA_DONE]))
+    return path
+
+
+# The processes
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A temporary data folder, and the API and the bare app in turn on one core."""
+
+    folder: Path
+    core: int
+    client: httpx2.Client
+    bare_url: str
+
+    @contextmanager
+    def start(self, *arguments: str, core: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """A Python process that lives as long as the context; what it logs goes to one file."""
+        pinned = [] if core is None else ["taskset", "-c", str(core)]
+        with (self.folder / "log").open("ab") as log:
+            command = [*pinned, sys.executable, "-m", *arguments]
+            # A session of its own: a terminal's Ctrl-C reaches this script alone, which then stops its processes.
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self._environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield process
+        finally:
+            stop(process)
+
+    @contextmanager
+    def serve(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Both apps answer; yields the API's process."""
+        (self.folder / "bare.py").write_text(BARE_APP)
+        api = ("app.cli", "api", "--port", str(self.client.base_url.port))
+        bare = ("uvicorn", "bare:app", "--no-access-log", "--host", "127.0.0.1")
+        port = str(httpx2.URL(self.bare_url).port)
+        with self.start("app.cli", "migrate") as migration:
+            if migration.wait(PATIENCE_SECONDS):
+                raise SystemExit(f"The database could not be migrated.\n{self.log_tail()}")
+        with self.start(*api, core=self.core) as process, self.start(*bare, "--port", port, core=self.core):
+            self.wait_for(lambda: self.client.get("/health/live").is_success)
+            self.wait_for(lambda: httpx2.get(self.bare_url).is_success)
+            yield process
+
+    def get(self, path: str, **parameters: str | int) -> Any:
+        return self.client.get(path, params=parameters).raise_for_status().json()
+
+    def submit(self, document: Mapping[str, Any]) -> str:
+        run_id: str = self.client.post("/runs", json=dict(document)).raise_for_status().json()["id"]
+        return run_id
+
+    def train(self, document: Mapping[str, Any]) -> str:
+        """Have a run trained by a worker of its own; returns the run's id once its model can be asked."""
+        run_id = self.submit(document)
+        with self.start("app.cli", "worker"):
+            self.wait_for(lambda: self.get(f"/runs/{run_id}")["status"] not in ("queued", "running"))
+            self.wait_for(lambda: self.client.post("/predict", content=bytes(64), headers=SENDS_BYTES).is_success)
         run = self.get(f"/runs/{run_id}")
         if run["status"] != "succeeded":
             raise SystemExit(f"The run {run['status']}: {run['error']}")
@@ -299,7 +456,8 @@ def measure(bench: Bench, wrk: Wrk, cases: Sequence[Case], run_id: str, num_roun
     """Let the bare app and the cases take turns, and print the table."""
     images = read_images(bench, max(case.num_images for case in cases))
     bare_load = Load(bench.bare_url, write_script(bench.folder / "bare.lua", "GET", {}, b""))
-    loads = {case: prepare(bench, case, images, run_id) for case in cases}
+    scripts = [bench.folder / f"{number}.lua" for number in range(len(cases))]
+    loads = {case: prepare(bench, case, images, run_id, path) for case, path in zip(cases, scripts, strict=True)}
     for load in (bare_load, *loads.values()):
         wrk.measure(load, WARM_UP_SECONDS)
     bare = [wrk.measure(bare_load)]
