@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict
+from app.errors import Conflict, NotFound
 from app.events import journal
 from app.models import repository
 from app.tables import EventType, Promotion, PromotionReason, Run, SavedModel
@@ -30,7 +30,13 @@ def elect(session: Session) -> Promotion | None:
 
 
 def pin(session: Session, model: SavedModel) -> None:
-    """Make a model the champion until it is unpinned or another one is pinned."""
+    """Make a model the champion until it is unpinned or another one is pinned.
+
+    Raises:
+        NotFound: It has been deleted meanwhile.
+    """
+    if not repository.lock_run(session, model.run_id):
+        raise NotFound(f"There is no run {model.run_id}.", slug="run-not-found")
     journal.take_turn(session)
     champion = repository.get_champion(session)
     is_pinned = champion is not None and champion.reason is PromotionReason.PINNED

@@ -29,6 +29,11 @@ def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
     return session.get(SavedModel, run_id, options=[undefer(SavedModel.onnx)])
 
 
+def lock_run(session: Session, run_id: str) -> bool:
+    """Keep a run from being deleted until this transaction ends; False when it is gone already."""
+    return session.scalar(select(Run.id).where(Run.id == run_id).with_for_update()) is not None
+
+
 def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
     """Those of these runs that have a saved model."""
     if not run_ids:

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_a_promotion_by_hand_is_an_event(client: TestClient, add_model: AddModel
     newest = client.get("/events").json()["data"][-1]
     assert (newest["type"], newest["run_id"]) == ("promoted", worse)
     assert newest["data"] == {"reason": "pinned", "val_accuracy": 0.9, "previous_run_id": better}
+
+
+def test_a_model_that_is_pinned_cannot_be_deleted_at_the_same_moment(
+    client: TestClient, database: Database, add_model: AddModel
+) -> None:
+    add_model(0.95)
+    worse = add_model(0.9)
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as session:
+            promotion.pin(session, session.get_one(SavedModel, worse))
+            session.flush()
+            deleting = pool.submit(client.delete, f"/runs/{worse}")
+            time.sleep(0.3)
+            assert not deleting.done()  # it waits for the pin
+        assert deleting.result().status_code == 409
+    assert client.get("/models/champion").json()["model"]["run_id"] == worse
 
 
 def test_what_cannot_be_champion_is_refused(
