@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import hypothesis
@@ -64,6 +65,26 @@ def test_every_way_in_and_out_answers_the_same(client_with_model: TestClient, co
     assert answer.headers["model-run-id"] == full["model"]["run_id"]
     assert answer.headers["model-sha256"] == full["model"]["sha256"]
     assert float(answer.headers["model-val-accuracy"]) == full["model"]["val_accuracy"]
+
+
+@on_sqlite
+def test_large_batches_leave_the_event_loop_and_small_ones_stay(
+    client_with_model: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    answer = endpoints._answer
+
+    def noted(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return answer(*arguments)
+
+    monkeypatch.setattr(endpoints, "_answer", noted)
+    for count in (1, 256, 4096):
+        client_with_model.post("/predict", json={"instances": digits_of(count).tolist()})
+    for count in (1, 1024, 1025):
+        body = digits_of(count).tobytes()
+        client_with_model.post("/predict", content=body, headers={"Content-Type": BINARY})
+    assert ["worker" in name for name in threads] == [False, False, True] * 2, threads
 
 
 @on_sqlite
