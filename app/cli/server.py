@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import sys
 from tempfile import TemporaryDirectory
 
 import typer
@@ -68,6 +68,11 @@ def _serve_together(config: BoundedConfig) -> None:
 
 
 def _allow_files(number: int) -> None:
+    """Raise the process's limit of open files, as far as it may."""
+    if sys.platform == "win32":  # which has no such limit
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
     if soft < wanted:

@@ -85,6 +85,7 @@ _RESPONSE: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "/predict",
+    operation_id="predict",
     summary="Classify images of digits",
     responses=problems(400, 404, 413, 415) | _RESPONSE,
     response_model=PredictResponse,

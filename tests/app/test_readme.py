@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,4 @@ def test_every_operation_has_a_summary_and_an_id_of_its_own() -> None:
     assert all(operation["summary"] for _, _, operation in OPERATIONS)
     ids = [operation["operationId"] for _, _, operation in OPERATIONS]
     assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z_]+", each) and not each.endswith(("_get", "_post")) for each in ids)
