@@ -56,7 +56,11 @@ class Document(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class InputParameters(Document):
+class TensorParameters(Document):
+    shared_memory_region: str | None = Field(None, description="Not supported.")
+
+
+class InputParameters(TensorParameters):
     binary_data_size: int | None = Field(None, ge=0, description="Bytes of this tensor behind the JSON.")
 
 
@@ -70,7 +74,7 @@ class InputTensor(Document):
     parameters: InputParameters = InputParameters()
 
 
-class OutputParameters(Document):
+class OutputParameters(TensorParameters):
     binary_data: bool | None = Field(None, description="Send this tensor's bytes behind the JSON.")
     classification: int | None = Field(None, description="Not supported.")
 

@@ -6,6 +6,7 @@ docs/protocol/extension_binary_data.md.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from pydantic import ValidationError
 
 from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
 from app.errors import MalformedBody
-from app.open_inference.schemas import DIGIT, PROBABILITIES, InferRequest, InputTensor
+from app.open_inference.schemas import DIGIT, PROBABILITIES, InferRequest, InputTensor, RequestedOutput
 from app.predictions.answers import Digits
 from app.predictions.instances import MAX_INSTANCES, Pixels, explain_pixel
 from app.predictions.predictor import LoadedModel, Probabilities
 from app.validation import invalid_document
 
 IMAGE_SHAPES = ((NUM_PIXELS,), (8, 8), (1, 8, 8))
+JSON_LENGTH_PATTERN = re.compile("[0-9]{1,9}")  # Python's int() refuses thousands of digits
 DTYPES: dict[str, npt.DTypeLike] = {"FP32": "<f4", "UINT8": "u1"}
 
 
@@ -58,7 +60,7 @@ def parse_request(body: bytes, json_length: str | None) -> tuple[InferRequest, P
 def _cut(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
     if json_length is None:
         return body, b""
-    if not json_length.isdecimal() or int(json_length) > len(body):
+    if not JSON_LENGTH_PATTERN.fullmatch(json_length) or int(json_length) > len(body):
         got = f"got {json_length[:40]!r} of {len(body):,} bytes"
         raise wrong(f"Inference-Header-Content-Length is the number of bytes of JSON that the body begins with; {got}.")
     return body[: int(json_length)], body[int(json_length) :]
@@ -70,6 +72,11 @@ def _refuse_what_is_not_supported(request: InferRequest) -> None:
         raise wrong(f"An output is asked for twice: {names[0]}.")
     if any(output.parameters.classification is not None for output in request.outputs):
         raise wrong("The classification extension is not supported: ask for the output 'digit'.")
+    tensors: list[InputTensor | RequestedOutput] = [*request.inputs, *request.outputs]
+    if any(tensor.parameters.shared_memory_region is not None for tensor in tensors):
+        raise wrong(
+            "The shared memory extensions are not supported: send tensors as 'data', or as bytes behind the JSON."
+        )
 
 
 def _read(tensor: InputTensor, binary: bytes) -> Pixels:
@@ -95,17 +102,18 @@ def _read(tensor: InputTensor, binary: bytes) -> Pixels:
 
 def _from_json(tensor: InputTensor) -> npt.NDArray[np.float64]:
     assert tensor.data is not None
-    try:
-        values = np.asarray(tensor.data)
-    except (ValueError, OverflowError):
-        raise wrong("The data of 'pixels' is nested unevenly.") from None
-    if values.dtype.kind not in "iuf":
+    values = np.asarray(tensor.data, dtype=object)  # would otherwise make numbers of true and false
+    types = set(map(type, values.flat))
+    if list in types:
+        raise wrong("The data of 'pixels' is nested unevenly.")
+    if not types <= {int, float}:
         raise wrong("The data of 'pixels' holds something else than numbers.")
     if values.ndim > 1 and list(values.shape) != tensor.shape:
         raise wrong(f"The data of 'pixels' is nested as {list(values.shape)}, and its shape is {tensor.shape}.")
-    if tensor.datatype == "UINT8" and values.dtype.kind == "f" and not (values == np.floor(values)).all():
+    numbers = values.astype(np.float64).ravel()
+    if tensor.datatype == "UINT8" and not (numbers == np.floor(numbers)).all():
         raise wrong("The data of 'pixels' is UINT8, and holds something else than whole numbers.")
-    return values.astype(np.float64).ravel()
+    return numbers
 
 
 def _from_bytes(tensor: InputTensor, size: int, binary: bytes) -> npt.NDArray[np.number[Any]]:

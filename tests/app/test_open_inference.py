@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -153,6 +154,9 @@ BAD_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "nested unevenly": (tensor(data=[[1], [2, 3]]), "nested unevenly"),
     "words": (tensor(data=["a"] * 320), "something else than numbers"),
     "true": (tensor(data=[True] * 320), "something else than numbers"),
+    "true among numbers": (tensor(data=[1] * 319 + [True]), "something else than numbers"),
+    "shared memory": (tensor(data=..., parameters={"shared_memory_region": "pixels"}), "shared memory"),
+    "data and shared memory": (tensor(parameters={"shared_memory_region": "pixels"}), "shared memory"),
     "half a UINT8": (tensor(nested(0.5), datatype="UINT8"), "whole numbers"),
     "17": (tensor(nested(17)), "Image 1, number 28: A pixel is a number from 0 to 16; got 17"),
     "200": (tensor(nested(200)), "0–255"),
@@ -186,10 +190,13 @@ def test_a_bad_request_is_answered_with_what_is_wrong(client_with_model: TestCli
     assert "twice" in error_of(infer(client_with_model, tensor(), outputs=[{"name": "digit"}] * 2), 400)
     classes = [{"name": "digit", "parameters": {"classification": 3}}]
     assert "classification" in error_of(infer(client_with_model, tensor(), outputs=classes), 400)
+    shared = [{"name": "digit", "parameters": {"shared_memory_region": "digits", "shared_memory_byte_size": 40}}]
+    assert "shared memory" in error_of(infer(client_with_model, tensor(), outputs=shared), 400)
     assert "not JSON" in error_of(client_with_model.post(INFER, content=b"{"), 400)
     assert "#" in error_of(client_with_model.post(INFER, content=b"[]"), 400)
-    assert "number of bytes" in error_of(client_with_model.post(INFER, content=b"{}", headers={JSON_LENGTH: "3"}), 400)
-    assert "number of bytes" in error_of(client_with_model.post(INFER, content=b"{}", headers={JSON_LENGTH: "x"}), 400)
+    for length in ("3", "-1", "x", "9" * 5000):
+        response = client_with_model.post(INFER, content=b"{}", headers={JSON_LENGTH: length})
+        assert "number of bytes" in error_of(response, 400)
 
 
 def test_bytes_of_the_wrong_length_are_refused(client_with_model: TestClient) -> None:
@@ -216,6 +223,27 @@ def test_every_other_error_is_in_the_protocols_form(client_with_model: TestClien
     error_of(client.post(INFER, content=b" " * (9 * 2**20)), 413)
 
 
+def test_what_nobody_foresaw_is_in_the_protocols_form_and_names_no_internals(
+    client_with_model: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr("app.open_inference.endpoints.parse_request", fail)
+    assert "secret" not in error_of(infer(client_with_model, tensor()), 500)
+
+
+def test_images_are_counted_by_the_digit_answered(client_with_model: TestClient, add_model: AddModel) -> None:
+    run_id = add_model(0.1, graph_answering(7))
+    line = re.compile(r'^digitlab_predictions_total\{digit="7"\} (\S+)$', re.MULTILINE)
+    before = line.search(client_with_model.get("/metrics").text)
+    outputs(infer(client_with_model, tensor(), path=f"/v2/models/{run_id}/infer"))
+    after = line.search(client_with_model.get("/metrics").text)
+    assert before is not None
+    assert after is not None
+    assert float(after[1]) - float(before[1]) == 5
+
+
 def test_without_a_model_it_is_not_ready(client: TestClient) -> None:
     error_of(client.get("/v2/health/ready"), 503)
     error_of(client.get("/v2/models/champion/ready"), 503)
@@ -228,3 +256,5 @@ def test_a_refused_key_is_told_in_the_protocols_form(settings: Settings) -> None
     with_key = settings.model_copy(update={"api_keys": SecretStr("predict:a-key")})
     with TestClient(create_app(with_key)) as client:
         assert "key" in error_of(client.get("/v2"), 401)
+        client.headers["Authorization"] = "Bearer a-key"
+        assert "admin" in error_of(client.delete("/v2/models/champion"), 403)
