@@ -11,10 +11,11 @@ wrk (https://github.com/wg/wrk; Debian package wrk) measures, in one run of this
 - default: 256 images by the model of the default run (`POST /runs {}`), seven times as large.
 
 The API runs with its default settings, its logging and all its middleware. The bare app is one async GET that returns
-{"ok": true}, in a uvicorn process of its own without an access log, which is the harder comparison: the log takes it a
-good part of its requests. Both are pinned to one core and wrk to another; they take turns, bare, case, bare, case, …,
-through all cases, and the rounds are medians. The one that waits has no requests, and the API looks for a new champion
-meanwhile, as always.
+{"ok": true}, in a uvicorn process of its own without an access log, which is the harder comparison. Both are pinned to
+one core and wrk to another; they take turns, bare, case, bare, case, …, through all cases. A case's share is the median
+of its requests/s over the median of what the bare app reached just before and after it, since machines drift; in
+brackets, the least and the most of single rounds. While the bare app is measured, the API has no requests, and looks
+for a new champion, as always.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Measurement:
 
 @dataclass
 class Rounds:
-    """A case's measurements, in order, and the requests/s of the bare app just before and after each."""
+    """A case's measurements, and beside each the bare app's requests/s, on average of just before and just after."""
 
     case: Case
     measured: list[Measurement] = field(default_factory=list)
@@ -327,7 +328,7 @@ def say_table(bare: Sequence[Measurement], results: Sequence[Rounds]) -> None:
     for result in results:
         case = result.case
         rate, p50, p99 = medians(result.measured)
-        share = rate / bare_rate
+        share = rate / median(result.beside)
         ratios = [
             each.requests_per_second / beside for each, beside in zip(result.measured, result.beside, strict=True)
         ]
