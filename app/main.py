@@ -13,10 +13,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp
 
 from app import __version__, problem
 from app.access import KeyCheck
@@ -51,9 +54,22 @@ Every error is an `application/problem+json` body (RFC 9457)."""
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
+class Application(FastAPI):
+    """FastAPI without the layers of its own that have nothing to do here, of which each request pays for each.
+
+    They answer unexpected errors, which `Observation` does; trace, which is off; and bound bodies, as `BodyLimit` does.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
+        for layer, arguments, options in reversed(self.user_middleware):
+            app = layer(app, *arguments, **options)
+        return app
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The application for these settings. The database is expected to be migrated (`digitlab migrate`)."""
-    app = FastAPI(
+    app = Application(
         title="digitlab",
         version=__version__,
         description=DESCRIPTION,
@@ -80,7 +96,8 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *MODEL_HEADERS],
         )
-    app.router.routes += predictions.router.routes  # not included: FastAPI looks included routes up twice
+    # Before all others, and not included: FastAPI looks included routes up twice.
+    app.router.routes[:0] = predictions.router.routes
     for router in (
         runs.router,
         run_results.router,
