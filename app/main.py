@@ -38,6 +38,7 @@ from app.open_inference.schemas import InferRequest
 from app.openapi import describe
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
+from app.predictions.batching import Batcher
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
 from app.runs import endpoints as runs
@@ -139,6 +140,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     )
     app.state.database = database
     app.state.predictor = predictor
+    app.state.batcher = Batcher()
     app.state.feed = Feed(database, settings.event_poll_seconds)
     await run_in_threadpool(predictor.start)
     following = asyncio.create_task(app.state.feed.follow())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -12,13 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from app import instruments
 from app.dependencies import media_type_of
 from app.headers import find_header
 from app.openapi import parameters, reference
-from app.predictions.answers import MODEL_HEADERS, model_headers, to_bytes, to_json
-from app.predictions.instances import parse_bytes, parse_instances
-from app.predictions.predictor import LoadedModel, Predictor
+from app.predictions.answers import MODEL_HEADERS, Digits, model_headers, to_bytes, to_json
+from app.predictions.batching import infer
+from app.predictions.instances import Pixels, parse_bytes, parse_instances
+from app.predictions.predictor import LoadedModel, Predictor, Probabilities
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.problem import problems
 from app.validation import parse_query
@@ -102,9 +103,11 @@ async def predict(request: Request) -> Response:
     wants_bytes = BINARY.encode() in find_header(request.scope, b"accept")
     body = await read_body(request)
     model = await find_model(request.app.state.predictor, options.run_id)
-    if len(body) <= (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
-        return _answer(model, body, sends_bytes, wants_bytes, options.probabilities)
-    return await run_in_threadpool(_answer, model, body, sends_bytes, wants_bytes, options.probabilities)
+    parse = parse_bytes if sends_bytes else parse_instances
+    if len(body) > (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
+        return await run_in_threadpool(_answer_alone, model, parse, body, wants_bytes, options.probabilities)
+    digits, probabilities = await request.app.state.batcher.infer(model, parse(body))
+    return _write(model, digits, probabilities, wants_bytes, options.probabilities)
 
 
 async def find_model(predictor: Predictor, run_id: str | None) -> LoadedModel:
@@ -139,12 +142,16 @@ def _parse_options(query: bytes) -> PredictOptions:
     return parse_query(PredictOptions, query)
 
 
-def _answer(
-    model: LoadedModel, body: bytes, sends_bytes: bool, wants_bytes: bool, with_probabilities: bool
+def _answer_alone(
+    model: LoadedModel, parse: Callable[[bytes], Pixels], body: bytes, wants_bytes: bool, with_probabilities: bool
 ) -> Response:
-    probabilities = model.predict(parse_bytes(body) if sends_bytes else parse_instances(body))
-    digits = probabilities.argmax(axis=1)
-    instruments.count_predictions(digits)
+    digits, probabilities = infer(model, parse(body))
+    return _write(model, digits, probabilities, wants_bytes, with_probabilities)
+
+
+def _write(
+    model: LoadedModel, digits: Digits, probabilities: Probabilities, wants_bytes: bool, with_probabilities: bool
+) -> Response:
     if wants_bytes:
         return Response(to_bytes(digits), media_type=BINARY, headers=model_headers(model))
     answer = to_json(model, digits, probabilities, with_probabilities=with_probabilities)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import hypothesis
 import numpy as np
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 
 from app.errors import AppError
 from app.predictions import endpoints, instances
+from app.predictions.batching import Batcher
 from app.predictions.instances import parse_bytes, parse_instances
+from app.predictions.predictor import LoadedModel
 from tests.conftest import AddModel, AssertProblem
 from tests.graphs import graph_answering, random_graph
 
@@ -72,13 +76,13 @@ def test_large_batches_leave_the_event_loop_and_small_ones_stay(
     client_with_model: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    answer = endpoints._answer
+    write = endpoints._write
 
     def noted(*arguments: Any) -> Any:
         threads.append(threading.current_thread().name)
-        return answer(*arguments)
+        return write(*arguments)
 
-    monkeypatch.setattr(endpoints, "_answer", noted)
+    monkeypatch.setattr(endpoints, "_write", noted)
     for count in (1, 256, 4096):
         client_with_model.post("/predict", json={"instances": digits_of(count).tolist()})
     for count in (1, 1024, 1025):
@@ -200,3 +204,51 @@ def test_bytes_and_numbers_are_read_alike() -> None:
     assert np.array_equal(parse_bytes(images.tobytes()), as_json)
     assert as_json.dtype == np.float32
     assert as_json.shape == (5, 64)
+
+
+def test_requests_that_arrive_together_are_inferred_together_each_by_its_model() -> None:
+    one, other = (FakeModel(digit) for digit in (3, 7))
+
+    async def ask_all() -> list[Any]:
+        batcher = Batcher()
+        asked = [(one, 2), (other, 1), (one, 3), (one, 1)]
+        return await asyncio.gather(*(infer(batcher, model, count) for model, count in asked))
+
+    answers = asyncio.run(ask_all())
+    assert [digits.tolist() for digits, _ in answers] == [[3, 3], [7], [3, 3, 3], [3]]
+    assert [probabilities.shape for _, probabilities in answers] == [(2, 10), (1, 10), (3, 10), (1, 10)]
+    assert (one.batches, other.batches) == ([6], [1])
+
+
+def test_a_batch_is_bounded_and_a_failure_reaches_all_in_it() -> None:
+    model, broken = FakeModel(1), FakeModel(None)
+
+    async def ask(which: FakeModel, counts: list[int]) -> list[Any]:
+        batcher = Batcher()
+        asked = (infer(batcher, which, count) for count in counts)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert len(asyncio.run(ask(model, [1000] * 10))) == 10
+    assert sum(model.batches) == 10_000
+    assert max(model.batches) <= 5_000
+    assert [str(each) for each in asyncio.run(ask(broken, [1, 1]))] == ["broken"] * 2
+
+
+def infer(batcher: Batcher, model: FakeModel, count: int) -> Coroutine[Any, Any, Any]:
+    return batcher.infer(cast(LoadedModel, model), np.zeros((count, 64), np.float32))
+
+
+class FakeModel:
+    """Answers one digit, or breaks; notes how many images it was asked about at once."""
+
+    def __init__(self, digit: int | None) -> None:
+        self.digit = digit
+        self.batches: list[int] = []
+
+    def predict(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if self.digit is None:
+            raise RuntimeError("broken")
+        self.batches.append(len(pixels))
+        probabilities = np.zeros((len(pixels), 10), np.float32)
+        probabilities[:, self.digit] = 1
+        return probabilities
