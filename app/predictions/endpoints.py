@@ -53,6 +53,8 @@ BINARY = "application/octet-stream"
 # the hop to the thread and back would take longer than the work. Bytes of JSON (with room for spaces), and of pixels.
 INLINE_JSON_BYTES = 256 * 256
 INLINE_BINARY_BYTES = 1024 * 64
+# Requests of more images than this gain little from being inferred together with others, and keep them waiting.
+MAX_BATCHED_IMAGES = 16
 
 
 async def _predictor(request: Request) -> Predictor:
@@ -106,7 +108,10 @@ async def predict(request: Request) -> Response:
     parse = parse_bytes if sends_bytes else parse_instances
     if len(body) > (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
         return await run_in_threadpool(_answer_alone, model, parse, body, wants_bytes, options.probabilities)
-    digits, probabilities = await request.app.state.batcher.infer(model, parse(body))
+    pixels = parse(body)
+    if len(pixels) > MAX_BATCHED_IMAGES:
+        return _write(model, *infer(model, pixels), wants_bytes, options.probabilities)
+    digits, probabilities = await request.app.state.batcher.infer(model, pixels)
     return _write(model, digits, probabilities, wants_bytes, options.probabilities)
 
 
