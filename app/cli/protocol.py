@@ -56,7 +56,6 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._refusal = (400, "malformed-request", "This is not an HTTP request that can be understood.")
         self._framing_bytes = 0  # of the request that is being received: all that is not body
         self._body_bytes = 0
         self._discarded_bytes = 0
@@ -139,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002, what uvicorn would say
-        self._refuse(*self._refusal)
+        self._refuse(400, "malformed-request", "This is not an HTTP request that can be understood.")
 
     @property
     def _max_framing_bytes(self) -> int:

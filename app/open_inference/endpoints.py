@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app import __version__, instruments
+from app import __version__
 from app.dependencies import refuse_compression
 from app.errors import NotFound, Unavailable
 from app.headers import find_header
@@ -22,6 +22,7 @@ from app.open_inference.schemas import (
 )
 from app.open_inference.tensors import parse_request, write_response
 from app.openapi import reference
+from app.predictions import batching
 from app.predictions.endpoints import BINARY, INLINE_BINARY_BYTES, PredictorDep, find_model, read_body
 from app.predictions.predictor import LoadedModel, Predictor
 from app.problem import protocol_errors
@@ -144,10 +145,7 @@ async def _infer(request: Request, predictor: Predictor, name: str, version: str
 
 def _answer(model: LoadedModel, name: str, body: bytes, json_length: str | None) -> Response:
     request, pixels = parse_request(body, json_length)
-    probabilities = model.predict(pixels)
-    digits = probabilities.argmax(axis=1)
-    instruments.count_predictions(digits)
-    answer, answer_json_length = write_response(name, model, request, digits, probabilities)
+    answer, answer_json_length = write_response(name, model, request, *batching.infer(model, pixels))
     if answer_json_length is None:
         return Response(answer, media_type="application/json")
     return Response(answer, media_type=BINARY, headers={JSON_LENGTH: str(answer_json_length)})
