@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -57,7 +58,7 @@ def media_type_of(request: Request, *others: str) -> str:
         UnsupportedMedia: It is none of them, or compressed.
     """
     refuse_compression(request)
-    media_type = find_header(request.scope, b"content-type").decode("latin-1").partition(";")[0].strip().lower()
+    media_type = _media_type(find_header(request.scope, b"content-type"))
     if media_type in (JSON, *others):
         return media_type
     if media_type.startswith("application/") and media_type.endswith("+json"):
@@ -65,6 +66,11 @@ def media_type_of(request: Request, *others: str) -> str:
     possible = " or ".join(f"'Content-Type: {name}'" for name in (JSON, *others))
     got = f"got {media_type}" if media_type else "got none"
     raise UnsupportedMedia(f"Send the body with the header {possible}; {got}.")
+
+
+@lru_cache(maxsize=256)  # clients use few
+def _media_type(content_type: bytes) -> str:
+    return content_type.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def refuse_compression(request: Request) -> None:

@@ -39,6 +39,7 @@ from app.openapi import describe
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
+from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
 from app.runs import endpoints as runs
@@ -62,7 +63,8 @@ class Application(FastAPI):
     """
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
+        routed = AsyncExitStackMiddleware(self.router)
+        app: ASGIApp = ExceptionMiddleware(Shortcut(routed), handlers=self.exception_handlers)
         for layer, arguments, options in reversed(self.user_middleware):
             app = layer(app, *arguments, **options)
         return app
@@ -97,14 +99,13 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *MODEL_HEADERS],
         )
-    # Before all others, and not included: FastAPI looks included routes up twice.
-    app.router.routes[:0] = predictions.router.routes
     for router in (
         runs.router,
         run_results.router,
         runs.presets_router,
         events.router,
         models.router,
+        predictions.router,
         datasets.router,
         workers.router,
         health.router,

@@ -59,7 +59,8 @@ def _answer_together(requests: list[tuple[LoadedModel, Pixels, asyncio.Future[An
     model = requests[0][0]
     futures = [future for _, _, future in requests]
     try:
-        digits, probabilities = infer(model, np.concatenate([pixels for _, pixels, _ in requests]))
+        together = np.concatenate([pixels for _, pixels, _ in requests], dtype=np.float32)
+        digits, probabilities = infer(model, together)
     except Exception as error:
         for future in futures:
             if not future.done():

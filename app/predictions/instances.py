@@ -27,7 +27,7 @@ _ROW = b"[" + b"," * (SIDE - 1) + b"]"
 _IMAGE = b"[" + b",".join([_ROW] * SIDE) + b"]"
 _HEAD, _TAIL = b'{"instancs":[', b"]}"
 
-Pixels = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 
 def parse_bytes(body: bytes) -> Pixels:
@@ -37,7 +37,7 @@ def parse_bytes(body: bytes) -> Pixels:
         body: uint8, 64 bytes an image, 1 to 4,096 images.
 
     Returns:
-        float32, N × 64.
+        uint8, N × 64.
 
     Raises:
         InvalidInput: The length is none of so many images, or a pixel is too large; the first such place is named.
@@ -51,7 +51,7 @@ def parse_bytes(body: bytes) -> Pixels:
     if pixels.flat[pixels.argmax()] > MAX_PIXEL:
         number, place = np.argwhere(pixels > MAX_PIXEL)[0].tolist()
         _check_pixel(f"#/{number}/{place // SIDE}/{place % SIDE}", int(pixels[number, place]))
-    return pixels.astype(np.float32)
+    return pixels
 
 
 def parse_instances(body: bytes) -> Pixels:

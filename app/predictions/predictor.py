@@ -68,7 +68,8 @@ class LoadedModel:
         Returns:
             float32, N × 10.
         """
-        probabilities: Probabilities = self.session.run(["probabilities"], {"pixels": pixels})[0]
+        inputs = {"pixels": pixels.astype(np.float32, copy=False)}
+        probabilities: Probabilities = self.session.run(["probabilities"], inputs)[0]
         return probabilities
 
 

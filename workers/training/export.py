@@ -1,4 +1,4 @@
-"""Trained models as ONNX graphs, with the scaling inside: raw pixels in, probabilities out.
+"""Trained models as ONNX graphs: raw pixels in, the scaling is part of the first layer's weights, probabilities out.
 
 Every graph has one input, `pixels` (float32, N × 64, values 0–16), and an output `probabilities` (float32, N × 10).
 """
@@ -39,14 +39,15 @@ def to_onnx(model: MlpModel | RandomForestClassifier, scaling: Scaling | None) -
 
 
 def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
-    nodes = [helper.make_node("Div", ["pixels", "scale"], ["layer0"])]
-    constants = [numpy_helper.from_array(np.array(SCALES[scaling], np.float32), "scale")]
+    nodes, constants = [], []
     for number, (weights, biases) in enumerate(network.layers, start=1):
+        scaled = weights / np.float32(SCALES[scaling]) if number == 1 else weights
         constants += [
-            numpy_helper.from_array(weights, f"weights{number}"),
+            numpy_helper.from_array(scaled, f"weights{number}"),
             numpy_helper.from_array(biases, f"biases{number}"),
         ]
-        inputs = [f"layer{number - 1}", f"weights{number}", f"biases{number}"]
+        before = "pixels" if number == 1 else f"layer{number - 1}"
+        inputs = [before, f"weights{number}", f"biases{number}"]
         nodes.append(helper.make_node("Gemm", inputs, [f"linear{number}"], transB=1))
         if number == len(network.layers):
             nodes.append(helper.make_node("Softmax", [f"linear{number}"], ["probabilities"], axis=1))
