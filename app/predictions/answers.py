@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import orjson
@@ -16,36 +18,35 @@ MODEL_HEADERS = ("Model-Run-Id", "Model-Val-Accuracy", "Model-Sha256")
 Digits = npt.NDArray[np.int64]
 
 
-def to_json(model: LoadedModel, digits: Digits, probabilities: Probabilities, *, with_probabilities: bool) -> bytes:
-    """A `PredictResponse`.
+# Writes the answer of a model: digits (int64, N) and probabilities (float32, N × 10).
+Writer = Callable[[LoadedModel, Digits, Probabilities], bytes]
 
-    Args:
-        model: Who answers.
-        digits: int64, N.
-        probabilities: float32, N × 10.
-        with_probabilities: Whether each prediction has all ten.
-    """
-    about = {"run_id": model.run_id, "val_accuracy": model.val_accuracy, "sha256": model.sha256}
-    if not with_probabilities:
-        return b'{"model":%b,"predictions":[%b]}' % (orjson.dumps(about), _lean(digits, probabilities))
+
+def to_json(model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:
+    """A `PredictResponse`."""
     rows = zip(digits.tolist(), probabilities, strict=True)
     predictions = [{"digit": digit, "confidence": row[digit], "probabilities": row} for digit, row in rows]
-    return orjson.dumps({"model": about, "predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({"model": _describe(model), "predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _lean(digits: Digits, probabilities: Probabilities) -> bytes:
-    """The predictions without their probabilities: half the time of a dictionary for each."""
+def to_lean_json(model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:
+    """A `PredictResponse` without the probabilities, in half the time that a dictionary for each image would take."""
     confidences = probabilities[np.arange(len(digits)), digits]  # sooner found than by max(axis=1)
     numbers = orjson.dumps(confidences, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     parts = [b""] * (2 * len(digits))
     parts[0::2] = _OPENINGS.take(digits).tolist()
     parts[1::2] = numbers
-    return b"".join(parts)[2:] + b"}"
+    predictions = b"".join(parts).removeprefix(b"},") + b"}"
+    return b'{"model":%b,"predictions":[%b]}' % (orjson.dumps(_describe(model)), predictions)
 
 
-def to_bytes(digits: Digits) -> bytes:
+def to_bytes(_model: LoadedModel, digits: Digits, _probabilities: Probabilities) -> bytes:
     """The digits, one byte each."""
     return digits.astype(np.uint8).tobytes()
+
+
+def _describe(model: LoadedModel) -> dict[str, str | float]:
+    return {"run_id": model.run_id, "val_accuracy": model.val_accuracy, "sha256": model.sha256}
 
 
 def model_headers(model: LoadedModel) -> dict[str, str]:

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.dependencies import media_type_of
 from app.headers import find_header
 from app.openapi import parameters, reference
-from app.predictions.answers import MODEL_HEADERS, Digits, model_headers, to_bytes, to_json
+from app.predictions.answers import MODEL_HEADERS, Writer, model_headers, to_bytes, to_json, to_lean_json
 from app.predictions.batching import infer
 from app.predictions.instances import Pixels, parse_bytes, parse_instances
-from app.predictions.predictor import LoadedModel, Predictor, Probabilities
+from app.predictions.predictor import LoadedModel, Predictor
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.problem import problems
 from app.validation import parse_query
@@ -81,10 +81,14 @@ async def predict(request: Request) -> Response:
     body = await read_body(request)
     model = await find_model(request.app.state.predictor, options.run_id)
     parse = parse_bytes if sends_bytes else parse_instances
+    write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
     if len(body) > (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
-        return await run_in_threadpool(_answer_alone, model, parse, body, wants_bytes, options.probabilities)
-    digits, probabilities = await request.app.state.batcher.infer(model, parse(body))
-    return _write(model, digits, probabilities, wants_bytes, options.probabilities)
+        answer = await run_in_threadpool(_answer_alone, model, parse, body, write)
+    else:
+        answer = await request.app.state.batcher.answer(model, parse(body), write)
+    if wants_bytes:
+        return Response(answer, media_type=BINARY, headers=model_headers(model))
+    return Response(answer, media_type="application/json")
 
 
 class Shortcut:
@@ -135,17 +139,5 @@ def _parse_options(query: bytes) -> PredictOptions:
     return parse_query(PredictOptions, query)
 
 
-def _answer_alone(
-    model: LoadedModel, parse: Callable[[bytes], Pixels], body: bytes, wants_bytes: bool, with_probabilities: bool
-) -> Response:
-    digits, probabilities = infer(model, parse(body))
-    return _write(model, digits, probabilities, wants_bytes, with_probabilities)
-
-
-def _write(
-    model: LoadedModel, digits: Digits, probabilities: Probabilities, wants_bytes: bool, with_probabilities: bool
-) -> Response:
-    if wants_bytes:
-        return Response(to_bytes(digits), media_type=BINARY, headers=model_headers(model))
-    answer = to_json(model, digits, probabilities, with_probabilities=with_probabilities)
-    return Response(answer, media_type="application/json")
+def _answer_alone(model: LoadedModel, parse: Callable[[bytes], Pixels], body: bytes, write: Writer) -> bytes:
+    return write(model, *infer(model, parse(body)))

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from app.errors import AppError
 from app.predictions import endpoints, instances
+from app.predictions.answers import Digits, to_json
 from app.predictions.batching import Batcher
 from app.predictions.instances import parse_bytes, parse_instances
-from app.predictions.predictor import LoadedModel
+from app.predictions.predictor import LoadedModel, Probabilities
 from tests.conftest import AddModel, AssertProblem
 from tests.graphs import graph_answering, random_graph
 
@@ -76,13 +77,12 @@ def test_large_batches_leave_the_event_loop_and_small_ones_stay(
     client_with_model: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    write = endpoints._write
 
-    def noted(*arguments: Any) -> Any:
+    def noted(*arguments: Any) -> bytes:
         threads.append(threading.current_thread().name)
-        return write(*arguments)
+        return to_json(*arguments)
 
-    monkeypatch.setattr(endpoints, "_write", noted)
+    monkeypatch.setattr(endpoints, "to_json", noted)
     for count in (1, 256, 4096):
         client_with_model.post("/predict", json={"instances": digits_of(count).tolist()})
     for count in (1, 1024, 1025):
@@ -212,30 +212,33 @@ def test_requests_that_arrive_together_are_inferred_together_each_by_its_model()
     async def ask_all() -> list[Any]:
         batcher = Batcher()
         asked = [(one, 2), (other, 1), (one, 3), (one, 1)]
-        return await asyncio.gather(*(infer(batcher, model, count) for model, count in asked))
+        return list(await asyncio.gather(*(ask(batcher, model, count) for model, count in asked)))
 
     answers = asyncio.run(ask_all())
-    assert [digits.tolist() for digits, _ in answers] == [[3, 3], [7], [3, 3, 3], [3]]
-    assert [probabilities.shape for _, probabilities in answers] == [(2, 10), (1, 10), (3, 10), (1, 10)]
+    assert [orjson.loads(answer)["digits"] for answer in answers] == [[3, 3], [7], [3, 3, 3], [3]]
+    assert [orjson.loads(answer)["shape"] for answer in answers] == [[2, 10], [1, 10], [3, 10], [1, 10]]
     assert (one.batches, other.batches) == ([6], [1])
 
 
 def test_a_batch_is_bounded_and_a_failure_reaches_all_in_it() -> None:
     model, broken = FakeModel(1), FakeModel(None)
 
-    async def ask(which: FakeModel, counts: list[int]) -> list[Any]:
+    async def ask_all(which: FakeModel, counts: list[int]) -> list[Any]:
         batcher = Batcher()
-        asked = (infer(batcher, which, count) for count in counts)
-        return await asyncio.gather(*asked, return_exceptions=True)
+        asked = (ask(batcher, which, count) for count in counts)
+        return list(await asyncio.gather(*asked, return_exceptions=True))
 
-    assert len(asyncio.run(ask(model, [1000] * 10))) == 10
+    assert len(asyncio.run(ask_all(model, [1000] * 10))) == 10
     assert sum(model.batches) == 10_000
     assert max(model.batches) <= 5_000
-    assert [str(each) for each in asyncio.run(ask(broken, [1, 1]))] == ["broken"] * 2
+    assert [str(each) for each in asyncio.run(ask_all(broken, [1, 1]))] == ["broken"] * 2
 
 
-def infer(batcher: Batcher, model: FakeModel, count: int) -> Coroutine[Any, Any, Any]:
-    return batcher.infer(cast(LoadedModel, model), np.zeros((count, 64), np.float32))
+def ask(batcher: Batcher, model: FakeModel, count: int) -> Coroutine[Any, Any, bytes]:
+    def write(_model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:
+        return orjson.dumps({"digits": digits.tolist(), "shape": probabilities.shape})
+
+    return batcher.answer(cast(LoadedModel, model), np.zeros((count, 64), np.float32), write)
 
 
 class FakeModel:
