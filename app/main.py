@@ -42,9 +42,11 @@ from app.predictions.batching import Batcher
 from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
+from app.presets import endpoints as presets
 from app.runs import endpoints as runs
 from app.runs import result_endpoints as run_results
 from app.settings import Settings
+from app.sweeps import endpoints as sweeps
 from app.workers import endpoints as workers
 
 DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
@@ -102,7 +104,8 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         runs.router,
         run_results.router,
-        runs.presets_router,
+        sweeps.router,
+        presets.router,
         events.router,
         models.router,
         predictions.router,

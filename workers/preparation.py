@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from app.tables import Checkpoint, Dataset, Run, Split
 from workers.training import Training, TrainingRun, serialization
 from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
-from workers.training.data import Scaling, SplitData, load_dataset, split_indices, to_image_tensors
+from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
 from workers.training.loop import StackTraining
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
@@ -103,7 +104,10 @@ class Preparation:
         if key not in self._splits:
             row = _ensure_split(self._database, *key)
             images = self._load_images(config.dataset)
-            split = SplitIndices(*(dataset_service.indices(row, part) for part in ("train", "val", "test")))
+            split = _indices(row)
+            if config.split.fold is not None:
+                whole = config.split.model_copy(update={"fold": None})
+                _check_fold(split, _indices(_ensure_split(self._database, config.dataset, whole)))
             self._splits[key] = split, SplitData.of(images.pixels, images.labels, split)
         return self._splits[key]
 
@@ -136,9 +140,13 @@ def _ensure_split(database: Database, dataset: str, config: SplitConfig) -> Spli
         if stored is not None:
             return stored
         labels = dataset_service.get_images(session, dataset).labels
-    made = split_indices(labels, val_size=config.val_size, test_size=config.test_size, seed=config.seed)
+    if config.fold is None:
+        made = split_indices(labels, val_size=config.val_size, test_size=config.test_size, seed=config.seed)
+    else:
+        whole = _indices(_ensure_split(database, dataset, config.model_copy(update={"fold": None})))
+        made = fold_indices(labels, whole, number=config.fold.number, num_folds=config.fold.of)
     parts = {part: np.asarray(getattr(made, part), np.int32).tobytes() for part in ("train", "val", "test")}
-    _add_if_absent(database, Split(dataset=dataset, **config.model_dump(), **parts))
+    _add_if_absent(database, Split(dataset=dataset, **_columns(config), **parts))
     with database.reading() as session:
         stored = _find_split(session, dataset, config)
     assert stored is not None, "it was added, by us or by another worker"
@@ -146,7 +154,27 @@ def _ensure_split(database: Database, dataset: str, config: SplitConfig) -> Spli
 
 
 def _find_split(session: Session, dataset: str, config: SplitConfig) -> Split | None:
-    return datasets.get_split(session, dataset, val_size=config.val_size, test_size=config.test_size, seed=config.seed)
+    return datasets.get_split(session, dataset, **_columns(config))
+
+
+def _columns(config: SplitConfig) -> dict[str, Any]:
+    fold = {} if config.fold is None else {"fold": config.fold.number, "num_folds": config.fold.of}
+    return config.model_dump(exclude={"fold"}) | fold
+
+
+def _indices(row: Split) -> SplitIndices:
+    return SplitIndices(*(dataset_service.indices(row, part) for part in ("train", "val", "test")))
+
+
+def _check_fold(fold: SplitIndices, whole: SplitIndices) -> None:
+    """See to it that a fold's training sees nothing but the train split, and never the fold itself.
+
+    Raises:
+        DamagedData: It would: a choice by this fold would rest on a leak.
+    """
+    images = np.concatenate([fold.train, fold.val])
+    if len(fold.test) or not np.array_equal(np.sort(images), np.sort(whole.train)):
+        raise DamagedData("A fold holds other images than the train split, each once: it would leak into the choice.")
 
 
 def _add_if_absent(database: Database, row: Dataset | Split) -> None:

@@ -42,3 +42,9 @@ def split_sizes(num_samples: int, val_size: float, test_size: float) -> SplitSiz
     val = math.ceil(num_samples * val_size)
     test = math.ceil(num_samples * test_size)
     return SplitSizes(num_samples - val - test, val, test)
+
+
+def fold_sizes(whole: SplitSizes, number: int, num_folds: int) -> SplitSizes:
+    """A split whose train split is cut into folds, of which one is val, as scikit-learn's `StratifiedKFold` cuts it."""
+    fold = whole.train // num_folds + (number < whole.train % num_folds)
+    return SplitSizes(whole.train - fold, fold, 0)

@@ -49,6 +49,8 @@ def get_dataset(name: Name, session: ReadSession) -> DatasetDetail:
                 val_size=split.val_size,
                 test_size=split.test_size,
                 seed=split.seed,
+                fold=split.fold,
+                num_folds=split.num_folds,
                 **{f"num_{part}": len(service.indices(split, part)) for part in ("train", "val", "test")},
             )
             for split in service.list_splits(session, name)

@@ -19,6 +19,9 @@ def list_splits(session: Session, dataset: str) -> Sequence[Split]:
     return session.scalars(select(Split).where(Split.dataset == dataset).order_by(Split.id)).all()
 
 
-def get_split(session: Session, dataset: str, *, val_size: float, test_size: float, seed: int) -> Split | None:
+def get_split(
+    session: Session, dataset: str, *, val_size: float, test_size: float, seed: int, fold: int = 0, num_folds: int = 1
+) -> Split | None:
     query = select(Split).where(Split.dataset == dataset, Split.val_size == val_size)
-    return session.scalar(query.where(Split.test_size == test_size, Split.seed == seed))
+    query = query.where(Split.test_size == test_size, Split.seed == seed)
+    return session.scalar(query.where(Split.fold == fold, Split.num_folds == num_folds))

@@ -18,6 +18,8 @@ class SplitView(BaseModel):
     val_size: float
     test_size: float
     seed: int
+    fold: int = Field(description="Which of `num_folds` parts of the train split is val.")
+    num_folds: int = Field(description="1: val is not part of the train split.")
     num_train: int
     num_val: int
     num_test: int

@@ -18,6 +18,8 @@ from app.datasets.catalog import (
     DATASETS,
     NUM_CLASSES,
     NUM_PIXELS,
+    SplitSizes,
+    fold_sizes,
     split_sizes,
 )
 
@@ -36,6 +38,19 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Fold(Part):
+    """A part of the train split that is held out as val, so that the split's own val stays unseen."""
+
+    number: int = Field(ge=0, description="Which of them.")
+    of: int = Field(ge=2, le=20, description="How many there are.")
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        if self.number >= self.of:
+            raise ValueError(f"there are {self.of} folds: number is 0 to {self.of - 1}")
+        return self
+
+
 class Split(Part):
     """A stratified split: shares of the whole dataset."""
 
@@ -44,6 +59,9 @@ class Split(Part):
         0.0, ge=0.0, le=0.5, description="Share held out as test, from what val leaves; evaluated once, at the end."
     )
     seed: int = Field(CANONICAL_SPLIT_SEED, ge=0, le=MAX_SEED)
+    fold: Fold | None = Field(
+        None, description="Train on the train split without this fold, and take the fold for val; null: all of it."
+    )
 
     @model_validator(mode="after")
     def _leaves_a_train_split(self) -> Self:
@@ -56,7 +74,13 @@ class Split(Part):
     @property
     def is_canonical(self) -> bool:
         """Whether val is the notebook's: only models measured on the same images are ranked against each other."""
-        return self.val_size == CANONICAL_VAL_SIZE and self.seed == CANONICAL_SPLIT_SEED
+        is_notebooks = self.val_size == CANONICAL_VAL_SIZE and self.seed == CANONICAL_SPLIT_SEED
+        return is_notebooks and self.fold is None
+
+    def sizes(self, num_samples: int) -> SplitSizes:
+        """How many images each part gets."""
+        sizes = split_sizes(num_samples, self.val_size, self.test_size)
+        return sizes if self.fold is None else fold_sizes(sizes, self.fold.number, self.fold.of)
 
 
 class Mlp(Part):
@@ -187,7 +211,7 @@ class RunConfig(Part):
 
     @property
     def num_train_samples(self) -> int:
-        return split_sizes(DATASETS[self.dataset].num_samples, self.split.val_size, self.split.test_size).train
+        return self.split.sizes(DATASETS[self.dataset].num_samples).train
 
     @property
     def epochs(self) -> int:
@@ -214,7 +238,7 @@ class RunConfig(Part):
         """What runs must have in common to be trained in one stack; None for a forest, which trains alone."""
         if not isinstance(self.model, Mlp) or self.training is None:
             return None
-        sizes = split_sizes(DATASETS[self.dataset].num_samples, self.split.val_size, self.split.test_size)
+        sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
         widths = "-".join(map(str, self._padded_sizes))
         optimizer, batch_size = self.training.optimizer.kind, self._batch_size
         return f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"

@@ -1,4 +1,4 @@
-"""`/runs` and `/presets`; what a run leaves behind is in `result_endpoints`."""
+"""`/runs`; what a run leaves behind is in `result_endpoints`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEve
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
-from app.runs.presets import PRESETS, get_preset
-from app.runs.schemas import Plan, PresetView, RunPatch, RunSort, RunSubmission, RunView
+from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
 from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
 
 router = APIRouter(tags=["runs"])
-presets_router = APIRouter(tags=["presets"])
 
 RunId = Annotated[Id, Path(description="The run's id.")]
 IdempotencyKey = Annotated[
@@ -239,18 +237,6 @@ async def _open_stream(
 async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> EventStreamResponse:
     """Server-sent events from the run's beginning, or from `after` or `Last-Event-ID` on; it ends when the run has."""
     return respond(stream.events_of_run())
-
-
-@presets_router.get("/presets", summary="List presets", responses=problems())
-def list_presets() -> Page[PresetView]:
-    """The notebook's configurations, ready to submit: `POST /runs {"preset": name}`."""
-    return Page(data=[PresetView.of(preset) for preset in PRESETS.values()])
-
-
-@presets_router.get("/presets/{name}", summary="Show a preset", responses=problems(404))
-def show_preset(name: Annotated[str, Path(max_length=64, examples=["dropout-tanh"])]) -> PresetView:
-    """Its full configuration, and which part of the notebook it comes from."""
-    return PresetView.of(get_preset(name))
 
 
 def _view(session: Session, run: Run) -> RunView:

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 
 from app.database import utc_now
 from app.events import journal
+from app.runs import cross_validation
+from app.runs.config import CONFIG_VERSION, RunConfig
 from app.tables import EventType, Run, RunStatus
 
 MAX_CRASHES_WITHOUT_PROGRESS = 3
@@ -76,6 +78,32 @@ def end(session: Session, run: Run, status: RunStatus, *, code: str | None = Non
     elif status is RunStatus.FAILED:
         data["error"] = {"code": code, "detail": detail}
     journal.record(session, run, EventType(status.value), **data)
+    if run.fold is not None and run.sweep_id is not None:
+        final = cross_validation.conclude(session, run)
+        if final is not None:
+            enter_queue(session, _add(session, new_run(final.config, **final.columns)))
+
+
+def new_run(config: RunConfig, **columns: Any) -> Run:
+    """The row of a run, for `enter_queue` once it is in the session."""
+    return Run(
+        model_kind=config.model.kind,
+        config=config.model_dump(),
+        config_version=CONFIG_VERSION,
+        device=config.device,
+        stack_key=config.stack_key,
+        seed=config.seed,
+        epochs=config.epochs,
+        num_parameters=config.num_parameters,
+        fold=None if config.split.fold is None else config.split.fold.number,
+        **columns,
+    )
+
+
+def _add(session: Session, run: Run) -> Run:
+    session.add(run)
+    session.flush()
+    return run
 
 
 def _leave_worker(run: Run, status: RunStatus) -> None:

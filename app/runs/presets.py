@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from app.errors import NotFound
 from app.runs.config import RunConfig
@@ -16,7 +16,6 @@ class Preset:
     name: str
     description: str
     notebook: str
-    kind: Literal["run"]
     config: RunConfig
 
 
@@ -47,42 +46,36 @@ _PRESETS = [
         "forest-baseline",
         "Random forest of 10 trees, max depth 10: the classical baseline.",
         "Solving it by traditional methods",
-        "run",
         RunConfig.model_validate({"model": {"kind": "random_forest", "n_estimators": 10, "max_depth": 10}}),
     ),
     Preset(
         "fullbatch-sigmoid",
         "52-52 sigmoid, full batch, learning rate 0.001 for 10,000 epochs: it learns slowly.",
         "Solving it by neural networks",
-        "run",
         _mlp([52, 52], "sigmoid", 0.001, 10_000, batch_size=None),
     ),
     Preset(
         "fullbatch-sigmoid-fast",
         "52-52 sigmoid, full batch, learning rate 0.3 for 5,000 epochs.",
         "Changing the optimizer's learning rate",
-        "run",
         _mlp([52, 52], "sigmoid", 0.3, 5_000, batch_size=None),
     ),
     Preset(
         "fullbatch-tanh",
         "52-52 tanh, full batch, learning rate 0.05 for 5,000 epochs.",
         "The network with tanh",
-        "run",
         _mlp([52, 52], "tanh", 0.05, 5_000, batch_size=None),
     ),
     Preset(
         "minibatch-sigmoid",
         "12-12 sigmoid, batches of 20, learning rate 0.3 for 800 epochs.",
         "Loading data in mini-batches",
-        "run",
         _mlp([12, 12], "sigmoid", 0.3, 800, batch_size=20),
     ),
     Preset(
         "dropout-tanh",
         "24-24 tanh with dropout 0.25, batches of 20, learning rate 0.01 for 800 epochs.",
         "Regularisation by a dropout layer",
-        "run",
         _mlp([24, 24], "tanh", 0.01, 800, batch_size=20, dropout=0.25),
     ),
 ]
@@ -95,4 +88,4 @@ def get_preset(name: str) -> Preset:
         return PRESETS[name]
     except KeyError:
         known = ", ".join(PRESETS)
-        raise NotFound(f"There is no preset {name!r}. There are: {known}.", slug="preset-not-found") from None
+        raise NotFound(f"There is no run preset {name!r}. There are: {known}.", slug="preset-not-found") from None

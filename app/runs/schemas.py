@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from app.runs.config import Part, RunConfig
-from app.runs.presets import Preset
 from app.tables import Checkpoint, Metric, Run, RunStatus
 from app.validation import TEXT, whole_number
 
@@ -183,17 +182,3 @@ class CheckpointView(BaseModel):
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> CheckpointView:
         return cls(**{name: getattr(checkpoint, name) for name in cls.model_fields})
-
-
-class PresetView(BaseModel):
-    """A named ready-made configuration."""
-
-    name: str = Field(examples=["dropout-tanh"])
-    kind: Literal["run"]
-    description: str
-    notebook: str = Field(description="The part of the course notebook that it comes from.")
-    config: RunConfig = Field(examples=[EXAMPLE_CONFIG])
-
-    @classmethod
-    def of(cls, preset: Preset) -> PresetView:
-        return cls(**{name: getattr(preset, name) for name in cls.model_fields})

@@ -19,7 +19,7 @@ from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
 from app.runs import lifecycle, repository
-from app.runs.config import CONFIG_VERSION, RunConfig, complete
+from app.runs.config import RunConfig, complete
 from app.runs.presets import get_preset
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
@@ -90,6 +90,17 @@ class Idempotency:
             raise MalformedBody("The body is nested too deeply.") from None
         return cls(key, sha256(text.encode()).hexdigest())
 
+    def require_same(self, submission_sha256: str | None, of_what: str) -> None:
+        """See to it that a key that was used before came with the same body then.
+
+        Raises:
+            InvalidInput: It came with something else.
+        """
+        if submission_sha256 != self.submission_sha256:
+            detail = f"This Idempotency-Key came with another body before, for {of_what}. Choose a new one."
+            place = FieldError("header: idempotency-key", detail)
+            raise InvalidInput(detail, slug="idempotency-key-reused", errors=[place])
+
 
 def find_submitted(session: Session, idempotency: Idempotency | None) -> Run | None:
     """The run that was submitted with this key before.
@@ -97,12 +108,27 @@ def find_submitted(session: Session, idempotency: Idempotency | None) -> Run | N
     Raises:
         InvalidInput: The key came with something else then.
     """
-    run = None if idempotency is None else repository.find_by_idempotency_key(session, idempotency.key)
-    if run is not None and idempotency is not None and run.submission_sha256 != idempotency.submission_sha256:
-        detail = f"This Idempotency-Key came with another body before, for run {run.id}. Choose a new one."
-        place = FieldError("header: idempotency-key", detail)
-        raise InvalidInput(detail, slug="idempotency-key-reused", errors=[place])
+    if idempotency is None:
+        return None
+    run = repository.find_by_idempotency_key(session, idempotency.key)
+    if run is not None:
+        idempotency.require_same(run.submission_sha256, f"run {run.id}")
     return run
+
+
+def require_room(session: Session, number: int, max_queued_runs: int) -> None:
+    """See to it that so many more runs may be queued; on Postgres, requests at the same moment are not counted.
+
+    Raises:
+        QueueFull: They may not.
+    """
+    queued = repository.count_queued(session)
+    if queued + number > max_queued_runs:
+        raise QueueFull(
+            f"{queued} runs are queued, and {number} more would be beyond {max_queued_runs} "
+            "(DIGITLAB_MAX_QUEUED_RUNS); try again when some are done.",
+            headers={"Retry-After": str(QUEUE_FULL_RETRY_SECONDS)},
+        )
 
 
 def submit(
@@ -111,26 +137,11 @@ def submit(
     """Queue a run.
 
     Raises:
-        QueueFull: There are `max_queued_runs` already; on Postgres, requests at the same moment are not counted.
+        QueueFull: There are `max_queued_runs` already.
         InvalidInput: The idempotency key came with something else, a moment ago.
     """
-    if repository.count_queued(session) >= max_queued_runs:
-        raise QueueFull(
-            f"{max_queued_runs} runs are queued already (DIGITLAB_MAX_QUEUED_RUNS); try again when some are done.",
-            headers={"Retry-After": str(QUEUE_FULL_RETRY_SECONDS)},
-        )
-    config = submission.config
-    run = Run(
-        **submission.labels.model_dump(),
-        model_kind=config.model.kind,
-        config=config.model_dump(),
-        config_version=CONFIG_VERSION,
-        device=config.device,
-        stack_key=config.stack_key,
-        seed=config.seed,
-        epochs=config.epochs,
-        num_parameters=config.num_parameters,
-    )
+    require_room(session, 1, max_queued_runs)
+    run = lifecycle.new_run(submission.config, **submission.labels.model_dump())
     if idempotency is not None:
         run.idempotency_key, run.submission_sha256 = idempotency.key, idempotency.submission_sha256
     try:

@@ -10,6 +10,7 @@ from app.tables.promotion import Promotion, PromotionReason
 from app.tables.run import Run, RunStatus
 from app.tables.saved_model import SavedModel
 from app.tables.split import Split
+from app.tables.sweep import Sweep
 from app.tables.worker import Worker
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RunStatus",
     "SavedModel",
     "Split",
+    "Sweep",
     "Table",
     "Worker",
     "new_id",

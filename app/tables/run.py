@@ -39,7 +39,9 @@ class Run(Table):
     notes: Mapped[str] = mapped_column(Text, default="")
     tags: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     sweep_id: Mapped[str | None] = mapped_column(String(36))
-    trial_number: Mapped[int | None]
+    trial_number: Mapped[int | None]  # from 0
+    point_number: Mapped[int | None]  # of the sweep's points, from 0
+    fold: Mapped[int | None]  # of cross-validation, from 0
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     submission_sha256: Mapped[str | None] = mapped_column(String(64))  # of the body that came with the key

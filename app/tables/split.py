@@ -10,13 +10,15 @@ from app.tables.base import Table, new_id
 
 class Split(Table):
     __tablename__ = "splits"
-    __table_args__ = (UniqueConstraint("dataset", "val_size", "test_size", "seed"),)
+    __table_args__ = (UniqueConstraint("dataset", "val_size", "test_size", "seed", "fold", "num_folds"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     dataset: Mapped[str] = mapped_column(ForeignKey("datasets.name"))
     val_size: Mapped[float]
     test_size: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)
+    fold: Mapped[int] = mapped_column(default=0)  # which part of the train split is val
+    num_folds: Mapped[int] = mapped_column(default=1)  # 1: none of it, val is its own
     train: Mapped[bytes] = mapped_column(LargeBinary)  # int32 indices into the dataset
     val: Mapped[bytes] = mapped_column(LargeBinary)
     test: Mapped[bytes] = mapped_column(LargeBinary)

@@ -74,6 +74,22 @@ def split_indices(labels: Labels, *, val_size: float, test_size: float, seed: in
     return SplitIndices(train, val, test)
 
 
+def fold_indices(labels: Labels, whole: SplitIndices, *, number: int, num_folds: int) -> SplitIndices:
+    """The train split without one of its folds, and that fold as val, as scikit-learn's GridSearchCV cuts it.
+
+    Args:
+        labels: Of the whole dataset.
+        whole: The split; its val and test are left out.
+        number: Which fold, from 0.
+        num_folds: How many there are.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(num_folds).split(np.zeros(len(whole.train)), labels[whole.train])
+    train, val = list(folds)[number]
+    return SplitIndices(whole.train[train], whole.train[val], whole.test[:0])
+
+
 def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
     """Images as the network takes them: N × 64, float32, on the CPU.
 

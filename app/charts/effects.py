@@ -1,0 +1,169 @@
+"""The panels that show, parameter by parameter, how accurate the points with each value are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+
+from app.charts.findings import Findings, Point, accuracy
+from app.charts.labels import parameter_names, printable, value_label
+from app.charts.scales import numeric_axis, robust_limits, say
+from app.charts.style import BLUE, SKY, VERMILION
+
+MAX_PANELS = 24
+MAX_MEANS = 12  # with more values than that, a number's means are over quarters of the points
+PIXELS_PER_CHARACTER = 7.5
+
+
+def grid_shape(num_parameters: int) -> tuple[int, int]:
+    """Rows and columns of panels."""
+    num_panels = max(1, min(num_parameters, MAX_PANELS))
+    columns = 3 if num_panels in (5, 6, 9) else min(num_panels, 4)
+    return math.ceil(num_panels / columns), columns
+
+
+def draw_effects(figure: SubFigure, findings: Findings, width_pixels: int) -> None:
+    effects = findings.report["effects"] or [
+        {"path": path, "share_of_variance": None} for path in findings.report["paths"]
+    ]
+    names = parameter_names([effect["path"] for effect in effects])
+    rows, columns = grid_shape(len(effects))
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=bool(findings.measured)).flatten()
+    figure.suptitle(_explanation(findings, len(effects)), x=0.01, ha="left", fontsize=9.5)
+    for axes in panels[max(len(effects), 1) :]:
+        axes.set_visible(False)
+    if not effects:
+        say(panels[0], "no parameter was searched")
+    for number, (axes, effect) in enumerate(zip(panels, effects, strict=False)):
+        axes.set_title(_title(names[effect["path"]], effect["share_of_variance"]))
+        _draw_effect(axes, findings, effect["path"], width_pixels // columns - 70)
+        if number % columns == 0:
+            axes.set_ylabel(findings.accuracy_label)
+
+
+def _explanation(findings: Findings, num_effects: int) -> str:
+    parts = ["Each dot is a point of the search", "dark: mean ± standard error"]
+    if findings.best:
+        parts.append(f"★ the {findings.best_word} point, number {findings.best['point_number']}")
+        low, _ = robust_limits([accuracy(point) for point in findings.measured])
+        num_below = sum(accuracy(point) < low for point in findings.measured)
+        if num_below:
+            parts.append(f"▼ below the axis ({num_below} {'point' if num_below == 1 else 'points'})")
+    if num_effects > MAX_PANELS:
+        parts.append(f"{num_effects - MAX_PANELS} weaker parameters are left out")
+    return "; ".join(parts)
+
+
+def _title(name: str, share_of_variance: float | None) -> str:
+    title = printable(name, 34)
+    return title if share_of_variance is None else f"{title}\nexplains {100 * share_of_variance:.0f} % of the variance"
+
+
+def _draw_effect(axes: Axes, findings: Findings, path: str, width_pixels: int) -> None:
+    points = [point for point in findings.measured if path in point["parameters"]]
+    if not points:
+        say(axes, findings.emptiness)
+        return
+    values = [point["parameters"][path] for point in points]
+    accuracies = np.array([accuracy(point) for point in points])
+    low, high = robust_limits([accuracy(point) for point in findings.measured])
+    axes.set_ylim(low, high)
+    if _are_numbers(values):
+        x = np.array(values, dtype=float)
+        numeric_axis(axes, x.tolist(), max_ticks=max(2, width_pixels // 52))
+    else:
+        x = _categorical_axis(axes, values, width_pixels)
+    _strip(axes, x, accuracies, low)
+    _means(axes, x, points, accuracies, low, is_line=_are_numbers(values))
+    for position, point in zip(x, points, strict=True):
+        if point is findings.best:
+            axes.plot(position, accuracy(point), "*", color=VERMILION, markersize=13, markeredgecolor="white", zorder=5)
+
+
+def _strip(axes: Axes, x: np.ndarray, accuracies: np.ndarray, low: float) -> None:
+    is_seen = accuracies >= low
+    axes.plot(x[is_seen], accuracies[is_seen], "o", color=SKY, alpha=0.45, markersize=5.5, markeredgewidth=0)
+    _mark_below(axes, x[~is_seen], low, SKY)
+
+
+def _means(
+    axes: Axes, x: np.ndarray, points: Sequence[Point], accuracies: np.ndarray, low: float, *, is_line: bool
+) -> None:
+    groups = [np.flatnonzero(x == value) for value in np.unique(x)]
+    if is_line and len(groups) > MAX_MEANS:
+        _quarter_means(axes, x, accuracies, low)
+        return
+    centers = np.array([x[group[0]] for group in groups])
+    means = np.array([accuracies[group].mean() for group in groups])
+    errors = np.array([_standard_error(accuracies[group], points[group[0]]) for group in groups])
+    is_seen = means >= low
+    axes.errorbar(
+        centers[is_seen], means[is_seen], errors[is_seen], fmt="o", color=BLUE, markersize=6, capsize=4, linewidth=1.8
+    )
+    if is_line:
+        axes.plot(centers, means, color=BLUE, linewidth=1, alpha=0.6)
+    _mark_below(axes, centers[~is_seen], low, BLUE)
+
+
+def _quarter_means(axes: Axes, x: np.ndarray, accuracies: np.ndarray, low: float) -> None:
+    """For a parameter that was drawn from a range: a bar over each quarter of the points, by rank."""
+    for quarter in np.array_split(np.argsort(x, kind="stable"), 4):
+        mean, error = accuracies[quarter].mean(), _standard_error(accuracies[quarter], None)
+        ends = [x[quarter[0]], x[quarter[-1]]]
+        if mean < low:
+            middle = math.sqrt(ends[0] * ends[1]) if axes.get_xscale() == "log" else sum(ends) / 2
+            _mark_below(axes, np.array([middle]), low, BLUE)
+            continue
+        axes.fill_between(ends, mean - error, mean + error, color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(ends, [mean, mean], color=BLUE, linewidth=2.2)
+
+
+def _mark_below(axes: Axes, x: np.ndarray, low: float, colour: str) -> None:
+    if len(x):  # an empty line that is not clipped would spoil the layout
+        axes.plot(x, np.full(len(x), low), "v", color=colour, markersize=7, markeredgewidth=0, clip_on=False, zorder=4)
+
+
+def _standard_error(accuracies: np.ndarray, point: Point | None) -> float:
+    """Over points; of a single point, over its repeats or folds."""
+    if len(accuracies) > 1:
+        return float(accuracies.std(ddof=1)) / math.sqrt(len(accuracies))
+    return 100 * float((point or {}).get("standard_error") or 0)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _categorical_axis(axes: Axes, values: Sequence[Any], width_pixels: int) -> np.ndarray:
+    """Returns each value's place on the x axis."""
+    categories = {json.dumps(value): value for value in values}
+    order = sorted(categories, key=lambda key: _sort_key(categories[key]))
+    place = {key: number for number, key in enumerate(order)}
+    is_crowded = sum(len(value_label(categories[key])) + 2 for key in order) * PIXELS_PER_CHARACTER > width_pixels
+    step = math.ceil(len(order) / max(1, width_pixels // 18)) if is_crowded else 1
+    shown = order[::step]
+    labels = [value_label(categories[key]) for key in shown]
+    axes.set_xticks([place[key] for key in shown], labels)
+    if is_crowded:
+        axes.tick_params(axis="x", rotation=40 if len(shown) <= width_pixels // 30 else 90)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right" if len(shown) <= width_pixels // 30 else "center")
+            label.set_rotation_mode("anchor" if len(shown) <= width_pixels // 30 else "default")
+    axes.set_xlim(-0.6, len(order) - 0.4)
+    axes.grid(visible=False, axis="x")
+    return np.array([place[json.dumps(value)] for value in values], dtype=float)
+
+
+def _sort_key(value: Any) -> tuple[str, list[float], str]:
+    """Numbers and lists of numbers by size, the rest by the alphabet."""
+    if _are_numbers([value]):
+        return "number", [float(value)], ""
+    if isinstance(value, list) and _are_numbers(value):
+        return "list", [float(item) for item in value], ""
+    return type(value).__name__, [], json.dumps(value)

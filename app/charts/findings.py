@@ -1,0 +1,54 @@
+"""What the panels of a sweep's picture need of its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Point = dict[str, Any]
+UNENDED = {"queued", "running", "paused"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A sweep's report, in the words of the picture. Accuracies are in percent."""
+
+    report: dict[str, Any]
+    curves: dict[str, dict[str, Any]]
+    measured: list[Point]  # points that have a mean val accuracy
+    is_on_folds: bool
+    best: Point | None
+    best_word: str
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Findings:
+        report = data["report"]
+        measured = [point for point in report["points"] if point["mean_val_accuracy"] is not None]
+        choice = report["choice"]
+        best = measured[0] if measured else None
+        if choice is not None:
+            best = next((point for point in measured if point["point_number"] == choice["point_number"]), best)
+        return cls(
+            report=report,
+            curves=data.get("curves") or {},
+            measured=measured,
+            is_on_folds=choice is not None or any(trial["fold"] is not None for trial in report["trials"]),
+            best=best,
+            best_word="best" if choice is None else "chosen",
+        )
+
+    @property
+    def accuracy_label(self) -> str:
+        return "accuracy on folds of train (%)" if self.is_on_folds else "val accuracy (%)"
+
+    @property
+    def emptiness(self) -> str:
+        """Why there is nothing to draw."""
+        statuses = {trial["status"] for trial in self.report["trials"]}
+        if statuses and not statuses & UNENDED:
+            return "no trial has succeeded"
+        return "no trial has ended yet" if statuses <= UNENDED else "no trial has succeeded yet"
+
+
+def accuracy(point: Point) -> float:
+    return 100 * float(point["mean_val_accuracy"])

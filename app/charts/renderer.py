@@ -1,0 +1,166 @@
+"""Has pictures drawn in one child process, started when the first is asked for; never loads matplotlib itself."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from app.errors import Unavailable
+
+TIMEOUT_SECONDS = 30.0
+NICENESS = 10
+
+
+class _ChildDied(Exception):
+    pass
+
+
+class Renderer:
+    """Draws one picture at a time.
+
+    Args:
+        timeout_seconds: A picture that takes longer ends the child; a caller waits as long for its turn.
+    """
+
+    def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._turn = threading.Lock()
+        self._child: _Child | None = None
+        self._closed = False
+
+    def draw(self, module: str, data: dict[str, Any]) -> bytes:
+        """Blocks until the picture is there.
+
+        Args:
+            module: Dotted name of the module whose `draw(data) -> bytes` is called in the child.
+            data: What that function takes; anything that pickle takes.
+
+        Raises:
+            Unavailable: It takes too long, the child dies of it twice, or the renderer is closed.
+            RuntimeError: The function raised; the message holds the child's traceback.
+        """
+        if not self._turn.acquire(timeout=self._timeout_seconds):
+            raise Unavailable("Other pictures are being drawn; try again.", slug="picture-timeout")
+        try:
+            for _ in range(2):
+                try:
+                    return self._living_child().draw(module, data, self._timeout_seconds)
+                except _ChildDied:
+                    self._drop_child()
+            raise Unavailable("The process that draws pictures died twice.", slug="picture-failed")
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Ends the child at once; a picture that is being drawn fails with `Unavailable`."""
+        self._closed = True
+        child = self._child
+        if child is not None:
+            child.kill()
+
+    def _living_child(self) -> _Child:
+        if self._child is None:
+            self._child = _Child()
+        if self._closed:  # looked at after the start, so that `close` misses no child
+            self._drop_child()
+            raise Unavailable("The service is shutting down.")
+        return self._child
+
+    def _drop_child(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Child:
+    """The drawing process, seen from the API's."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), name="digitlab-charts", daemon=True)
+        _start_deaf_to_sigint(self._process)
+        theirs.close()  # so that a dead child is the end of the file here
+
+    def draw(self, module: str, data: dict[str, Any], timeout_seconds: float) -> bytes:
+        is_late = threading.Event()
+
+        def give_up() -> None:
+            is_late.set()
+            self.kill()
+
+        timer = threading.Timer(timeout_seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            self._connection.send((module, data))
+            answer: bytes | str = self._connection.recv()
+        except (EOFError, OSError) as error:
+            if is_late.is_set():
+                detail = f"The picture took longer than {timeout_seconds:g} s."
+                raise Unavailable(detail, slug="picture-timeout") from error
+            raise _ChildDied from error
+        finally:
+            timer.cancel()
+        if isinstance(answer, str):
+            raise RuntimeError(f"{module} could not draw the picture:\n{answer}")
+        return answer
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._connection.close()
+
+
+def _start_deaf_to_sigint(process: SpawnProcess) -> None:
+    """Ctrl-C reaches the whole process group, but the child is to end with the API, and never with a traceback."""
+    if sys.platform == "win32":
+        process.start()
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this thread's alone; the child inherits it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection) -> None:
+    """The child's whole life: draws until the API has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        os.nice(NICENESS)  # /predict comes first
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            module, data = connection.recv()
+            connection.send(_draw(module, data))
+        except (EOFError, OSError):
+            return
+
+
+def _draw(module: str, data: dict[str, Any]) -> bytes | str:
+    try:
+        picture: bytes = importlib.import_module(module).draw(data)
+    except Exception:
+        return traceback.format_exc()
+    return picture
+
+
+def _end_with_parent() -> None:
+    """In the middle of a picture, too, and when the API was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)

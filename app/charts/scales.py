@@ -1,0 +1,67 @@
+"""Limits and ticks of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from app.charts.style import GREY
+
+
+def robust_limits(values: Sequence[float], low_percentile: float = 5) -> tuple[float, float]:
+    """Limits for accuracies in percent that a few very bad ones do not stretch."""
+    lowest, low, highest = (float(value) for value in np.percentile(values, [0, low_percentile, 100]))
+    span = max(highest - low, 0.5)
+    if lowest >= low - span:
+        low = lowest
+    pad = max(0.07 * (highest - low), 0.15)
+    return low - pad, highest + pad
+
+
+def numeric_axis(axes: Axes, values: Sequence[float], max_ticks: int) -> None:
+    """Scales the x axis for the values; few values, if they are far enough apart, are its ticks."""
+    distinct = sorted(set(values))
+    is_log = distinct[0] > 0 and distinct[-1] / distinct[0] >= 10
+    if is_log:
+        log_axis(axes, distinct)
+    else:
+        low, high = distinct[0], distinct[-1]
+        pad = 0.08 * (high - low) or max(abs(low) * 0.1, 0.5)
+        axes.set_xlim(low - pad, high + pad)
+        set_ticks(axes.xaxis, MaxNLocator(min(max_ticks, 6)), "{:.4g}".format)
+    positions = np.log10(distinct) if is_log else np.asarray(distinct)
+    span = positions[-1] - positions[0]
+    if 1 < len(distinct) <= max_ticks and np.diff(positions).min() >= 0.8 * span / max_ticks:
+        set_ticks(axes.xaxis, FixedLocator(distinct), "{:.4g}".format)
+
+
+def log_axis(axes: Axes, values: Sequence[float], label: Callable[[float], str] = "{:g}".format) -> None:
+    """A logarithmic x axis whose ticks are plain numbers, even for one value or a narrow span."""
+    low, high = min(values), max(values)
+    axes.set_xscale("log")
+    pad = (high / low) ** 0.08 if high > low else 1.5
+    axes.set_xlim(low / pad, high * pad)
+    ratio = high / low
+    if ratio < 5:
+        set_ticks(axes.xaxis, MaxNLocator(4), label)
+    elif ratio < 150:
+        set_ticks(axes.xaxis, LogLocator(subs=(1, 2, 5) if ratio < 40 else (1, 3)), label)
+    else:
+        set_ticks(axes.xaxis, LogLocator(numticks=6), label)
+
+
+def set_ticks(axis: Axis, locator: FixedLocator | LogLocator | MaxNLocator, label: Callable[[float], str]) -> None:
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def say(axes: Axes, message: str) -> None:
+    """An empty panel that says why it is empty."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=11)

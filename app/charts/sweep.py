@@ -1,0 +1,79 @@
+"""The picture of a sweep: what each parameter does, accuracy against size, and accuracy over epochs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from app.charts.effects import draw_effects, grid_shape
+from app.charts.findings import Findings
+from app.charts.front import draw_front
+from app.charts.labels import parameters_label, printable
+from app.charts.progress import draw_progress
+from app.charts.style import DPI, settings, to_png
+
+WIDTH = 14.0  # inches, as all of these
+HEADER = 0.85
+LOWER_PANELS = 4.9
+ROWS_HEIGHT = {1: 4.25, 2: 6.6}
+MORE_ROW_HEIGHT = 3.2
+
+
+def draw(data: dict[str, Any]) -> bytes:
+    """A PNG, 1400 pixels wide, 1000 high or higher.
+
+    Args:
+        data: `report`, a `SweepReport` as JSON; `curves`: by run id, `epochs` and `val_accuracy` of equal length.
+    """
+    with settings():
+        return to_png(_figure(Findings.of(data)))
+
+
+def _figure(findings: Findings) -> Figure:
+    report = findings.report
+    rows, _ = grid_shape(len(report["effects"] or report["paths"]))
+    upper = ROWS_HEIGHT.get(rows, MORE_ROW_HEIGHT * rows)
+    figure = Figure(figsize=(WIDTH, HEADER + upper + LOWER_PANELS), dpi=DPI, layout="constrained")
+    header, effects, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=[HEADER, upper, LOWER_PANELS])[:, 0]
+    name = printable(report["name"] or f"Sweep {report['sweep_id']}", 90)
+    header.text(0.01, 0.92, name, fontsize=15, fontweight="bold", va="top")
+    header.text(0.01, 0.12, "\n".join(_facts(findings)), va="bottom", fontsize=10)
+    draw_effects(effects, findings, round(WIDTH * DPI))
+    front, progress = lower.subplots(1, 2)
+    draw_front(lower, front, findings)
+    draw_progress(progress, findings)
+    return figure
+
+
+def _facts(findings: Findings) -> list[str]:
+    report = findings.report
+    counts = Counter(trial["status"] for trial in report["trials"])
+    trials = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+    facts = [
+        f"{report['status']}",
+        f"{_count(len(report['points']), 'point')}",
+        f"{_count(len(report['trials']), 'trial')}" + (f" ({trials})" if len(counts) > 1 else ""),
+    ]
+    if report["name"]:
+        facts.insert(0, f"sweep {report['sweep_id']}")
+    if findings.is_on_folds:
+        facts.append("cross-validation: accuracies are on folds of the train split")
+    lines = [" · ".join(facts)]
+    if report["choice"]:
+        lines.append(_chosen(report["choice"]))
+    return lines
+
+
+def _chosen(choice: dict[str, Any]) -> str:
+    mean, error = 100 * choice["mean_val_accuracy"], 100 * choice["standard_error"]
+    text = f"chosen: point {choice['point_number']} ({printable(parameters_label(choice['parameters']), 90)}), "
+    text += f"{mean:.2f} ± {error:.2f} % over the folds"
+    if choice["final_val_accuracy"] is not None:
+        text += f"; {100 * choice['final_val_accuracy']:.2f} % on val"
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,35 @@
+"""`/presets`: the notebook's runs and sweeps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app.errors import NotFound
+from app.paging import Page
+from app.presets.schemas import PresetView
+from app.problem import problems
+from app.runs.presets import PRESETS
+from app.sweeps.presets import SWEEP_PRESETS
+
+router = APIRouter(tags=["presets"])
+
+_VIEWS = {
+    **{name: PresetView.of_run(preset) for name, preset in PRESETS.items()},
+    **{name: PresetView.of_sweep(preset) for name, preset in SWEEP_PRESETS.items()},
+}
+
+
+@router.get("/presets", summary="List presets", responses=problems())
+def list_presets() -> Page[PresetView]:
+    """The notebook's configurations, ready to submit: `{"preset": name}` to `/runs` or `/sweeps`, as `kind` says."""
+    return Page(data=list(_VIEWS.values()))
+
+
+@router.get("/presets/{name}", summary="Show a preset", responses=problems(404))
+def show_preset(name: Annotated[str, Path(max_length=64, examples=["dropout-tanh"])]) -> PresetView:
+    """Its full configuration, and which part of the notebook it comes from."""
+    if name not in _VIEWS:
+        raise NotFound(f"There is no preset {name!r}. There are: {', '.join(_VIEWS)}.", slug="preset-not-found")
+    return _VIEWS[name]

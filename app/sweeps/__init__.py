@@ -1,0 +1,1 @@
+"""Sweeps: searches over configurations, whose trials are runs."""

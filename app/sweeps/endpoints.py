@@ -1,0 +1,147 @@
+"""`/sweeps`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Response, status
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from sqlalchemy.orm import Session
+
+from app.dependencies import After, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.paging import Page, decode_cursor, encode_cursor
+from app.problem import problems
+from app.runs.endpoints import IdempotencyKey
+from app.runs.service import Idempotency
+from app.sweeps import estimate, repository, service
+from app.sweeps.presets import SWEEP_PRESETS
+from app.sweeps.schemas import SweepPlan, SweepSubmission, SweepView
+from app.sweeps.views import view
+from app.tables import Sweep
+from app.validation import Id
+
+router = APIRouter(tags=["sweeps"])
+
+SweepId = Annotated[Id, Path(description="The sweep's id.")]
+
+
+class _AsSubmission:
+    """Documents a body as a `SweepSubmission`; it is read as it stands, since defaults come from what it names."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(SweepSubmission.__pydantic_core_schema__)
+
+
+SubmissionBody = Annotated[
+    dict[str, Any],
+    _AsSubmission(),
+    Body(
+        openapi_examples={
+            "preset": {"summary": "A preset", "value": {"preset": "practice"}},
+            "grid": {"summary": "A grid", "value": SWEEP_PRESETS["dropout"].sweep},
+            "random": {
+                "summary": "Points at random, hopeless ones ended early",
+                "value": {
+                    "search": {"kind": "random", "trials": 50, "seed": 0},
+                    "parameters": {
+                        "training.optimizer.learning_rate": {"low": 0.001, "high": 0.5, "log": True},
+                        "model.dropout": {"low": 0.0, "high": 0.5},
+                    },
+                    "stopping": {"kind": "successive_halving", "rungs": 3, "reduction": 3},
+                },
+            },
+        }
+    ),
+]
+
+
+@router.post(
+    "/sweeps",
+    summary="Submit a sweep",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(400, 404, 413, 415, 429)
+    | {200: {"model": SweepPlan, "description": "With `dry_run`: how much it is."}},
+    response_model=SweepView,
+    dependencies=[JsonOnly],
+)
+def submit_sweep(
+    document: SubmissionBody,
+    session: WriteSession,
+    settings: SettingsDep,
+    response: Response,
+    dry_run: Annotated[bool, Query(description="Validate only, and answer how much would be trained.")] = False,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """Queue the trials of a search over any field of a run's configuration.
+
+    Every trial is a run. `repeats` trains each point with several seeds; `cross_validation` chooses by folds of the
+    train split, and then trains the chosen point on all of it. The same `Idempotency-Key` and body answer the same
+    sweep, however often they come.
+    """
+    if dry_run:
+        prepared = service.prepare(session, document, max_trials=settings.max_trials)
+        trials = [trial.config for trial in prepared.trials]
+        plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=settings.max_stack_bytes)
+        return Response(plan.model_dump_json(), media_type="application/json")
+    idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
+    sweep = service.find_submitted(session, idempotency)
+    if sweep is None:
+        prepared = service.prepare(session, document, max_trials=settings.max_trials)
+        sweep = service.submit(session, prepared, max_queued_runs=settings.max_queued_runs, idempotency=idempotency)
+    response.headers["Location"] = f"/sweeps/{sweep.id}"
+    return _view(session, sweep)
+
+
+@router.get("/sweeps", summary="List sweeps", responses=problems())
+def list_sweeps(session: ReadSession, limit: Limit = 50, after: After = None) -> Page[SweepView]:
+    """Newest first."""
+    before = None if after is None else decode_cursor(after, str)[0]
+    sweeps = repository.list_sweeps(session, limit=limit + 1, before=before)
+    has_more = len(sweeps) > limit
+    page = sweeps[:limit]
+    return Page(data=_views(session, page), has_more=has_more, next=encode_cursor(page[-1].id) if has_more else None)
+
+
+@router.get("/sweeps/{sweep_id}", summary="Show a sweep", responses=problems(404))
+def get_sweep(sweep_id: SweepId, session: ReadSession) -> SweepView:
+    """What it searches, how far it is, and its best trial so far. Its trials: `GET /runs?sweep_id=`."""
+    return _view(session, service.get_sweep(session, sweep_id))
+
+
+@router.post(
+    "/sweeps/{sweep_id}/cancel",
+    summary="Cancel a sweep",
+    responses=problems(404, 409) | {202: {"model": SweepView, "description": "It ends at the next epoch boundary."}},
+)
+def cancel_sweep(sweep_id: SweepId, session: WriteSession, response: Response) -> SweepView:
+    """Its queued trials are cancelled at once, those in training at their next epoch boundary (202).
+
+    Repeating is harmless.
+    """
+    seen = _view(session, service.cancel(session, sweep_id))
+    if seen.status != "cancelled":
+        response.status_code = status.HTTP_202_ACCEPTED
+    return seen
+
+
+@router.delete(
+    "/sweeps/{sweep_id}", summary="Delete a sweep", status_code=status.HTTP_204_NO_CONTENT, responses=problems(404, 409)
+)
+def delete_sweep(sweep_id: SweepId, session: WriteSession) -> None:
+    """A sweep whose trials have ended, and all that they hold."""
+    service.delete(session, sweep_id)
+
+
+def _view(session: Session, sweep: Sweep) -> SweepView:
+    return _views(session, [sweep])[0]
+
+
+def _views(session: Session, sweeps: Sequence[Sweep]) -> list[SweepView]:
+    session.flush()
+    ids = [sweep.id for sweep in sweeps]
+    tallies, best = repository.tally(session, ids), repository.best_trials(session, ids)
+    return [view(sweep, tallies[sweep.id], best.get(sweep.id)) for sweep in sweeps]

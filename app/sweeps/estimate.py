@@ -1,0 +1,95 @@
+"""How much work a sweep is, and how long it may take, by the speed of earlier runs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.runs.config import RunConfig
+from app.sweeps.schemas import SweepPlan
+from app.tables import Run, RunStatus
+
+NUM_EARLIER_RUNS = 500  # the newest
+UNSTACKED = "alone"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast earlier stacks of a kind were."""
+
+    seconds_per_epoch: float  # of one run, in a stack like theirs
+    seconds_per_work: float
+
+
+def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_stack_bytes: int) -> SweepPlan:
+    """What these trials come to."""
+    return SweepPlan(
+        num_points=num_points,
+        num_trials=len(trials),
+        num_stacks=count_stacks(trials, max_stack_bytes),
+        num_steps=sum(config.num_steps or 0 for config in trials),
+        estimated_seconds=estimate(trials, measure_speeds(session)),
+    )
+
+
+def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
+    """How often a worker claims, if it claims each stack as large as it may."""
+    num_runs = Counter(config.stack_key for config in trials)
+    run_bytes = {config.stack_key: config.stack_bytes for config in trials}
+    return sum(
+        number if key is None else math.ceil(number / max(1, max_stack_bytes // run_bytes[key]))
+        for key, number in num_runs.items()
+    )
+
+
+def measure_speeds(session: Session) -> dict[str, Speed]:
+    """By stack key, from the newest runs that have succeeded."""
+    query = select(Run.config, Run.stack_id, Run.epoch, Run.training_seconds)
+    query = query.where(Run.status == RunStatus.SUCCEEDED, Run.training_seconds > 0)
+    stacks = defaultdict(list)
+    for row in session.execute(query.order_by(Run.id.desc()).limit(NUM_EARLIER_RUNS)):
+        stacks[row.stack_id].append(row)
+    measured = defaultdict(list)
+    for rows in stacks.values():
+        try:
+            config = RunConfig.model_validate(rows[0].config)
+        except ValidationError:  # of another version
+            continue
+        epochs = sum(row.epoch for row in rows)
+        if epochs:
+            seconds = max(row.training_seconds for row in rows) / epochs  # they trained side by side
+            measured[config.stack_key or UNSTACKED].append((seconds, seconds / _epoch_work(config)))
+    return {
+        key: Speed(median(each[0] for each in found), median(each[1] for each in found))
+        for key, found in measured.items()
+    }
+
+
+def estimate(trials: Iterable[RunConfig], speeds: dict[str, Speed]) -> float | None:
+    """Seconds of training, one stack after the other; None without anything to go by.
+
+    Runs of a kind that was never measured are taken to be as fast, for their arithmetic, as the others.
+    """
+    if not speeds:
+        return None
+    usual = median(speed.seconds_per_work for speed in speeds.values())
+    seconds = 0.0
+    for config in trials:
+        speed = speeds.get(config.stack_key or UNSTACKED)
+        per_epoch = usual * _epoch_work(config) if speed is None else speed.seconds_per_epoch
+        seconds += per_epoch * config.epochs
+    return seconds
+
+
+def _epoch_work(config: RunConfig) -> float:
+    """Multiply-adds of an epoch, with what a step costs whatever its size; a forest's epoch is a tree."""
+    if config.num_steps is None or config.num_parameters is None:
+        return 1e6
+    return config.num_parameters * config.num_train_samples * 3 + config.num_steps / config.epochs * 20_000

@@ -1,0 +1,92 @@
+"""Queries over sweeps and their trials."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from app.tables import Run, RunStatus, Sweep
+
+_FINISHED = [status for status in RunStatus if status.is_finished()]
+
+
+@dataclass
+class Tally:
+    """A sweep's runs, counted."""
+
+    by_status: dict[RunStatus, int] = field(default_factory=dict)
+    epochs_done: int = 0  # those that a run that ended early left out count as done
+    epochs: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    def count(self, *statuses: RunStatus) -> int:
+        return sum(self.by_status.get(status, 0) for status in statuses)
+
+    @property
+    def num_unfinished(self) -> int:
+        return self.count(RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+def get(session: Session, sweep_id: str) -> Sweep | None:
+    return session.get(Sweep, sweep_id)
+
+
+def lock(session: Session, sweep_id: str) -> Sweep | None:
+    """A sweep as it is now, locked until the transaction ends; its runs' locks come before."""
+    return session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
+
+
+def find_by_idempotency_key(session: Session, key: str) -> Sweep | None:
+    return session.scalar(select(Sweep).where(Sweep.idempotency_key == key))
+
+
+def list_sweeps(session: Session, *, limit: int, before: str | None) -> Sequence[Sweep]:
+    """Newest first."""
+    query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)
+    return session.scalars(query if before is None else query.where(Sweep.id < before)).all()
+
+
+def tally(session: Session, sweep_ids: Collection[str]) -> dict[str, Tally]:
+    """The runs of these sweeps, counted."""
+    done = case((Run.status.in_(_FINISHED), Run.epochs), else_=Run.epoch)
+    columns = (func.count(), func.sum(done), func.sum(Run.epochs), func.min(Run.started_at), func.max(Run.finished_at))
+    query = select(Run.sweep_id, Run.status, *columns).where(Run.sweep_id.in_(sweep_ids))
+    tallies = {sweep_id: Tally() for sweep_id in sweep_ids}
+    for sweep_id, status, number, epochs_done, epochs, started_at, finished_at in session.execute(
+        query.group_by(Run.sweep_id, Run.status)
+    ):
+        found = tallies[sweep_id or ""]
+        found.by_status[status] = number
+        found.epochs_done += epochs_done
+        found.epochs += epochs
+        found.started_at = min(filter(None, (found.started_at, started_at)), default=None)
+        found.finished_at = max(filter(None, (found.finished_at, finished_at)), default=None)
+    return tallies
+
+
+def best_trials(session: Session, sweep_ids: Collection[str]) -> dict[str, Run]:
+    """The run with the highest val accuracy so far of each of these sweeps; the lowest loss, then the first."""
+    order = (Run.best_val_accuracy.desc(), Run.best_val_loss, Run.trial_number)
+    place = func.row_number().over(partition_by=Run.sweep_id, order_by=order)
+    query = select(Run.id, place.label("place")).where(Run.sweep_id.in_(sweep_ids), Run.best_val_accuracy.is_not(None))
+    ranked = query.subquery()
+    found = session.scalars(select(Run).where(Run.id.in_(select(ranked.c.id).where(ranked.c.place == 1))))
+    return {run.sweep_id or "": run for run in found}
+
+
+def list_runs(session: Session, sweep_id: str) -> Sequence[Run]:
+    """All runs of a sweep, the final one last."""
+    return session.scalars(select(Run).where(Run.sweep_id == sweep_id).order_by(Run.trial_number)).all()
+
+
+def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False) -> Sequence[Run]:
+    """The same as they are now, locked until the transaction ends, in the order in which everyone locks runs."""
+    query = select(Run).where(Run.sweep_id == sweep_id).order_by(Run.id).with_for_update()
+    if only_unfinished:
+        query = query.where(Run.status.not_in(_FINISHED))
+    return session.scalars(query, execution_options={"populate_existing": True}).all()

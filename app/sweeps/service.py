@@ -1,0 +1,292 @@
+"""What can be done with sweeps. Knows nothing of HTTP; raises from the `AppError` tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict, FieldError, InvalidInput, NotFound
+from app.events import journal
+from app.events import repository as event_repository
+from app.models import promotion
+from app.models import repository as models
+from app.runs import lifecycle
+from app.runs import service as runs
+from app.runs.config import MAX_SEED, Mlp, RunConfig, complete
+from app.runs.service import Idempotency
+from app.sweeps import repository
+from app.sweeps.presets import get_sweep_preset
+from app.sweeps.schemas import SweepSubmission
+from app.sweeps.search_space import Point, expand
+from app.tables import EventType, PromotionReason, Run, RunStatus, Sweep
+from app.validation import invalid_document, invalid_input
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep, to be."""
+
+    point_number: int
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A validated submission, expanded."""
+
+    submission: SweepSubmission
+    base: RunConfig
+    tags: Mapping[str, str]  # the base's own and the sweep's
+    points: Sequence[Point]
+    trials: Sequence[Trial]
+
+
+def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int) -> Prepared:
+    """Complete, validate and expand a submission, without queueing anything.
+
+    Args:
+        session: To read the run that the base may name.
+        document: The request's body: part of a `SweepSubmission`.
+        max_trials: How many trials a sweep may have.
+
+    Raises:
+        InvalidInput: Something in it is wrong; every place is named.
+        NotFound: It names a preset or a run that does not exist.
+    """
+    document = _with_preset(document)
+    try:
+        submission = SweepSubmission.model_validate(document)
+    except ValidationError as error:
+        raise invalid_document(error, document) from error
+    try:
+        base = runs.prepare(session, submission.base)
+    except InvalidInput as error:
+        raise invalid_input([FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]) from None
+    per_point = submission.repeats * (submission.cross_validation.folds if submission.cross_validation else 1)
+    _check_rules(submission, base.config)
+    if per_point > max_trials:
+        raise _wrong("#/repeats", f"{per_point:,} trials a point are more than the {max_trials:,} of a sweep")
+    points = expand(submission, base.config, max_points=max_trials // per_point)
+    _check_points(submission, points)
+    tags = {**base.labels.tags, **submission.tags}
+    return Prepared(submission, base.config, tags, points, _list_trials(submission, points))
+
+
+def _with_preset(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document laid over the preset that it names; what a search consists of replaces the preset's as a whole."""
+    name = document.get("preset")
+    if name is None:
+        return document
+    if not isinstance(name, str):
+        raise _wrong("#/preset", "Input should be a valid string")
+    preset = get_sweep_preset(name).sweep
+    laid = {**preset, **document}
+    if isinstance(document.get("base"), Mapping):
+        laid["base"] = complete(preset.get("base", {}), document["base"])
+    for one, other in (("parameters", "points"), ("points", "parameters")):
+        if one in document and other not in document:
+            laid.pop(other, None)
+    return laid
+
+
+def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
+    """What does not go together, whatever the points are."""
+    if submission.cross_validation is None:
+        return
+    if submission.stopping is not None:
+        detail = "With cross_validation every trial trains all its epochs: leave one of them out"
+        raise _wrong("#/stopping", detail)
+    if base.split.fold is not None:
+        raise _wrong("#/base/split/fold", "cross_validation makes the folds itself: leave it out")
+    if base.training is not None and base.training.early_stopping is not None:
+        detail = "With cross_validation every trial trains its fixed number of epochs: leave it out"
+        raise _wrong("#/base/training/early_stopping", detail)
+
+
+def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
+    """What does not go together with what the points say."""
+    for point in points:
+        config = point.config
+        for path, place in point.places.items():
+            if submission.repeats > 1 and path == "seed":
+                raise _wrong("#/repeats", "Repeats count up the seed: search it, or repeat, but not both")
+            if submission.cross_validation is not None and path.startswith("split.fold"):
+                raise _wrong(place, "cross_validation makes the folds itself: leave it out")
+        anywhere = next(iter(point.places.values()), "#/base")
+        if submission.stopping is not None and not isinstance(config.model, Mlp):
+            raise _wrong(anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by")
+        if submission.cross_validation is not None and _stops_early(config):
+            place = point.places.get("training.early_stopping", anywhere)
+            raise _wrong(place, "With cross_validation every trial trains its fixed number of epochs")
+
+
+def _stops_early(config: RunConfig) -> bool:
+    return config.training is not None and config.training.early_stopping is not None
+
+
+def _list_trials(submission: SweepSubmission, points: Sequence[Point]) -> list[Trial]:
+    """Point by point, seed by seed, fold by fold."""
+    num_folds = submission.cross_validation.folds if submission.cross_validation else 0
+    trials = []
+    for number, point in enumerate(points):
+        for repeat in range(submission.repeats):
+            document = point.config.model_dump()
+            document["seed"] = (point.config.seed + repeat) % (MAX_SEED + 1)
+            if not num_folds:
+                trials.append(Trial(number, RunConfig.model_validate(document)))
+                continue
+            if document["training"] is not None:
+                document["training"]["keep"] = "last"  # no choice of an epoch may rest on the fold either
+            for fold in range(num_folds):
+                document["split"]["fold"] = {"number": fold, "of": num_folds}
+                trials.append(Trial(number, RunConfig.model_validate(document)))
+    return trials
+
+
+def find_submitted(session: Session, idempotency: Idempotency | None) -> Sweep | None:
+    """The sweep that was submitted with this key before.
+
+    Raises:
+        InvalidInput: The key came with something else then.
+    """
+    if idempotency is None:
+        return None
+    sweep = repository.find_by_idempotency_key(session, idempotency.key)
+    if sweep is not None:
+        idempotency.require_same(sweep.submission_sha256, f"sweep {sweep.id}")
+    return sweep
+
+
+def submit(
+    session: Session, prepared: Prepared, *, max_queued_runs: int, idempotency: Idempotency | None = None
+) -> Sweep:
+    """Queue all trials of a sweep.
+
+    Raises:
+        QueueFull: There would be more than `max_queued_runs`.
+        InvalidInput: The idempotency key came with something else, a moment ago.
+    """
+    runs.require_room(session, len(prepared.trials), max_queued_runs)
+    submission = prepared.submission
+    folds, stopping = submission.cross_validation, submission.stopping
+    sweep = Sweep(
+        name=submission.name,
+        notes=submission.notes,
+        tags=submission.tags,
+        priority=submission.priority,
+        base=prepared.base.model_dump(),
+        search=submission.search.model_dump(),
+        parameters=submission.parameters,
+        points=[point.values for point in prepared.points],
+        repeats=submission.repeats,
+        num_folds=folds.folds if folds else None,
+        stopping=stopping.model_dump() if stopping else None,
+        num_trials=len(prepared.trials),
+    )
+    if idempotency is not None:
+        sweep.idempotency_key, sweep.submission_sha256 = idempotency.key, idempotency.submission_sha256
+    try:
+        with session.begin_nested():
+            session.add(sweep)
+    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
+        submitted = find_submitted(session, idempotency)
+        if submitted is None:
+            raise
+        return submitted
+    queued = [
+        lifecycle.new_run(
+            trial.config,
+            sweep_id=sweep.id,
+            trial_number=number,
+            point_number=trial.point_number,
+            name=submission.name,
+            tags=dict(prepared.tags),
+            priority=submission.priority,
+        )
+        for number, trial in enumerate(prepared.trials)
+    ]
+    session.add_all(queued)
+    session.flush()
+    for run in queued:
+        lifecycle.enter_queue(session, run)
+    return sweep
+
+
+def get_sweep(session: Session, sweep_id: str) -> Sweep:
+    sweep = repository.get(session, sweep_id)
+    if sweep is None:
+        raise _not_found(sweep_id)
+    return sweep
+
+
+def cancel(session: Session, sweep_id: str) -> Sweep:
+    """End all trials that are not finished: at once, or at the next epoch boundary those in training.
+
+    Raises:
+        NotFound: There is no such sweep.
+        Conflict: All its trials have ended by themselves.
+    """
+    get_sweep(session, sweep_id)
+    unfinished = list(repository.lock_runs(session, sweep_id, only_unfinished=True))
+    sweep = repository.lock(session, sweep_id)
+    if sweep is None:
+        raise _not_found(sweep_id)
+    # A choice that was made a moment ago has queued another run.
+    unfinished += [
+        run for run in repository.lock_runs(session, sweep_id, only_unfinished=True) if run not in unfinished
+    ]
+    if not unfinished and not sweep.is_cancelled:
+        raise Conflict("All trials of the sweep have ended; it cannot be cancelled.", slug="sweep-finished")
+    sweep.is_cancelled = True
+    for run in unfinished:
+        if run.status is RunStatus.RUNNING:
+            run.cancel_requested = True
+        else:
+            lifecycle.end(session, run, RunStatus.CANCELLED)
+    return sweep
+
+
+def delete(session: Session, sweep_id: str) -> None:
+    """Delete a sweep whose trials have ended, with all that they hold.
+
+    Raises:
+        NotFound: There is no such sweep.
+        Conflict: A trial is not finished, or is the pinned champion.
+    """
+    get_sweep(session, sweep_id)
+    trials = repository.lock_runs(session, sweep_id)
+    sweep = repository.lock(session, sweep_id)
+    if sweep is None:
+        raise _not_found(sweep_id)
+    if any(not run.status.is_finished() for run in [*trials, *repository.lock_runs(session, sweep_id)]):
+        raise Conflict("Not all trials of the sweep have ended: cancel it first.", slug="sweep-not-finished")
+    champion = models.get_champion(session)
+    is_pinned = champion is not None and champion.reason is PromotionReason.PINNED
+    if is_pinned and champion is not None and champion.run_id in {run.id for run in trials}:
+        detail = f"Trial {champion.run_id} is the pinned champion: choose another one first."
+        raise Conflict(detail, slug="pinned-champion")
+    for run in trials:
+        event_repository.delete_of_run(session, run.id)
+        session.delete(run)
+        journal.record(session, run, EventType.DELETED)
+    session.delete(sweep)
+    promotion.elect(session)
+
+
+def _not_found(sweep_id: str) -> NotFound:
+    return NotFound(f"There is no sweep {sweep_id}.", slug="sweep-not-found")
+
+
+def _wrong(pointer: str, detail: str) -> InvalidInput:
+    return invalid_input([FieldError(pointer, detail)])
+
+
+def values_of(sweep: Sweep, run: Run) -> dict[str, Any]:
+    """A trial's point: its values by dotted path."""
+    values: dict[str, Any] = sweep.points[run.point_number or 0]
+    return values

@@ -1,0 +1,68 @@
+"""A sweep as a client sees it: its state derives from its trials."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from app.database import utc_now
+from app.sweeps.repository import Tally
+from app.sweeps.schemas import BestTrial, CrossValidation, SuccessiveHalving, SweepProgress, SweepStatus, SweepView
+from app.tables import Run, RunStatus, Sweep
+
+
+def view(sweep: Sweep, tally: Tally, best: Run | None) -> SweepView:
+    """The sweep, with its runs counted and the best of them."""
+    status = status_of(sweep, tally)
+    counts = {each.value: tally.count(each) for each in RunStatus}
+    return SweepView(
+        **{name: getattr(sweep, name) for name in _SAME_NAME},
+        status=status,
+        cross_validation=None if sweep.num_folds is None else CrossValidation(folds=sweep.num_folds),
+        stopping=None if sweep.stopping is None else SuccessiveHalving.model_validate(sweep.stopping),
+        progress=SweepProgress(
+            trials=sum(counts.values()),
+            **counts,
+            epochs_done=tally.epochs_done,
+            epochs=tally.epochs,
+            eta_seconds=_eta(tally, utc_now()) if status == "running" else None,
+        ),
+        best=None if best is None or sweep.num_folds is not None else _best(sweep, best),
+        final_run_id=None if sweep.choice is None else sweep.choice["final_run_id"],
+        finished_at=None if tally.num_unfinished else tally.finished_at,
+    )
+
+
+def status_of(sweep: Sweep, tally: Tally) -> SweepStatus:
+    """`running` from the first start to the last end, unless all that is left is paused."""
+    succeeded = tally.count(RunStatus.SUCCEEDED)
+    if not tally.num_unfinished:
+        if sweep.is_cancelled or (not succeeded and tally.count(RunStatus.CANCELLED)):
+            return "cancelled"
+        is_good = succeeded if sweep.num_folds is None else sweep.choice is not None
+        return "succeeded" if is_good else "failed"
+    if tally.num_unfinished == tally.count(RunStatus.PAUSED):
+        return "paused"
+    return "queued" if tally.started_at is None else "running"
+
+
+def _eta(tally: Tally, now: datetime) -> float | None:
+    """Seconds left, if the rest goes as fast as what has been done since the first start."""
+    if tally.started_at is None or not tally.epochs_done:
+        return None
+    seconds = (now - tally.started_at).total_seconds()
+    return seconds * (tally.epochs - tally.epochs_done) / tally.epochs_done
+
+
+def _best(sweep: Sweep, run: Run) -> BestTrial:
+    number = run.point_number or 0
+    return BestTrial(
+        run_id=run.id,
+        trial_number=run.trial_number or 0,
+        point_number=number,
+        parameters=sweep.points[number],
+        val_accuracy=run.best_val_accuracy or 0.0,
+    )
+
+
+_COMPOSED = ("status", "cross_validation", "stopping", "progress", "best", "final_run_id", "finished_at")
+_SAME_NAME = [name for name in SweepView.model_fields if name not in _COMPOSED]
