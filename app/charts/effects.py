@@ -11,13 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from app.charts.findings import Findings, Point, accuracy
+from app.charts.findings import Findings, Point, accuracy, standard_error
 from app.charts.labels import parameter_names, printable, value_label
-from app.charts.scales import numeric_axis, robust_limits, say
+from app.charts.scales import MAX_GRID_VALUES, numeric_axis, say
 from app.charts.style import BLUE, SKY, VERMILION
 
 MAX_PANELS = 24
-MAX_MEANS = 12  # with more values than that, a number's means are over quarters of the points
 PIXELS_PER_CHARACTER = 7.5
 
 
@@ -51,7 +50,7 @@ def _explanation(findings: Findings, num_effects: int) -> str:
     parts = ["Each dot is a point of the search", "dark: mean ± standard error"]
     if findings.best:
         parts.append(f"★ the {findings.best_word} point, number {findings.best['point_number']}")
-        low, _ = robust_limits([accuracy(point) for point in findings.measured])
+        low, _ = findings.limits
         num_below = sum(accuracy(point) < low for point in findings.measured)
         if num_below:
             parts.append(f"▼ below the axis ({num_below} {'point' if num_below == 1 else 'points'})")
@@ -72,11 +71,11 @@ def _draw_effect(axes: Axes, findings: Findings, path: str, width_pixels: int) -
         return
     values = [point["parameters"][path] for point in points]
     accuracies = np.array([accuracy(point) for point in points])
-    low, high = robust_limits([accuracy(point) for point in findings.measured])
+    low, high = findings.limits
     axes.set_ylim(low, high)
     if _are_numbers(values):
         x = np.array(values, dtype=float)
-        numeric_axis(axes, x.tolist(), max_ticks=max(2, width_pixels // 52))
+        numeric_axis(axes, x.tolist(), max_ticks=max(2, width_pixels // 46))
     else:
         x = _categorical_axis(axes, values, width_pixels)
     _strip(axes, x, accuracies, low)
@@ -96,7 +95,7 @@ def _means(
     axes: Axes, x: np.ndarray, points: Sequence[Point], accuracies: np.ndarray, low: float, *, is_line: bool
 ) -> None:
     groups = [np.flatnonzero(x == value) for value in np.unique(x)]
-    if is_line and len(groups) > MAX_MEANS:
+    if is_line and len(groups) > MAX_GRID_VALUES:
         _quarter_means(axes, x, accuracies, low)
         return
     centers = np.array([x[group[0]] for group in groups])
@@ -108,7 +107,8 @@ def _means(
     )
     if is_line:
         axes.plot(centers, means, color=BLUE, linewidth=1, alpha=0.6)
-    _mark_below(axes, centers[~is_seen], low, BLUE)
+    for center, mean in zip(centers[~is_seen], means[~is_seen], strict=True):
+        _mark_mean_below(axes, center, mean, low)
 
 
 def _quarter_means(axes: Axes, x: np.ndarray, accuracies: np.ndarray, low: float) -> None:
@@ -118,7 +118,7 @@ def _quarter_means(axes: Axes, x: np.ndarray, accuracies: np.ndarray, low: float
         ends = [x[quarter[0]], x[quarter[-1]]]
         if mean < low:
             middle = math.sqrt(ends[0] * ends[1]) if axes.get_xscale() == "log" else sum(ends) / 2
-            _mark_below(axes, np.array([middle]), low, BLUE)
+            _mark_mean_below(axes, middle, mean, low)
             continue
         axes.fill_between(ends, mean - error, mean + error, color=BLUE, alpha=0.25, linewidth=0)
         axes.plot(ends, [mean, mean], color=BLUE, linewidth=2.2)
@@ -129,11 +129,18 @@ def _mark_below(axes: Axes, x: np.ndarray, low: float, colour: str) -> None:
         axes.plot(x, np.full(len(x), low), "v", color=colour, markersize=7, markeredgewidth=0, clip_on=False, zorder=4)
 
 
+def _mark_mean_below(axes: Axes, x: float, mean: float, low: float) -> None:
+    _mark_below(axes, np.array([x]), low, BLUE)
+    axes.annotate(
+        f"mean {mean:.0f}", (x, low), (0, 7), textcoords="offset points", ha="center", color=BLUE, in_layout=False
+    )
+
+
 def _standard_error(accuracies: np.ndarray, point: Point | None) -> float:
     """Over points; of a single point, over its repeats or folds."""
     if len(accuracies) > 1:
         return float(accuracies.std(ddof=1)) / math.sqrt(len(accuracies))
-    return 100 * float((point or {}).get("standard_error") or 0)
+    return standard_error(point) if point else 0.0
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:

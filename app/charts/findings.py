@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from app.charts.scales import robust_limits
 
 Point = dict[str, Any]
 UNENDED = {"queued", "running", "paused"}
@@ -41,6 +44,13 @@ class Findings:
     def accuracy_label(self) -> str:
         return "accuracy on folds of train (%)" if self.is_on_folds else "val accuracy (%)"
 
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """Of the points' accuracies, for the panels' y axes."""
+        return robust_limits(
+            [accuracy(point) + sign * standard_error(point) for point in self.measured for sign in (-1, 1)]
+        )
+
     @property
     def emptiness(self) -> str:
         """Why there is nothing to draw."""
@@ -52,3 +62,8 @@ class Findings:
 
 def accuracy(point: Point) -> float:
     return 100 * float(point["mean_val_accuracy"])
+
+
+def standard_error(point: Point) -> float:
+    """Over the point's own repeats or folds; 0 where there is one."""
+    return 100 * float(point["standard_error"] or 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -11,62 +13,101 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from app.charts.findings import Findings, Point, accuracy
-from app.charts.scales import log_axis, robust_limits, say
-from app.charts.style import CONTINUOUS, GREY, INK, VERMILION
+from app.charts.scales import legend_below, log_axis, say
+from app.charts.style import CONTINUOUS, DPI, GREY, INK, VERMILION
 
 MAX_LABELS = 16
-PLACES = [(8, 7), (8, -14), (-8, 7), (-8, -14), (0, 13), (0, -20), (14, -4), (-14, -4), (18, 18), (18, -26)]
+OFFSETS = [(9, 4), (9, -16), (-9, 4), (-9, -16), (0, 9), (0, -22), (11, -6), (-11, -6)]  # pixels
 
 
 def draw_front(figure: SubFigure, axes: Axes, findings: Findings) -> None:
     axes.set_title("Accuracy against size", loc="left")
-    points = [point for point in findings.measured if point["num_parameters"]]
+    points = _sized(findings)
     if not points:
         say(axes, "the number of parameters is not known" if findings.measured else findings.emptiness)
         return
-    on_front = set(findings.report["pareto"])
-    front = [point for point in points if point["point_number"] in on_front]
-    low, high = robust_limits([accuracy(point) for point in points])
+    low, high = findings.limits
     axes.set_ylim(low, high + 0.05 * (high - low))
     log_axis(axes, [point["num_parameters"] for point in points], "{:,.0f}".format)
     axes.set_xlabel("number of parameters (logarithmic)")
     axes.set_ylabel(findings.accuracy_label)
+    front = _front(findings)
     _draw_steps(axes, front)
-    _draw_points(figure, axes, points, on_front, low)
+    _draw_points(figure, axes, points, low)
+    rings = [point for point in front if accuracy(point) >= low]
+    axes.plot(*_places(rings, low), "o", markersize=11, markeredgecolor=INK, fillstyle="none", zorder=3)
     if findings.best in points:
-        _mark_best(axes, findings)
-    axes.legend(loc="lower right")
-    _label(axes, [point for point in front if accuracy(point) >= low])
+        axes.plot(
+            *_places([findings.best], low), "*", color=VERMILION, markersize=14, markeredgecolor="white", zorder=4
+        )
+    _explain(axes, findings, any(accuracy(point) < low for point in points))
 
 
-def _draw_points(figure: SubFigure, axes: Axes, points: list[Point], on_front: set[int], low: float) -> None:
-    """Filled by epochs to the plateau, grey where that is not known; the front's points are larger and outlined."""
-    known = [point["mean_epochs_to_plateau"] for point in points if point["mean_epochs_to_plateau"] is not None]
-    norm = Normalize(min(known, default=0), max(known, default=0) if len(set(known)) > 1 else min(known, default=0) + 1)
-    colours = ScalarMappable(norm, CONTINUOUS)
-    for is_front, label in ((False, "other point"), (True, "on the Pareto front, with its number")):
-        chosen = [point for point in points if (point["point_number"] in on_front) is is_front]
-        for is_below in (False, True):
-            group = [point for point in chosen if (accuracy(point) < low) is is_below]
-            if not group:
+def label_front(axes: Axes, findings: Findings) -> None:
+    """Numbers the front's points where that covers nothing of it; of many, the most accurate ones alone."""
+    low, _ = findings.limits if findings.measured else (0, 0)
+    front = sorted((point for point in _front(findings) if accuracy(point) >= low), key=accuracy, reverse=True)
+    places = [axes.transData.transform((point["num_parameters"], accuracy(point))) for point in front]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
+    for point, (x, y) in list(zip(front, places, strict=True))[:MAX_LABELS]:
+        text = str(point["point_number"])
+        width = 8 * len(text)
+        for dx, dy in OFFSETS:
+            left = x + dx - (0 if dx > 0 else width if dx < 0 else width / 2)
+            box = Bbox.from_bounds(left, y + dy, width, 13)
+            if any(box.overlaps(other) for other in taken):
                 continue
-            fills = [
+            taken.append(box)
+            axes.annotate(
+                text,
+                (point["num_parameters"], accuracy(point)),
+                (dx * 72 / DPI, dy * 72 / DPI),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                va="bottom",
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                in_layout=False,
+                zorder=6,
+            )
+            break
+
+
+def _sized(findings: Findings) -> list[Point]:
+    return [point for point in findings.measured if point["num_parameters"]]
+
+
+def _front(findings: Findings) -> list[Point]:
+    numbers = set(findings.report["pareto"])
+    return [point for point in _sized(findings) if point["point_number"] in numbers]
+
+
+def _places(points: Sequence[Point | None], low: float) -> tuple[list[int], list[float]]:
+    known = [point for point in points if point]
+    return [point["num_parameters"] for point in known], [max(low, accuracy(point)) for point in known]
+
+
+def _draw_points(figure: SubFigure, axes: Axes, points: list[Point], low: float) -> None:
+    """Filled by epochs to the plateau, grey where that is not known."""
+    known = [point["mean_epochs_to_plateau"] for point in points if point["mean_epochs_to_plateau"] is not None]
+    norm = Normalize(min(known, default=0), max(*known, min(known) + 1) if known else 1)
+    colours = ScalarMappable(norm, CONTINUOUS)
+    for is_below in (False, True):
+        group = [point for point in points if (accuracy(point) < low) is is_below]
+        if not group:
+            continue
+        axes.scatter(
+            *_places(group, low),
+            c=[
                 GREY if point["mean_epochs_to_plateau"] is None else colours.cmap(norm(point["mean_epochs_to_plateau"]))
                 for point in group
-            ]
-            axes.scatter(
-                [point["num_parameters"] for point in group],
-                [low if is_below else accuracy(point) for point in group],
-                c=fills,
-                s=75 if is_front else 34,
-                marker="v" if is_below else "o",
-                edgecolors=INK if is_front else "#FFFFFF",
-                linewidths=1.7 if is_front else 0.5,
-                alpha=1 if is_front else 0.75,
-                clip_on=not is_below,
-                zorder=3 if is_front else 2,
-                label="below the axis" if is_below else label,
-            )
+            ],
+            s=38,
+            marker="v" if is_below else "o",
+            edgecolors="white",
+            linewidths=0.5,
+            clip_on=not is_below,
+            zorder=2,
+        )
     if known:
         bar = figure.colorbar(colours, ax=axes, label="mean epochs to the plateau", pad=0.02)
         bar.ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -85,43 +126,10 @@ def _draw_steps(axes: Axes, front: list[Point]) -> None:
         axes.step([*sizes, right], [*heights, heights[-1]], where="post", color=INK, linewidth=1.1, alpha=0.6, zorder=1)
 
 
-def _mark_best(axes: Axes, findings: Findings) -> None:
-    best = findings.best
-    assert best is not None
-    axes.plot(
-        best["num_parameters"],
-        accuracy(best),
-        "*",
-        color=VERMILION,
-        markersize=15,
-        markeredgecolor="white",
-        linestyle="none",
-        zorder=4,
-        label=f"{findings.best_word} point",
-    )
-
-
-def _label(axes: Axes, front: list[Point]) -> None:
-    """Point numbers, each where it covers no earlier number; of many, the most accurate points' alone."""
-    taken: list[Bbox] = []
-    frame = axes.transData
-    for point in sorted(front, key=accuracy, reverse=True)[:MAX_LABELS]:
-        text = str(point["point_number"])
-        x, y = frame.transform((point["num_parameters"], accuracy(point)))
-        width = 7.5 * len(text)
-        for dx, dy in PLACES:
-            left = x + dx - (0 if dx > 0 else width if dx < 0 else width / 2)
-            box = Bbox.from_bounds(left, y + dy, width, 13)
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                axes.annotate(
-                    text,
-                    (point["num_parameters"], accuracy(point)),
-                    (dx * 0.72, dy * 0.72),  # pixels to the 72nds of an inch that annotate counts in
-                    textcoords="offset points",
-                    ha="left" if dx > 0 else "right" if dx < 0 else "center",
-                    va="bottom",
-                    path_effects=[withStroke(linewidth=2.5, foreground="white")],
-                    zorder=6,
-                )
-                break
+def _explain(axes: Axes, findings: Findings, is_any_below: bool) -> None:
+    axes.plot([], [], "o", color=GREY, markersize=6, label="point")
+    axes.plot([], [], "o", markersize=11, markeredgecolor=INK, fillstyle="none", label="on the Pareto front, numbered")
+    axes.plot([], [], "*", color=VERMILION, markersize=12, markeredgecolor="white", label=f"{findings.best_word} point")
+    if is_any_below:
+        axes.plot([], [], "v", color=GREY, markersize=6, label="below the axis")
+    legend_below(axes, columns=4)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from app.charts.findings import Findings
 from app.charts.labels import parameters_label
-from app.charts.scales import robust_limits, say
+from app.charts.scales import legend_below, robust_limits, say
 from app.charts.style import GREY, VERMILION
 
 Curve = np.ndarray  # (epochs, 2): epoch, accuracy in percent
@@ -33,7 +33,7 @@ def draw_progress(axes: Axes, findings: Findings) -> None:
     axes.set_xlim(first - pad, last + pad)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_ylabel(findings.accuracy_label)
-    axes.set_xlabel("\n".join(["epochs trained", *_cut_off(list(curves.values()), low)]))
+    axes.set_xlabel("epochs trained" + _cut_off(list(curves.values()), low))
     alpha = float(np.clip(25 / len(curves), 0.12, 0.6))
     axes.add_collection(LineCollection(list(curves.values()), colors="#555555", linewidths=0.9, alpha=alpha))
     _draw_best(axes, findings, curves)
@@ -55,13 +55,13 @@ def _limits(curves: list[Curve]) -> tuple[float, float]:
     return min(low, float(np.percentile(heights, 15))), high
 
 
-def _cut_off(curves: list[Curve], low: float) -> list[str]:
+def _cut_off(curves: list[Curve], low: float) -> str:
     num_cut = sum(bool(curve[:, 1].min() < low) for curve in curves)
     num_hidden = sum(bool(curve[:, 1].max() < low) for curve in curves)
     if not num_cut:
-        return []
+        return ""
     note = f"{num_cut} of {len(curves)} lines are cut off below {low:.3g} %"
-    return [f"{note}, {num_hidden} of them wholly" if num_hidden else note]
+    return f"   ({note}, {num_hidden} of them wholly)" if num_hidden else f"   ({note})"
 
 
 def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None:
@@ -77,7 +77,7 @@ def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None
     if not findings.is_on_folds:
         trials = trials[:1]  # the report's are best first
         what = f"trial {trials[0]['trial_number']}, the best of point {best['point_number']}"
-    label = textwrap.fill(f"{what}: {parameters_label(best['parameters'])}", 48, max_lines=6, placeholder=" …")
+    label = textwrap.fill(f"{what}: {parameters_label(best['parameters'])}", 85, max_lines=3, placeholder=" …")
     for trial in trials:
         curve = curves[trial["run_id"]]
         axes.plot(
@@ -89,4 +89,4 @@ def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None
             label=label if trial is trials[0] else None,
         )
     axes.plot([], [], color=GREY, linewidth=1, label="other trials")
-    axes.legend(loc="lower right")
+    legend_below(axes)

@@ -11,21 +11,22 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from app.charts.style import GREY
 
+MAX_GRID_VALUES = 12  # more different numbers than that were drawn from a range
 
-def robust_limits(values: Sequence[float], low_percentile: float = 5) -> tuple[float, float]:
-    """Limits for accuracies in percent that a few very bad ones do not stretch."""
-    lowest, low, highest = (float(value) for value in np.percentile(values, [0, low_percentile, 100]))
-    span = max(highest - low, 0.5)
-    if lowest >= low - span:
-        low = lowest
-    pad = max(0.07 * (highest - low), 0.15)
-    return low - pad, highest + pad
+
+def robust_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Limits for accuracies in percent that a few very bad ones do not stretch (Tukey's outer fence, 1977)."""
+    quarter, three_quarters = np.percentile(values, [25, 75])
+    fence = quarter - 3 * max(three_quarters - quarter, 0.5)
+    low, high = min(value for value in values if value >= fence), max(values)
+    pad = max(0.07 * (high - low), 0.15)
+    return low - pad, high + pad
 
 
 def numeric_axis(axes: Axes, values: Sequence[float], max_ticks: int) -> None:
     """Scales the x axis for the values; few values, if they are far enough apart, are its ticks."""
     distinct = sorted(set(values))
-    is_log = distinct[0] > 0 and distinct[-1] / distinct[0] >= 10
+    is_log = _is_spread_over_magnitudes(distinct)
     if is_log:
         log_axis(axes, distinct)
     else:
@@ -39,6 +40,14 @@ def numeric_axis(axes: Axes, values: Sequence[float], max_ticks: int) -> None:
         set_ticks(axes.xaxis, FixedLocator(distinct), "{:.4g}".format)
 
 
+def _is_spread_over_magnitudes(distinct: Sequence[float]) -> bool:
+    """Not so what was drawn evenly from, say, 0.01 to 0.5."""
+    low, high = distinct[0], distinct[-1]
+    if low <= 0 or high / low < 10:
+        return False
+    return len(distinct) <= MAX_GRID_VALUES or float(np.median(distinct)) - low < 0.3 * (high - low)
+
+
 def log_axis(axes: Axes, values: Sequence[float], label: Callable[[float], str] = "{:g}".format) -> None:
     """A logarithmic x axis whose ticks are plain numbers, even for one value or a narrow span."""
     low, high = min(values), max(values)
@@ -46,7 +55,9 @@ def log_axis(axes: Axes, values: Sequence[float], label: Callable[[float], str] 
     pad = (high / low) ** 0.08 if high > low else 1.5
     axes.set_xlim(low / pad, high * pad)
     ratio = high / low
-    if ratio < 5:
+    if ratio == 1:
+        set_ticks(axes.xaxis, FixedLocator([low]), label)
+    elif ratio < 5:
         set_ticks(axes.xaxis, MaxNLocator(4), label)
     elif ratio < 150:
         set_ticks(axes.xaxis, LogLocator(subs=(1, 2, 5) if ratio < 40 else (1, 3)), label)
@@ -65,3 +76,8 @@ def say(axes: Axes, message: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=11)
+
+
+def legend_below(axes: Axes, columns: int = 1) -> None:
+    """Under the x axis' label, where it hides nothing."""
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.13), ncols=columns, frameon=False, borderaxespad=0)

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 
 from app.charts.effects import draw_effects, grid_shape
 from app.charts.findings import Findings
-from app.charts.front import draw_front
+from app.charts.front import draw_front, label_front
 from app.charts.labels import parameters_label, printable
 from app.charts.progress import draw_progress
 from app.charts.style import DPI, settings, to_png
 
 WIDTH = 14.0  # inches, as all of these
 HEADER = 0.85
-LOWER_PANELS = 4.9
+LOWER_PANELS = 5.3
 ROWS_HEIGHT = {1: 4.25, 2: 6.6}
 MORE_ROW_HEIGHT = 3.2
 
@@ -39,11 +39,13 @@ def _figure(findings: Findings) -> Figure:
     header, effects, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=[HEADER, upper, LOWER_PANELS])[:, 0]
     name = printable(report["name"] or f"Sweep {report['sweep_id']}", 90)
     header.text(0.01, 0.92, name, fontsize=15, fontweight="bold", va="top")
-    header.text(0.01, 0.12, "\n".join(_facts(findings)), va="bottom", fontsize=10)
+    header.text(0.01, 0.5, "\n".join(_facts(findings)), va="top", fontsize=10)
     draw_effects(effects, findings, round(WIDTH * DPI))
     front, progress = lower.subplots(1, 2)
     draw_front(lower, front, findings)
     draw_progress(progress, findings)
+    figure.draw_without_rendering()  # lays it out, so that labels know how far apart points are
+    label_front(front, findings)
     return figure
 
 

@@ -49,10 +49,11 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
     """
     base = _base(session, document)
     overrides = {key: value for key, value in document.items() if key not in ("preset", "from_run")}
+    completed = complete(base, overrides)
     try:
-        submission = RunSubmission.model_validate(complete(base, overrides))
+        submission = RunSubmission.model_validate(completed)
     except ValidationError as error:
-        raise invalid_document(error, document) from error
+        raise invalid_document(error, completed) from error
     fields = submission.model_dump()
     return Submission(
         RunLabels.model_validate({name: fields[name] for name in RunLabels.model_fields}),
