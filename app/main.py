@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from app import __version__, problem
 from app.access import KeyCheck
 from app.body_limit import BodyLimit
+from app.charts.renderer import Renderer
 from app.database import Database
 from app.datasets import endpoints as datasets
 from app.events import endpoints as events
@@ -145,6 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     app.state.database = database
     app.state.predictor = predictor
     app.state.batcher = Batcher()
+    app.state.renderer = Renderer()
     app.state.feed = Feed(database, settings.event_poll_seconds)
     await run_in_threadpool(predictor.start)
     following = asyncio.create_task(app.state.feed.follow())
@@ -152,6 +154,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     following.cancel()
     with suppress(asyncio.CancelledError):
         await following
+    await run_in_threadpool(app.state.renderer.close)
     await run_in_threadpool(predictor.stop)
     database.close()
 

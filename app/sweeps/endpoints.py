@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Response, status
 from pydantic import GetJsonSchemaHandler
@@ -11,14 +11,16 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
-from app.dependencies import After, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.charts.answers import IfNoneMatch, RendererDep, answer_picture
+from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
 from app.runs.endpoints import IdempotencyKey
 from app.runs.service import Idempotency
 from app.sweeps import estimate, repository, service
 from app.sweeps.presets import SWEEP_PRESETS
-from app.sweeps.schemas import SweepPlan, SweepSubmission, SweepView
+from app.sweeps.report_csv import to_csv
+from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepView
 from app.sweeps.views import view
 from app.tables import Sweep
 from app.validation import Id
@@ -110,6 +112,44 @@ def list_sweeps(session: ReadSession, limit: Limit = 50, after: After = None) ->
 def get_sweep(sweep_id: SweepId, session: ReadSession) -> SweepView:
     """What it searches, how far it is, and its best trial so far. Its trials: `GET /runs?sweep_id=`."""
     return _view(session, service.get_sweep(session, sweep_id))
+
+
+@router.get(
+    "/sweeps/{sweep_id}/report",
+    summary="Read a sweep's report",
+    responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    response_model=SweepReport,
+)
+def get_report(
+    sweep_id: SweepId,
+    session: ReadSession,
+    format: Annotated[Literal["json", "csv"], Query(description="`csv` holds the trials.")] = "json",
+) -> Any:
+    """What it has found so far: trials and points ranked, what is noise, each parameter's effect, the Pareto front."""
+    found = service.report(session, service.get_sweep(session, sweep_id))
+    if format == "csv":
+        headers = {"Content-Disposition": f'attachment; filename="{sweep_id}-report.csv"'}
+        return Response(to_csv(found), media_type="text/csv", headers=headers)
+    return Response(found.model_dump_json(), media_type="application/json")
+
+
+@router.get(
+    "/sweeps/{sweep_id}/report.png",
+    summary="See a sweep's report",
+    responses=problems(404)
+    | {
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        304: {"description": "It is as the client has it."},
+    },
+    response_class=Response,
+)
+def draw_report(
+    sweep_id: SweepId, database: DatabaseDep, renderer: RendererDep, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The effect of each parameter, the Pareto front, and accuracy over the epochs of all trials."""
+    with database.reading() as session:
+        data = service.picture_data(session, service.get_sweep(session, sweep_id))
+    return answer_picture(renderer, "app.charts.sweep", data, if_none_match)
 
 
 @router.post(

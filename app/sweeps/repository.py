@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from app.tables import Run, RunStatus, Sweep
+from app.sweeps.report import PLATEAU, ROUNDING, TrialRow
+from app.tables import Metric, Run, RunStatus, SavedModel, Sweep
 
 _FINISHED = [status for status in RunStatus if status.is_finished()]
 
@@ -90,3 +91,60 @@ def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False)
     if only_unfinished:
         query = query.where(Run.status.not_in(_FINISHED))
     return session.scalars(query, execution_options={"populate_existing": True}).all()
+
+
+def read_trials(session: Session, sweep_id: str) -> list[TrialRow]:
+    """A sweep's trials with what their saved models and metrics say; the final run of a choice is none of them."""
+    plateaus, full_train = _plateaus(session, sweep_id), _first_full_train_epochs(session, sweep_id)
+    query = select(Run, SavedModel.val_accuracy, SavedModel.val_loss, SavedModel.train_accuracy)
+    query = query.outerjoin(SavedModel, SavedModel.run_id == Run.id).join(Sweep, Sweep.id == Run.sweep_id)
+    query = query.where(Run.sweep_id == sweep_id, Run.trial_number < Sweep.num_trials).order_by(Run.trial_number)
+    return [
+        TrialRow(
+            run_id=run.id,
+            trial_number=run.trial_number or 0,
+            point_number=run.point_number or 0,
+            seed=run.seed,
+            fold=run.fold,
+            status=run.status.value,
+            error=run.error_code,
+            epoch=run.epoch,
+            val_accuracy=val_accuracy,
+            val_loss=val_loss,
+            train_accuracy=train_accuracy,
+            best_epoch=run.best_epoch,
+            plateau=plateaus.get(run.id),
+            full_train_epoch=full_train.get(run.id),
+            num_parameters=run.num_parameters,
+        )
+        for run, val_accuracy, val_loss, train_accuracy in session.execute(query)
+    ]
+
+
+def _plateaus(session: Session, sweep_id: str) -> dict[str, tuple[int, float]]:
+    """By run, the first evaluated epoch within `PLATEAU` of its best val accuracy, and the seconds until then."""
+    first = select(Metric.run_id, func.min(Metric.epoch).label("epoch")).join(Run, Run.id == Metric.run_id)
+    first = first.where(Run.sweep_id == sweep_id, Metric.val_accuracy >= Run.best_val_accuracy - PLATEAU - ROUNDING)
+    found = first.group_by(Metric.run_id).subquery()
+    query = select(Metric.run_id, Metric.epoch, Metric.seconds)
+    query = query.join(found, (found.c.run_id == Metric.run_id) & (found.c.epoch == Metric.epoch))
+    return {run_id: (epoch, seconds) for run_id, epoch, seconds in session.execute(query)}
+
+
+def _first_full_train_epochs(session: Session, sweep_id: str) -> dict[str, int]:
+    """By run, the first evaluated epoch at 100 % on train, dropout off."""
+    query = select(Metric.run_id, func.min(Metric.epoch)).join(Run, Run.id == Metric.run_id)
+    query = query.where(Run.sweep_id == sweep_id, Metric.train_eval_accuracy >= 1 - ROUNDING)
+    return dict(session.execute(query.group_by(Metric.run_id)).tuples().all())
+
+
+def read_curves(session: Session, sweep_id: str) -> dict[str, dict[str, list[float]]]:
+    """By run, val accuracy over the evaluated epochs."""
+    query = select(Metric.run_id, Metric.epoch, Metric.val_accuracy).join(Run, Run.id == Metric.run_id)
+    query = query.where(Run.sweep_id == sweep_id)
+    curves: dict[str, dict[str, list[float]]] = {}
+    for run_id, epoch, val_accuracy in session.execute(query.order_by(Metric.run_id, Metric.epoch)):
+        curve = curves.setdefault(run_id, {"epochs": [], "val_accuracy": []})
+        curve["epochs"].append(epoch)
+        curve["val_accuracy"].append(val_accuracy)
+    return curves

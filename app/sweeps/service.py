@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.datasets.catalog import DATASETS
 from app.errors import Conflict, FieldError, InvalidInput, NotFound
 from app.events import journal
 from app.events import repository as event_repository
@@ -18,12 +19,15 @@ from app.models import repository as models
 from app.runs import lifecycle
 from app.runs import service as runs
 from app.runs.config import MAX_SEED, Mlp, RunConfig, complete
+from app.runs.cross_validation import RULE
 from app.runs.service import Idempotency
 from app.sweeps import repository
 from app.sweeps.presets import get_sweep_preset
-from app.sweeps.schemas import SweepSubmission
+from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank_points, rank_trials
+from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
 from app.sweeps.search_space import Point, expand
-from app.tables import EventType, PromotionReason, Run, RunStatus, Sweep
+from app.sweeps.views import status_of
+from app.tables import EventType, PromotionReason, Run, RunStatus, SavedModel, Sweep
 from app.validation import invalid_document, invalid_input
 
 
@@ -286,7 +290,47 @@ def _wrong(pointer: str, detail: str) -> InvalidInput:
     return invalid_input([FieldError(pointer, detail)])
 
 
-def values_of(sweep: Sweep, run: Run) -> dict[str, Any]:
-    """A trial's point: its values by dotted path."""
-    values: dict[str, Any] = sweep.points[run.point_number or 0]
-    return values
+def report(session: Session, sweep: Sweep) -> SweepReport:
+    """What the sweep has found so far."""
+    trials = rank_trials(repository.read_trials(session, sweep.id), sweep.points)
+    points = rank_points(trials, sweep.points)
+    paths = list(dict.fromkeys(path for values in sweep.points for path in values))
+    base = RunConfig.model_validate(sweep.base)
+    sizes = base.split.sizes(DATASETS[base.dataset].num_samples)
+    num_val = sizes.val if sweep.num_folds is None else sizes.train // sweep.num_folds
+    return SweepReport(
+        sweep_id=sweep.id,
+        name=sweep.name,
+        status=status_of(sweep, repository.tally(session, [sweep.id])[sweep.id]),
+        paths=paths,
+        trials=trials,
+        noise=judge_noise(points, with_folds=sweep.num_folds is not None, num_val=num_val),
+        points=points,
+        effects=find_effects(points, paths),
+        pareto=find_pareto_front(points),
+        choice=_read_choice(session, sweep),
+    )
+
+
+def _read_choice(session: Session, sweep: Sweep) -> Choice | None:
+    if sweep.choice is None:
+        return None
+    final = session.get_one(Run, sweep.choice["final_run_id"])
+    model = session.get(SavedModel, final.id)
+    return Choice(
+        rule=RULE,
+        parameters=sweep.points[sweep.choice["point_number"]],
+        final_status=final.status.value,
+        final_val_accuracy=None if model is None else model.val_accuracy,
+        **sweep.choice,
+    )
+
+
+def picture_data(session: Session, sweep: Sweep) -> dict[str, Any]:
+    """What the report's picture is drawn from."""
+    found = report(session, sweep)
+    curves = repository.read_curves(session, sweep.id)
+    return {
+        "report": found.model_dump(mode="json"),
+        "curves": {trial.run_id: curves[trial.run_id] for trial in found.trials if trial.run_id in curves},
+    }
