@@ -21,7 +21,9 @@ from app.errors import DamagedData
 from app.runs.config import Mlp, RandomForest, RunConfig
 from app.runs.config import Split as SplitConfig
 from app.runs.queue import Claim
-from app.tables import Checkpoint, Dataset, Run, Split
+from app.sweeps.halving import rung_epochs
+from app.sweeps.schemas import SuccessiveHalving
+from app.tables import Checkpoint, Dataset, Run, Split, Sweep
 from workers.training import Training, TrainingRun, serialization
 from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
@@ -29,6 +31,15 @@ from workers.training.data import Scaling, SplitData, fold_indices, load_dataset
 from workers.training.loop import StackTraining
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Where a sweep that halves its trials judges this one."""
+
+    sweep_id: str
+    epochs: tuple[int, ...]
+    reduction: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class PreparedRun:
     data: SplitData
     split: SplitIndices
     checkpoints: dict[str, TrainingCheckpoint]  # by role, as last committed
+    rungs: Rungs | None = None
 
 
 class Preparation:
@@ -65,11 +77,13 @@ class Preparation:
             ValueError: A checkpoint was written by another version.
         """
         with self._database.reading() as session:
-            config = RunConfig.model_validate(session.get_one(Run, claim.run_id).config)
+            run = session.get_one(Run, claim.run_id)
+            config = RunConfig.model_validate(run.config)
+            rungs = _read_rungs(session, run)
             found = select(Checkpoint).where(Checkpoint.run_id == claim.run_id).options(undefer(Checkpoint.blob))
             checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
         split, data = self._load_split(config)
-        return PreparedRun(claim, config, data, split, checkpoints)
+        return PreparedRun(claim, config, data, split, checkpoints, rungs)
 
     def device_of(self, run: PreparedRun) -> str:
         if isinstance(run.config.model, RandomForest):
@@ -85,7 +99,7 @@ class Preparation:
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
             return forest, [forest]
-        members = [Member(mlp_config(run.config), self._load_tensors(run.config), run.split) for run in runs]
+        members = [Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split) for run in runs]
         training = StackTraining(members, torch.device(self.device_of(runs[0])))
         trained = list(training.active)
         for run, mlp in zip(runs, trained, strict=True):
@@ -191,7 +205,16 @@ def _checked(checkpoint: Checkpoint) -> bytes:
     return checkpoint.blob
 
 
-def mlp_config(config: RunConfig) -> MlpConfig:
+def _read_rungs(session: Session, run: Run) -> Rungs | None:
+    sweep = None if run.sweep_id is None else session.get(Sweep, run.sweep_id)
+    if sweep is None or sweep.stopping is None:
+        return None
+    stopping = SuccessiveHalving.model_validate(sweep.stopping)
+    epochs = rung_epochs(run.epochs, rungs=stopping.rungs, reduction=stopping.reduction)
+    return Rungs(sweep.id, epochs, stopping.reduction)
+
+
+def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
     """A network's configuration as training takes it."""
     model, training = config.model, config.training
     assert isinstance(model, Mlp)
@@ -208,6 +231,7 @@ def mlp_config(config: RunConfig) -> MlpConfig:
         evaluate_every=config.evaluate_every,
         keep=training.keep,
         early_stopping=StoppingConfig(**stopping.model_dump()) if stopping else None,
+        rungs=rungs.epochs if rungs else (),
     )
 
 

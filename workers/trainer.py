@@ -17,6 +17,7 @@ from app.runs import lifecycle, queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
+from workers.halving import end_hopeless
 from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, LetGo, Ready, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.pulse import Pulse
@@ -136,8 +137,10 @@ class Trainer:
             self._end_runs(training, by_run, recorder)
             if training.active:
                 recorder.commit_if_due(training.active)
-                for run, metrics in training.run_epoch():
+                evaluated = training.run_epoch()
+                for run, metrics in evaluated:
                     recorder.add(run, metrics)
+                end_hopeless(self._database, by_run, evaluated)
 
     def _end_runs(self, training: Training, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
         outcomes = {run: outcome for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None}

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from app.charts.findings import Findings, Point, accuracy, standard_error
+from app.charts.findings import Findings, accuracy, standard_error
 from app.charts.labels import parameter_names, printable, value_label
 from app.charts.scales import MAX_GRID_VALUES, numeric_axis, say
 from app.charts.style import BLUE, SKY, VERMILION
@@ -47,13 +47,13 @@ def draw_effects(figure: SubFigure, findings: Findings, width_pixels: int) -> No
 
 
 def _explanation(findings: Findings, num_effects: int) -> str:
-    parts = ["Each dot is a point of the search", "dark: mean ± standard error"]
+    parts = ["Each dot is a point of the search", "dark: mean ± standard error of a value's points"]
     if findings.best:
         parts.append(f"★ the {findings.best_word} point, number {findings.best['point_number']}")
         low, _ = findings.limits
         num_below = sum(accuracy(point) < low for point in findings.measured)
         if num_below:
-            parts.append(f"▼ below the axis ({num_below} {'point' if num_below == 1 else 'points'})")
+            parts.append(f"▼ below the axis and not in the means ({num_below} of {len(findings.measured)} points)")
     if num_effects > MAX_PANELS:
         parts.append(f"{num_effects - MAX_PANELS} weaker parameters are left out")
     return "; ".join(parts)
@@ -78,69 +78,57 @@ def _draw_effect(axes: Axes, findings: Findings, path: str, width_pixels: int) -
         numeric_axis(axes, x.tolist(), max_ticks=max(2, width_pixels // 46))
     else:
         x = _categorical_axis(axes, values, width_pixels)
-    _strip(axes, x, accuracies, low)
-    _means(axes, x, points, accuracies, low, is_line=_are_numbers(values))
+    is_seen = accuracies >= low
+    axes.plot(x[is_seen], accuracies[is_seen], "o", color=SKY, alpha=0.45, markersize=5.5, markeredgewidth=0)
+    errors = np.array([standard_error(point) for point in points])
+    is_range = _are_numbers(values) and len(set(values)) > MAX_GRID_VALUES
+    if is_range:
+        _quarter_means(axes, x[is_seen], accuracies[is_seen])
+    else:
+        _means(axes, x[is_seen], accuracies[is_seen], errors[is_seen], is_line=_are_numbers(values))
+    _mark_below(axes, x[~is_seen], low, is_counted=not is_range)
     for position, point in zip(x, points, strict=True):
         if point is findings.best:
             axes.plot(position, accuracy(point), "*", color=VERMILION, markersize=13, markeredgecolor="white", zorder=5)
 
 
-def _strip(axes: Axes, x: np.ndarray, accuracies: np.ndarray, low: float) -> None:
-    is_seen = accuracies >= low
-    axes.plot(x[is_seen], accuracies[is_seen], "o", color=SKY, alpha=0.45, markersize=5.5, markeredgewidth=0)
-    _mark_below(axes, x[~is_seen], low, SKY)
-
-
-def _means(
-    axes: Axes, x: np.ndarray, points: Sequence[Point], accuracies: np.ndarray, low: float, *, is_line: bool
-) -> None:
+def _means(axes: Axes, x: np.ndarray, accuracies: np.ndarray, errors: np.ndarray, *, is_line: bool) -> None:
+    """Where a value has a single point, the error is over its repeats or folds."""
     groups = [np.flatnonzero(x == value) for value in np.unique(x)]
-    if is_line and len(groups) > MAX_GRID_VALUES:
-        _quarter_means(axes, x, accuracies, low)
-        return
-    centers = np.array([x[group[0]] for group in groups])
-    means = np.array([accuracies[group].mean() for group in groups])
-    errors = np.array([_standard_error(accuracies[group], points[group[0]]) for group in groups])
-    is_seen = means >= low
-    axes.errorbar(
-        centers[is_seen], means[is_seen], errors[is_seen], fmt="o", color=BLUE, markersize=6, capsize=4, linewidth=1.8
-    )
+    centers = [x[group[0]] for group in groups]
+    means = [accuracies[group].mean() for group in groups]
+    bars = [errors[group[0]] if len(group) == 1 else _error_of_mean(accuracies[group]) for group in groups]
+    bars = [bar or math.nan for bar in bars]  # none rather than one of no length
+    axes.errorbar(centers, means, bars, fmt="o", color=BLUE, markersize=6, capsize=4, linewidth=1.8)
     if is_line:
         axes.plot(centers, means, color=BLUE, linewidth=1, alpha=0.6)
-    for center, mean in zip(centers[~is_seen], means[~is_seen], strict=True):
-        _mark_mean_below(axes, center, mean, low)
 
 
-def _quarter_means(axes: Axes, x: np.ndarray, accuracies: np.ndarray, low: float) -> None:
+def _quarter_means(axes: Axes, x: np.ndarray, accuracies: np.ndarray) -> None:
     """For a parameter that was drawn from a range: a bar over each quarter of the points, by rank."""
     for quarter in np.array_split(np.argsort(x, kind="stable"), 4):
-        mean, error = accuracies[quarter].mean(), _standard_error(accuracies[quarter], None)
-        ends = [x[quarter[0]], x[quarter[-1]]]
-        if mean < low:
-            middle = math.sqrt(ends[0] * ends[1]) if axes.get_xscale() == "log" else sum(ends) / 2
-            _mark_mean_below(axes, middle, mean, low)
+        if not len(quarter):
             continue
+        ends = [x[quarter[0]], x[quarter[-1]]]
+        mean, error = accuracies[quarter].mean(), _error_of_mean(accuracies[quarter])
         axes.fill_between(ends, mean - error, mean + error, color=BLUE, alpha=0.25, linewidth=0)
         axes.plot(ends, [mean, mean], color=BLUE, linewidth=2.2)
 
 
-def _mark_below(axes: Axes, x: np.ndarray, low: float, colour: str) -> None:
-    if len(x):  # an empty line that is not clipped would spoil the layout
-        axes.plot(x, np.full(len(x), low), "v", color=colour, markersize=7, markeredgewidth=0, clip_on=False, zorder=4)
+def _error_of_mean(accuracies: np.ndarray) -> float:
+    return float(accuracies.std(ddof=1)) / math.sqrt(len(accuracies)) if len(accuracies) > 1 else 0.0
 
 
-def _mark_mean_below(axes: Axes, x: float, mean: float, low: float) -> None:
-    _mark_below(axes, np.array([x]), low, BLUE)
-    axes.annotate(
-        f"mean {mean:.0f}", (x, low), (0, 7), textcoords="offset points", ha="center", color=BLUE, in_layout=False
-    )
-
-
-def _standard_error(accuracies: np.ndarray, point: Point | None) -> float:
-    """Over points; of a single point, over its repeats or folds."""
-    if len(accuracies) > 1:
-        return float(accuracies.std(ddof=1)) / math.sqrt(len(accuracies))
-    return standard_error(point) if point else 0.0
+def _mark_below(axes: Axes, x: np.ndarray, low: float, *, is_counted: bool) -> None:
+    """Marks the points under the axis and says how many there are of a value."""
+    if not len(x):  # an empty line that is not clipped would spoil the layout
+        return
+    axes.plot(x, np.full(len(x), low), "v", color=SKY, markersize=7, markeredgewidth=0, clip_on=False, zorder=4)
+    places, counts = np.unique(x, return_counts=True)
+    if not is_counted or len(places) > MAX_GRID_VALUES:
+        return
+    for place, count in zip(places, counts, strict=True):
+        axes.annotate(str(count), (place, low), (6, 3), textcoords="offset points", in_layout=False)
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
@@ -152,16 +140,17 @@ def _categorical_axis(axes: Axes, values: Sequence[Any], width_pixels: int) -> n
     categories = {json.dumps(value): value for value in values}
     order = sorted(categories, key=lambda key: _sort_key(categories[key]))
     place = {key: number for number, key in enumerate(order)}
-    is_crowded = sum(len(value_label(categories[key])) + 2 for key in order) * PIXELS_PER_CHARACTER > width_pixels
-    step = math.ceil(len(order) / max(1, width_pixels // 18)) if is_crowded else 1
-    shown = order[::step]
-    labels = [value_label(categories[key]) for key in shown]
-    axes.set_xticks([place[key] for key in shown], labels)
-    if is_crowded:
-        axes.tick_params(axis="x", rotation=40 if len(shown) <= width_pixels // 30 else 90)
+    shown = order[:: math.ceil(len(order) * 18 / width_pixels)]
+    axes.set_xticks([place[key] for key in shown], [value_label(categories[key]) for key in shown])
+    longest = max(len(label.get_text()) for label in axes.get_xticklabels())
+    if longest * PIXELS_PER_CHARACTER > width_pixels / len(shown):
+        is_slanted = len(shown) * 30 <= width_pixels
         for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right" if len(shown) <= width_pixels // 30 else "center")
-            label.set_rotation_mode("anchor" if len(shown) <= width_pixels // 30 else "default")
+            label.set(
+                rotation=40 if is_slanted else 90,
+                horizontalalignment="right" if is_slanted else "center",
+                rotation_mode="anchor" if is_slanted else "default",
+            )
     axes.set_xlim(-0.6, len(order) - 0.4)
     axes.grid(visible=False, axis="x")
     return np.array([place[json.dumps(value)] for value in values], dtype=float)

@@ -106,7 +106,7 @@ def _draw_points(figure: SubFigure, axes: Axes, points: list[Point], low: float)
             edgecolors="white",
             linewidths=0.5,
             clip_on=not is_below,
-            zorder=2,
+            zorder=3 if is_below else 2,
         )
     if known:
         bar = figure.colorbar(colours, ax=axes, label="mean epochs to the plateau", pad=0.02)
@@ -128,7 +128,7 @@ def _draw_steps(axes: Axes, front: list[Point]) -> None:
 
 def _explain(axes: Axes, findings: Findings, is_any_below: bool) -> None:
     axes.plot([], [], "o", color=GREY, markersize=6, label="point")
-    axes.plot([], [], "o", markersize=11, markeredgecolor=INK, fillstyle="none", label="on the Pareto front, numbered")
+    axes.plot([], [], "o", markersize=11, markeredgecolor=INK, fillstyle="none", label="Pareto front, numbered")
     axes.plot([], [], "*", color=VERMILION, markersize=12, markeredgecolor="white", label=f"{findings.best_word} point")
     if is_any_below:
         axes.plot([], [], "v", color=GREY, markersize=6, label="below the axis")

@@ -39,7 +39,9 @@ def parameter_names(paths: Sequence[str]) -> dict[str, str]:
 
 def parameters_label(parameters: dict[str, Any]) -> str:
     names = parameter_names(list(parameters))
-    return ", ".join(f"{printable(names[path], 40)} {value_label(value)}" for path, value in parameters.items())
+    return ", ".join(
+        f"{printable(names[path], 40)}\N{NO-BREAK SPACE}{value_label(value)}" for path, value in parameters.items()
+    )
 
 
 def _shortest_unique_end(path: str, paths: Sequence[str]) -> str:

@@ -77,14 +77,14 @@ def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None
     if not findings.is_on_folds:
         trials = trials[:1]  # the report's are best first
         what = f"trial {trials[0]['trial_number']}, the best of point {best['point_number']}"
-    label = textwrap.fill(f"{what}: {parameters_label(best['parameters'])}", 85, max_lines=3, placeholder=" …")
+    label = textwrap.fill(f"{what}: {parameters_label(best['parameters'])}", 70, max_lines=4, placeholder=" …")
     for trial in trials:
         curve = curves[trial["run_id"]]
         axes.plot(
             curve[:, 0],
             curve[:, 1],
             color=VERMILION,
-            linewidth=1.5 if findings.is_on_folds else 2.4,
+            linewidth=2 if findings.is_on_folds else 2.4,
             marker="o" if len(curve) == 1 else "",
             label=label if trial is trials[0] else None,
         )

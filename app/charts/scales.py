@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from app.charts.style import GREY
+from app.charts.style import INK
 
 MAX_GRID_VALUES = 12  # more different numbers than that were drawn from a range
 
@@ -31,12 +31,12 @@ def numeric_axis(axes: Axes, values: Sequence[float], max_ticks: int) -> None:
         log_axis(axes, distinct)
     else:
         low, high = distinct[0], distinct[-1]
-        pad = 0.08 * (high - low) or max(abs(low) * 0.1, 0.5)
+        pad = 0.12 * (high - low) or max(abs(low) * 0.1, 0.5)
         axes.set_xlim(low - pad, high + pad)
         set_ticks(axes.xaxis, MaxNLocator(min(max_ticks, 6)), "{:.4g}".format)
     positions = np.log10(distinct) if is_log else np.asarray(distinct)
     span = positions[-1] - positions[0]
-    if 1 < len(distinct) <= max_ticks and np.diff(positions).min() >= 0.8 * span / max_ticks:
+    if len(distinct) <= max_ticks and np.diff(positions).min(initial=np.inf) >= 0.8 * span / max_ticks:
         set_ticks(axes.xaxis, FixedLocator(distinct), "{:.4g}".format)
 
 
@@ -52,7 +52,7 @@ def log_axis(axes: Axes, values: Sequence[float], label: Callable[[float], str] 
     """A logarithmic x axis whose ticks are plain numbers, even for one value or a narrow span."""
     low, high = min(values), max(values)
     axes.set_xscale("log")
-    pad = (high / low) ** 0.08 if high > low else 1.5
+    pad = (high / low) ** 0.1 if high > low else 1.5
     axes.set_xlim(low / pad, high * pad)
     ratio = high / low
     if ratio == 1:
@@ -75,9 +75,17 @@ def say(axes: Axes, message: str) -> None:
     """An empty panel that says why it is empty."""
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=11)
+    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=INK, alpha=0.7, fontsize=11)
 
 
 def legend_below(axes: Axes, columns: int = 1) -> None:
     """Under the x axis' label, where it hides nothing."""
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.13), ncols=columns, frameon=False, borderaxespad=0)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.01, -0.13),
+        ncols=columns,
+        frameon=False,
+        borderaxespad=0,
+        columnspacing=1.2,
+        handletextpad=0.4,
+    )

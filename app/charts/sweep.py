@@ -15,7 +15,8 @@ from app.charts.progress import draw_progress
 from app.charts.style import DPI, settings, to_png
 
 WIDTH = 14.0  # inches, as all of these
-HEADER = 0.85
+HEADER = 0.65
+HEADER_LINE = 0.2
 LOWER_PANELS = 5.3
 ROWS_HEIGHT = {1: 4.25, 2: 6.6}
 MORE_ROW_HEIGHT = 3.2
@@ -35,11 +36,13 @@ def _figure(findings: Findings) -> Figure:
     report = findings.report
     rows, _ = grid_shape(len(report["effects"] or report["paths"]))
     upper = ROWS_HEIGHT.get(rows, MORE_ROW_HEIGHT * rows)
-    figure = Figure(figsize=(WIDTH, HEADER + upper + LOWER_PANELS), dpi=DPI, layout="constrained")
-    header, effects, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=[HEADER, upper, LOWER_PANELS])[:, 0]
+    facts = _facts(findings)
+    head = HEADER + HEADER_LINE * (len(facts) - 1)
+    figure = Figure(figsize=(WIDTH, head + upper + LOWER_PANELS), dpi=DPI, layout="constrained")
+    header, effects, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=[head, upper, LOWER_PANELS])[:, 0]
     name = printable(report["name"] or f"Sweep {report['sweep_id']}", 90)
-    header.text(0.01, 0.92, name, fontsize=15, fontweight="bold", va="top")
-    header.text(0.01, 0.5, "\n".join(_facts(findings)), va="top", fontsize=10)
+    header.text(0.01, 1 - 0.07 / head, name, fontsize=15, fontweight="bold", va="top")
+    header.text(0.01, 1 - 0.42 / head, "\n".join(facts), va="top", fontsize=10)
     draw_effects(effects, findings, round(WIDTH * DPI))
     front, progress = lower.subplots(1, 2)
     draw_front(lower, front, findings)

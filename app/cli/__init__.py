@@ -1,4 +1,4 @@
-"""`digitlab up | api | worker | migrate | backup | train | predict`. What each does lives in the module of its name."""
+"""The command `digitlab`. What each of its commands does lives in the module of its name."""
 
 from __future__ import annotations
 
@@ -114,6 +114,30 @@ def train(
     given = {"preset": preset, "name": name, "seed": seed, "training": None if epochs is None else {"epochs": epochs}}
     overrides = {key: value for key, value in given.items() if value is not None}
     raise typer.Exit(submit_and_follow(url, config, overrides, detach=detach))
+
+
+@cli.command()
+def sweep(
+    search: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A sweep preset, or JSON; - for stdin.")],
+    detach: Annotated[bool, typer.Option(help="Submit only; print the sweep's id.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Search over configurations with a progress bar, and print the report. Ctrl-C cancels the sweep."""
+    from app.cli.sweep import submit_and_follow
+
+    raise typer.Exit(submit_and_follow(url, search, detach=detach))
+
+
+@cli.command()
+def report(
+    sweep_id: Annotated[str, typer.Argument(metavar="SWEEP", help="The sweep's id.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many points to print.")] = 20,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Print what a sweep has found so far."""
+    from app.cli.sweep import show_report
+
+    raise typer.Exit(show_report(url, sweep_id, rows))
 
 
 @cli.command()

@@ -35,6 +35,7 @@ class TrialRow:
     status: str
     error: str | None
     epoch: int
+    is_ended_early: bool
     val_accuracy: float | None  # of the saved model, as the next two
     val_loss: float | None
     train_accuracy: float | None

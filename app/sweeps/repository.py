@@ -109,6 +109,7 @@ def read_trials(session: Session, sweep_id: str) -> list[TrialRow]:
             status=run.status.value,
             error=run.error_code,
             epoch=run.epoch,
+            is_ended_early=run.status is RunStatus.SUCCEEDED and run.epoch < run.epochs,
             val_accuracy=val_accuracy,
             val_loss=val_loss,
             train_accuracy=train_accuracy,

@@ -66,7 +66,7 @@ class CrossValidation(Part):
 class SuccessiveHalving(Part):
     """At each rung, only the best `1/reduction` of the trials that have reached it go on (ASHA, Li et al., 2020).
 
-    The rungs are at epochs / reduction, epochs / reduction², …
+    The rungs are at epochs / reduction, epochs / reduction², …; a trial that ends there has succeeded.
     """
 
     kind: Literal["successive_halving"] = "successive_halving"
@@ -179,6 +179,7 @@ class TrialReport(BaseModel):
     status: str
     error: str | None
     epoch: int = Field(description="Epochs done.")
+    is_ended_early: bool = Field(description="It succeeded before its last epoch: stopping, or early stopping.")
     val_accuracy: float | None = Field(description="Of the saved model; with cross-validation, on its fold.")
     val_loss: float | None
     train_accuracy: float | None = Field(description="Of the saved model, dropout off.")

@@ -31,6 +31,9 @@ class TrainingRun(Protocol):
     @property
     def is_finished(self) -> bool: ...
 
+    def stop(self) -> None:
+        """Be finished with this epoch, which has been evaluated."""
+
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Copies of the state by role; a role is left out when there is nothing new to keep in it."""
 

@@ -42,6 +42,7 @@ class MlpConfig:
     evaluate_every: int
     keep: Literal["best", "last"] = "best"
     early_stopping: StoppingConfig | None = None
+    rungs: tuple[int, ...] = ()  # epochs that are evaluated too, since others are compared there
 
 
 @dataclass(frozen=True)

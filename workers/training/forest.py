@@ -33,6 +33,7 @@ class ForestTraining:
         self.active = [self]
         self.provenance = {"engine": f"scikit-learn {sklearn.__version__}"}
         self._latest: Best | None = None
+        self._has_stopped = False
         self._data = data
         self._forest = RandomForestClassifier(
             n_estimators=0, max_depth=config.max_depth, random_state=config.seed, warm_start=True
@@ -45,7 +46,11 @@ class ForestTraining:
 
     @property
     def is_finished(self) -> bool:
-        return self.epoch == self.config.n_estimators
+        return self._has_stopped or self.epoch == self.config.n_estimators
+
+    def stop(self) -> None:
+        """Be finished with this tree, which has been evaluated."""
+        self._has_stopped = True
 
     def run_epoch(self) -> list[tuple[ForestTraining, Metrics]]:
         """Grow a tree; returns the forest's metrics if this epoch is due."""

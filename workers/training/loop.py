@@ -185,7 +185,8 @@ class MlpTraining:
         return self._has_stopped or self.epoch == self.config.epochs
 
     def is_due(self) -> bool:
-        return is_due(self.epoch, evaluate_every=self.config.evaluate_every, epochs=self.config.epochs)
+        is_usual = is_due(self.epoch, evaluate_every=self.config.evaluate_every, epochs=self.config.epochs)
+        return is_usual or self.epoch in self.config.rungs
 
     def check(self, loss: float) -> None:
         """Give the run up if a loss of it is not a finite number."""
@@ -202,6 +203,10 @@ class MlpTraining:
             self._is_best_new = True
         if self._stopping is not None:
             self._has_stopped = self._stopping.should_stop(self._latest)
+
+    def stop(self) -> None:
+        """Be finished with this epoch, which has been evaluated."""
+        self._has_stopped = True
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """`last`, to resume from, and `best`, its weights alone, if new since the last call."""

@@ -1,0 +1,39 @@
+"""Successive halving, asynchronously: a trial is judged when it reaches a rung, by those that have been there.
+
+L. Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.tables import Metric, Run
+
+
+def rung_epochs(epochs: int, *, rungs: int, reduction: int) -> tuple[int, ...]:
+    """Where trials are judged, in ascending order: epochs / reduction, epochs / reduction², …, from 1 on."""
+    found = {epochs // reduction**rung for rung in range(1, rungs + 1)}
+    return tuple(sorted(found - {0, epochs}))
+
+
+def read_rung(session: Session, sweep_id: str, epoch: int, *, excluding: Collection[str]) -> list[float]:
+    """The val accuracies at an epoch of a sweep's trials, but for some."""
+    query = select(Metric.val_accuracy).join(Run, Run.id == Metric.run_id)
+    query = query.where(Run.sweep_id == sweep_id, Metric.epoch == epoch, Run.id.not_in(excluding))
+    return list(session.scalars(query))
+
+
+def find_hopeless(accuracies: Mapping[str, float], others: Collection[float], reduction: int) -> set[str]:
+    """Those that are not among the best `1/reduction`, at least one, of all that have reached the rung.
+
+    Args:
+        accuracies: Of the trials that are judged, by run id.
+        others: Of those that were judged before.
+        reduction: One in how many goes on.
+    """
+    everyone = sorted([*accuracies.values(), *others], reverse=True)
+    last_good = everyone[max(1, len(everyone) // reduction) - 1]
+    return {run_id for run_id, accuracy in accuracies.items() if accuracy < last_good}

@@ -1,0 +1,35 @@
+"""Ends the hopeless trials of a stack at the rungs of their sweeps."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from app.database import Database
+from app.sweeps.halving import find_hopeless, read_rung
+from workers.preparation import PreparedRun
+from workers.training import TrainingRun
+from workers.training.evaluation import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+def end_hopeless(
+    database: Database, by_run: Mapping[TrainingRun, PreparedRun], evaluated: Sequence[tuple[TrainingRun, Metrics]]
+) -> None:
+    """Judge the runs that have just reached a rung; those that are not to go on are finished with this epoch."""
+    judged: dict[tuple[str, int, int], dict[TrainingRun, Metrics]] = defaultdict(dict)
+    for run, metrics in evaluated:
+        rungs = by_run[run].rungs
+        if rungs is not None and metrics.epoch in rungs.epochs:
+            judged[rungs.sweep_id, rungs.reduction, metrics.epoch][run] = metrics
+    for (sweep_id, reduction, epoch), runs in judged.items():
+        accuracies = {by_run[run].claim.run_id: metrics.val_accuracy for run, metrics in runs.items()}
+        with database.reading() as session:
+            others = read_rung(session, sweep_id, epoch, excluding=accuracies)
+        hopeless = find_hopeless(accuracies, others, reduction)
+        logger.info("Rung of epoch %d: %d of %d trials end here", epoch, len(hopeless), len(runs))
+        for run in runs:
+            if by_run[run].claim.run_id in hopeless:
+                run.stop()
