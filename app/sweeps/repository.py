@@ -136,7 +136,7 @@ def _first_full_train_epochs(session: Session, sweep_id: str) -> dict[str, int]:
     """By run, the first evaluated epoch at 100 % on train, dropout off."""
     query = select(Metric.run_id, func.min(Metric.epoch)).join(Run, Run.id == Metric.run_id)
     query = query.where(Run.sweep_id == sweep_id, Metric.train_eval_accuracy >= 1 - ROUNDING)
-    return dict(session.execute(query.group_by(Metric.run_id)).tuples().all())
+    return dict(iter(session.execute(query.group_by(Metric.run_id))))
 
 
 def read_curves(session: Session, sweep_id: str) -> dict[str, dict[str, list[float]]]:

@@ -160,7 +160,7 @@ def _draw_between(space: Range, share: float) -> float | int:
     else:
         value = low + share * (high - low)
     if space.integer:
-        return min(math.floor(value), int(space.high))
+        return max(int(low), min(math.floor(value), int(space.high)))  # whatever rounding does
     return min(max(value, low), high)
 
 

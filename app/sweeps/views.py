@@ -42,7 +42,8 @@ def status_of(sweep: Sweep, tally: Tally) -> SweepStatus:
         return "succeeded" if is_good else "failed"
     if tally.num_unfinished == tally.count(RunStatus.PAUSED):
         return "paused"
-    return "queued" if tally.started_at is None else "running"
+    is_untouched = tally.started_at is None and tally.finished_at is None
+    return "queued" if is_untouched else "running"
 
 
 def _eta(tally: Tally, now: datetime) -> float | None:
