@@ -64,6 +64,21 @@ _PRESETS = [
             "repeats": 5,
         },
     ),
+    SweepPreset(
+        "cross-validated",
+        "Wide networks, chosen by five folds of the train split alone: val is seen once, by the final run.",
+        "Practice",
+        {
+            "name": "cross-validated",
+            "base": {"training": {"epochs": 200}},
+            "parameters": {
+                "model.hidden_sizes": [[256], [512], [256, 128], [512, 256]],
+                "model.dropout": [0.2, 0.4, 0.6],
+                LEARNING_RATE: [0.05, 0.1],
+            },
+            "cross_validation": {"folds": 5},
+        },
+    ),
 ]
 
 SWEEP_PRESETS = {preset.name: preset for preset in _PRESETS}
