@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from app.database import Database
-from app.sweeps.halving import find_hopeless, read_rung
+from app.sweeps.halving import Standing, find_hopeless, read_rung
 from workers.preparation import PreparedRun
 from workers.training import TrainingRun
 from workers.training.evaluation import Metrics
@@ -25,10 +25,12 @@ def end_hopeless(
         if rungs is not None and metrics.epoch in rungs.epochs:
             judged[rungs.sweep_id, rungs.reduction, metrics.epoch][run] = metrics
     for (sweep_id, reduction, epoch), runs in judged.items():
-        accuracies = {by_run[run].claim.run_id: metrics.val_accuracy for run, metrics in runs.items()}
+        standings = {
+            by_run[run].claim.run_id: Standing(metrics.val_accuracy, -metrics.val_loss) for run, metrics in runs.items()
+        }
         with database.reading() as session:
-            others = read_rung(session, sweep_id, epoch, excluding=accuracies)
-        hopeless = find_hopeless(accuracies, others, reduction)
+            others = read_rung(session, sweep_id, epoch, excluding=standings)
+        hopeless = find_hopeless(standings, others, reduction)
         logger.info("Rung of epoch %d: %d of %d trials end here", epoch, len(hopeless), len(runs))
         for run in runs:
             if by_run[run].claim.run_id in hopeless:

@@ -6,6 +6,7 @@ L. Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), ML
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,21 +20,28 @@ def rung_epochs(epochs: int, *, rungs: int, reduction: int) -> tuple[int, ...]:
     return tuple(sorted(found - {0, epochs}))
 
 
-def read_rung(session: Session, sweep_id: str, epoch: int, *, excluding: Collection[str]) -> list[float]:
-    """The val accuracies at an epoch of a sweep's trials, but for some."""
-    query = select(Metric.val_accuracy).join(Run, Run.id == Metric.run_id)
+class Standing(NamedTuple):
+    """How good a trial is at a rung: the higher accuracy, then the lower loss, both on val."""
+
+    accuracy: float
+    minus_loss: float
+
+
+def read_rung(session: Session, sweep_id: str, epoch: int, *, excluding: Collection[str]) -> list[Standing]:
+    """How a sweep's trials, but for some, stood at an epoch."""
+    query = select(Metric.val_accuracy, -Metric.val_loss).join(Run, Run.id == Metric.run_id)
     query = query.where(Run.sweep_id == sweep_id, Metric.epoch == epoch, Run.id.not_in(excluding))
-    return list(session.scalars(query))
+    return [Standing(*row) for row in session.execute(query)]
 
 
-def find_hopeless(accuracies: Mapping[str, float], others: Collection[float], reduction: int) -> set[str]:
+def find_hopeless(judged: Mapping[str, Standing], others: Collection[Standing], reduction: int) -> set[str]:
     """Those that are not among the best `1/reduction`, at least one, of all that have reached the rung.
 
     Args:
-        accuracies: Of the trials that are judged, by run id.
-        others: Of those that were judged before.
+        judged: The trials that have just reached it, by run id.
+        others: Those that have been there before.
         reduction: One in how many goes on.
     """
-    everyone = sorted([*accuracies.values(), *others], reverse=True)
+    everyone = sorted([*judged.values(), *others], reverse=True)
     last_good = everyone[max(1, len(everyone) // reduction) - 1]
-    return {run_id for run_id, accuracy in accuracies.items() if accuracy < last_good}
+    return {run_id for run_id, standing in judged.items() if standing < last_good}
