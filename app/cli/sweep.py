@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.cli.client import Client, read_json
@@ -48,10 +49,14 @@ def show_report(url: str, sweep_id: str, rows: int = MAX_ROWS) -> int:
     if report["noise"] is None:
         console.print("No trial has succeeded yet.")
         return 0
+    console.print(
+        "± is the standard error, size the parameters, plateau epochs; ≈ within noise of the best, ◆ Pareto front"
+    )
     console.print(_points_table(report, rows))
     if len(report["points"]) > rows:
         console.print(f"… and {len(report['points']) - rows} more points (--rows)")
-    console.print(_effects_table(report))
+    if report["effects"]:
+        console.print(_effects_table(report))
     for line in _conclusions(report):
         console.print(line)
     return 0
@@ -60,9 +65,8 @@ def show_report(url: str, sweep_id: str, rows: int = MAX_ROWS) -> int:
 def _follow(client: Client, sweep: dict[str, Any]) -> dict[str, Any]:
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs"),
+        BarColumn(20),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[state]}"),
     )
@@ -85,40 +89,38 @@ def _follow(client: Client, sweep: dict[str, Any]) -> dict[str, Any]:
 def _describe(sweep: dict[str, Any]) -> str:
     progress = sweep["progress"]
     ended = progress["succeeded"] + progress["failed"] + progress["cancelled"]
-    text = f"{ended} of {progress['trials']} trials ended"
+    text = f"{ended}/{progress['trials']} trials"
     if progress["failed"]:
         text += f", {progress['failed']} failed"
     if sweep["best"] is not None:
-        text += f"; best val accuracy {sweep['best']['val_accuracy']:.2%}"
+        text += f"; best {sweep['best']['val_accuracy']:.2%}"
     return text
 
 
 def _points_table(report: dict[str, Any], rows: int) -> Table:
-    table = Table("rank", "point", *map(short_name, report["paths"]), "val accuracy", "parameters", "plateau", "")
+    names = ", ".join(map(short_name, report["paths"]))
+    table = Table("", "point", "val accuracy", "size", "plateau", "", names, box=SIMPLE_HEAD)
     for point in report["points"][:rows]:
         values = [show_value(point["parameters"].get(path)) for path in report["paths"]]
-        marks = ["within noise"] if point["is_within_noise"] else []
-        marks += ["Pareto"] if point["point_number"] in report["pareto"] else []
-        plateau = point["mean_epochs_to_plateau"]
+        marks = "≈" if point["is_within_noise"] else " "
         table.add_row(
             str(point["rank"] or ""),
             str(point["point_number"]),
-            *values,
             _accuracy(point["mean_val_accuracy"], point["standard_error"]),
             "" if point["num_parameters"] is None else f"{point['num_parameters']:,}",
-            "" if plateau is None else f"{plateau:.0f} epochs",
-            ", ".join(marks),
+            _epochs(point["mean_epochs_to_plateau"]),
+            marks + ("◆" if point["point_number"] in report["pareto"] else ""),
+            ", ".join(values),
         )
     return table
 
 
 def _effects_table(report: dict[str, Any]) -> Table:
-    table = Table("parameter", "explains", "value", "points", "mean val accuracy", "best", "plateau")
+    table = Table("parameter", "explains", "value", "points", "val accuracy", "best", "plateau", box=SIMPLE_HEAD)
     for effect in report["effects"]:
         share = effect["share_of_variance"]
         name, explains = short_name(effect["path"]), "" if share is None else f"{share:.0%}"
         for value in effect["values"]:
-            plateau = value["mean_epochs_to_plateau"]
             table.add_row(
                 name,
                 explains,
@@ -126,10 +128,14 @@ def _effects_table(report: dict[str, Any]) -> Table:
                 str(value["num_points"]),
                 _accuracy(value["mean_val_accuracy"], value["standard_error"]),
                 f"{value['best_val_accuracy']:.2%}",
-                "" if plateau is None else f"{plateau:.0f} epochs",
+                _epochs(value["mean_epochs_to_plateau"]),
             )
             name = explains = ""
     return table
+
+
+def _epochs(number: float | None) -> str:
+    return "" if number is None else f"{number:.0f}"
 
 
 def _conclusions(report: dict[str, Any]) -> list[str]:
@@ -138,7 +144,7 @@ def _conclusions(report: dict[str, Any]) -> list[str]:
     def name(number: int) -> str:
         point = by_number[number]
         values = ", ".join(f"{short_name(path)} {show_value(value)}" for path, value in point["parameters"].items())
-        return f"point {number} ({values}; {point['num_parameters']:,} parameters)"
+        return f"point {number} ({values + '; ' if values else ''}{point['num_parameters']:,} parameters)"
 
     lines = [
         f"Best: {name(noise['best_point'])}.",

@@ -41,7 +41,7 @@ _PRESETS = [
         "Practice",
         {
             "name": "practice",
-            "base": {"preset": "minibatch-sigmoid", "training": {"epochs": 200}},
+            "base": {"preset": "minibatch-sigmoid"},
             "parameters": {
                 "model.hidden_sizes": [[50, 50], [32, 32], [16, 16], [12, 12]],
                 LEARNING_RATE: [0.005, 0.01, 0.03, 0.05, 0.1, 0.3],

@@ -168,7 +168,7 @@ def find_effects(points: Sequence[PointReport], paths: Sequence[str]) -> list[Pa
 
 def _find_effect(points: Sequence[PointReport], path: str) -> ParameterEffect:
     groups: dict[bytes, list[PointReport]] = defaultdict(list)
-    for point in points:
+    for point in sorted(points, key=lambda each: each.point_number):
         groups[orjson.dumps(point.parameters[path], option=orjson.OPT_SORT_KEYS)].append(point)
     if len(groups) <= MAX_VALUES:
         values = [_value_effect(each[0].parameters[path], each) for each in groups.values()]
