@@ -114,6 +114,7 @@ class RunView(BaseModel):
     seed: int
     sweep_id: str | None
     trial_number: int | None
+    point_number: int | None = Field(description="Of the sweep's points.")
     stack_id: str | None = Field(description="The stack it was trained in.")
     stack_size: int | None
     queue_position: int | None = Field(description="1: next to be claimed; null when not queued.")
