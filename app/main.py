@@ -30,6 +30,7 @@ from app.datasets import endpoints as datasets
 from app.events import endpoints as events
 from app.events.feed import Feed
 from app.health import endpoints as health
+from app.inspections import endpoints as inspections
 from app.logs import configure_logging
 from app.models import endpoints as models
 from app.monitoring import endpoints as monitoring
@@ -106,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         runs.router,
         run_results.router,
         sweeps.router,
+        inspections.router,
         presets.router,
         events.router,
         models.router,

@@ -11,9 +11,18 @@ from fastapi import Depends, Header, Request, Response
 from app import __version__
 from app.charts.renderer import Renderer
 
-PNG = "image/png"
+MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 
 IfNoneMatch = Annotated[str | None, Header(max_length=1000, description="The ETag of the picture that one has.")]
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is as the client has it."}}
+PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+    **UNCHANGED,
+}
+SVG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}},
+    **UNCHANGED,
+}
 
 
 async def _renderer(request: Request) -> Renderer:
@@ -24,13 +33,23 @@ async def _renderer(request: Request) -> Renderer:
 RendererDep = Annotated[Renderer, Depends(_renderer)]
 
 
-def answer_picture(renderer: Renderer, module: str, data: dict[str, Any], if_none_match: str | None) -> Response:
-    """The picture that a module draws of this data; 304 for a client that has it.
+def etag_of(*what: Any) -> str:
+    """An ETag for what a picture shows, so that nothing is drawn, or read, to find out that it is the same."""
+    return f'"{sha256(orjson.dumps([__version__, *what], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]}"'
 
-    The ETag tells the data, so that nothing is drawn to find out.
-    """
-    digest = sha256(orjson.dumps([__version__, module, data], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
-    headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
-    if if_none_match is not None and digest in if_none_match:
-        return Response(status_code=304, headers=headers)
-    return Response(renderer.draw(module, data), media_type=PNG, headers=headers)
+
+def answer_unchanged(etag: str, if_none_match: str | None) -> Response | None:
+    """304, for a client that has this picture."""
+    if if_none_match is None or (etag not in if_none_match and if_none_match.strip() != "*"):
+        return None
+    return Response(status_code=304, headers=_headers(etag))
+
+
+def answer_picture(renderer: Renderer, module: str, data: dict[str, Any], etag: str) -> Response:
+    """What a module draws of this data; its `format` says whether it is a PNG or an SVG."""
+    media_type = MEDIA_TYPES[data.get("format", "png")]
+    return Response(renderer.draw(module, data), media_type=media_type, headers=_headers(etag))
+
+
+def _headers(etag: str) -> dict[str, str]:
+    return {"ETag": etag, "Cache-Control": "no-cache"}

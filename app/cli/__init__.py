@@ -141,6 +141,26 @@ def report(
 
 
 @cli.command()
+def show(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")], url: Url = DEFAULT_URL) -> None:
+    """Print a run: its layers, its last metrics, and a chart of its val accuracy."""
+    from app.cli import inspect
+
+    raise typer.Exit(inspect.show(url, run_id))
+
+
+@cli.command()
+def mistakes(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to draw.")] = 12,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Draw the digits that a run's model gets wrong."""
+    from app.cli.inspect import show_mistakes
+
+    raise typer.Exit(show_mistakes(url, run_id, limit))
+
+
+@cli.command()
 def predict(
     file: Annotated[Path, typer.Argument(help="JSON: an 8×8 image, a list of them, or a request; - for stdin.")],
     run_id: Annotated[str | None, typer.Option(help="Ask this run's model instead of the champion.")] = None,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
+from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
 from app.datasets import service
 from app.datasets.catalog import DATASETS
 from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
-from app.dependencies import ReadSession
+from app.dependencies import DatabaseDep, ReadSession
 from app.paging import Page
 from app.problem import problems
 
 router = APIRouter(tags=["datasets"])
 
 MAX_SAMPLES = 2000
+MAX_ON_SHEET = 120
+NPZ = "application/octet-stream"
 
 Name = Annotated[str, Path(max_length=64, examples=["digits"])]
 
@@ -51,29 +55,31 @@ def get_dataset(name: Name, session: ReadSession) -> DatasetDetail:
                 seed=split.seed,
                 fold=split.fold,
                 num_folds=split.num_folds,
-                **{f"num_{part}": len(service.indices(split, part)) for part in ("train", "val", "test")},
+                **{f"num_{part}": len(service.indices(split, part)) for part in service.PARTS},
+                class_counts={part: images.class_counts(service.indices(split, part)) for part in service.PARTS},
             )
             for split in service.list_splits(session, name)
         ],
     )
 
 
+PartQuery = Annotated[Literal["train", "val"] | None, Query(description="Of the notebook's split; default: all.")]
+LabelQuery = Annotated[int | None, Query(ge=0, le=9)]
+AfterQuery = Annotated[int, Query(ge=0, le=10**6, description="Cursor: how many images to leave out.")]
+
+
 @router.get("/datasets/{name}/samples", summary="Read images", responses=problems(404))
 def list_samples(
     name: Name,
     session: ReadSession,
-    split: Annotated[
-        Literal["train", "val"] | None, Query(description="Of the notebook's split; default: all.")
-    ] = None,
-    label: Annotated[int | None, Query(ge=0, le=9)] = None,
+    split: PartQuery = None,
+    label: LabelQuery = None,
     limit: Annotated[int, Query(ge=1, le=MAX_SAMPLES)] = 12,
-    after: Annotated[int, Query(ge=0, le=10**6, description="Cursor: how many images to leave out.")] = 0,
+    after: AfterQuery = 0,
 ) -> Page[Sample]:
     """Images with their labels, in the order of the split, or of the dataset."""
     images = service.get_images(session, name)
-    found = np.arange(len(images.labels)) if split is None else service.canonical_indices(session, name, split)
-    if label is not None:
-        found = found[images.labels[found] == label]
+    found = service.select(session, name, images, split, label)
     page = found[after : after + limit]
     has_more = after + limit < len(found)
     return Page(
@@ -81,3 +87,51 @@ def list_samples(
         has_more=has_more,
         next=str(after + limit) if has_more else None,
     )
+
+
+@router.get(
+    "/datasets/{name}/samples.png", summary="See images", responses=problems(404) | PNG, response_class=Response
+)
+def draw_samples(
+    name: Name,
+    database: DatabaseDep,
+    renderer: RendererDep,
+    split: PartQuery = None,
+    label: LabelQuery = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_ON_SHEET)] = 12,
+    after: AfterQuery = 0,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The same as a sheet; without anything else, `split=train` shows the notebook's first dozen."""
+    with database.reading() as session:
+        images = service.get_images(session, name)
+        found = service.select(session, name, images, split, label)
+    etag = etag_of("samples", images.sha256, split, label, limit, after)
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        return known
+    page = found[after : after + limit].tolist()
+    what = " ".join([name, *([split] if split else []), *([f"label {label}"] if label is not None else [])])
+    where = f"{after + 1} to {after + len(page)}" if page else "none"
+    data = {
+        "format": "png",
+        "title": f"{what}: images {where} of {len(found)}",
+        "note": "label, and number in the dataset",
+        "images": [{"pixels": images.pixels[i].tolist(), "caption": f"{images.labels[i]}\n#{i}"} for i in page],
+    }
+    return answer_picture(renderer, "app.charts.digits", data, etag)
+
+
+@router.get(
+    "/datasets/{name}/data.npz",
+    summary="Download a dataset",
+    responses=problems(404) | {200: {"content": {NPZ: {"schema": {"type": "string", "format": "binary"}}}}},
+    response_class=Response,
+)
+def download_dataset(name: Name, session: ReadSession) -> Response:
+    """All of it for numpy: `pixels` (N × 8 × 8), `labels` (N), and the indices of the notebook's `train` and `val`."""
+    images = service.get_images(session, name)
+    train, val = (service.canonical_indices(session, name, part) for part in ("train", "val"))
+    file = io.BytesIO()
+    np.savez_compressed(file, pixels=images.pixels, labels=images.labels, train=train, val=val)
+    headers = {"ETag": f'"{images.sha256}"', "Content-Disposition": f'attachment; filename="{name}.npz"'}
+    return Response(file.getvalue(), media_type=NPZ, headers=headers)

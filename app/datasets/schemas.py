@@ -23,6 +23,7 @@ class SplitView(BaseModel):
     num_train: int
     num_val: int
     num_test: int
+    class_counts: dict[str, list[int]] = Field(description="Images of each digit, 0 to 9, in `train`, `val`, `test`.")
 
 
 class DatasetDetail(DatasetView):

@@ -16,6 +16,7 @@ from app.errors import DamagedData, NotFound, Unavailable
 from app.tables import Split
 
 NOT_READY_RETRY_SECONDS = 5
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Images:
     labels: npt.NDArray[np.uint8]
     sha256: str
 
-    def class_counts(self) -> list[int]:
-        counts: list[int] = np.bincount(self.labels, minlength=NUM_CLASSES).tolist()
+    def class_counts(self, indices: npt.NDArray[np.int32] | None = None) -> list[int]:
+        """Images of each digit: of all, or of these."""
+        labels = self.labels if indices is None else self.labels[indices]
+        counts: list[int] = np.bincount(labels, minlength=NUM_CLASSES).tolist()
         return counts
 
 
@@ -74,6 +77,13 @@ def canonical_indices(session: Session, name: str, part: str) -> npt.NDArray[np.
     if split is None:
         raise not_registered(name)
     return indices(split, part)
+
+
+def select(session: Session, name: str, images: Images, part: str | None, label: int | None) -> npt.NDArray[np.integer]:
+    """Which images are of a part of the notebook's split, in its order, and of a label; None: of any."""
+    found: npt.NDArray[np.integer]
+    found = np.arange(len(images.labels)) if part is None else canonical_indices(session, name, part)
+    return found if label is None else found[images.labels[found] == label]
 
 
 def indices(split: Split, part: str) -> npt.NDArray[np.int32]:

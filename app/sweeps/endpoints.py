@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
-from app.charts.answers import IfNoneMatch, RendererDep, answer_picture
+from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
 from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
@@ -136,11 +136,7 @@ def get_report(
 @router.get(
     "/sweeps/{sweep_id}/report.png",
     summary="See a sweep's report",
-    responses=problems(404)
-    | {
-        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        304: {"description": "It is as the client has it."},
-    },
+    responses=problems(404) | PNG,
     response_class=Response,
 )
 def draw_report(
@@ -149,7 +145,9 @@ def draw_report(
     """The effect of each parameter, the Pareto front, and accuracy over the epochs of all trials."""
     with database.reading() as session:
         data = service.picture_data(session, service.get_sweep(session, sweep_id))
-    return answer_picture(renderer, "app.charts.sweep", data, if_none_match)
+    etag = etag_of("sweep", data)
+    known = answer_unchanged(etag, if_none_match)
+    return answer_picture(renderer, "app.charts.sweep", data, etag) if known is None else known
 
 
 @router.post(

@@ -1,6 +1,6 @@
 """How fast `POST /predict` answers, beside a bare FastAPI app: run by hand, on a quiet machine with two cores or more.
 
-    python tests/benchmarks/predict.py            # all three tables, about ten minutes
+    python tests/benchmarks/predict.py            # all tables, about twelve minutes
     python tests/benchmarks/predict.py --only quiet --rounds 3 --seconds 2
 
 wrk (https://github.com/wg/wrk; Debian package wrk) measures, in one run of this script:
@@ -8,6 +8,7 @@ wrk (https://github.com/wg/wrk; Debian package wrk) measures, in one run of this
 - quiet: the starter run's model, as it is after the first start of `digitlab up`, with 1 and 256 images of the val
   split, JSON and bytes, while nothing else runs;
 - training: the same while a worker trains a stack of runs on all cores of the same machine;
+- pictures: the same while a client asks for a run's curves in a loop, each drawn anew;
 - default: 256 images by the model of the default run (`POST /runs {}`), seven times as large.
 
 The API runs with its default settings, its logging and all its middleware. The bare app is one async GET that returns
@@ -29,6 +30,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -60,6 +62,7 @@ BINARY, JSON = "application/octet-stream", "application/json"
 SENDS_BYTES, WANTS_BYTES, SENDS_JSON = {"Content-Type": BINARY}, {"Accept": BINARY}, {"Content-Type": JSON}
 LEAN = "probabilities=false"
 WARM_UP_SECONDS = 1
+TABLES = ("quiet", "training", "pictures", "default")
 PATIENCE_SECONDS = 180
 # What wrk prints at its end is rounded and has changing units; this is neither.
 LUA_DONE = """
@@ -238,6 +241,28 @@ class Bench:
             for run_id in run_ids:
                 self.client.post(f"/runs/{run_id}/cancel").raise_for_status()
 
+    @contextmanager
+    def drawing(self, run_id: str) -> Iterator[None]:
+        """A client asks for a run's curves, again and again, as long as the context lasts."""
+        is_over, times = threading.Event(), []
+
+        def ask() -> None:
+            with httpx2.Client(base_url=self.client.base_url, timeout=60) as client:
+                while not is_over.is_set():
+                    started = time.monotonic()
+                    client.get(f"/runs/{run_id}/curves.png").raise_for_status()
+                    times.append(time.monotonic() - started)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            self.wait_for(lambda: len(times) > 1)
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+        say(f"\n{len(times)} pictures were drawn meanwhile, {median(times):.2f} s each (median).")
+
     def is_training(self, run_ids: Sequence[str]) -> bool:
         claimed = [run_id for worker in self.get("/workers")["data"] for run_id in worker["run_ids"]]
         return set(run_ids) <= set(claimed) and self.epochs(run_ids) > 0
@@ -371,6 +396,10 @@ def run(bench: Bench, wrk: Wrk, tables: Sequence[str], num_rounds: int) -> None:
         say(f"\nThe same while a worker trains, medians of {fewer_rounds} rounds of {wrk.seconds} s:")
         with bench.training():
             measure(bench, wrk, without_target, starter_run, fewer_rounds)
+    if "pictures" in tables:
+        say(f"\nThe same while curves are drawn in a loop, medians of {fewer_rounds} rounds of {wrk.seconds} s:")
+        with bench.drawing(starter_run):
+            measure(bench, wrk, without_target, starter_run, fewer_rounds)
     if "default" in tables:
         default_run = bench.train({})
         say(f"\nThe default run's model, medians of {fewer_rounds} rounds of {wrk.seconds} s:")
@@ -387,7 +416,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="of the quiet table; half as many for the others [7]")
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement [3]")
     parser.add_argument("--connections", type=int, default=16, help="that wrk holds open [16]")
-    parser.add_argument("--only", choices=["quiet", "training", "default"], help="one table instead of all three")
+    parser.add_argument("--only", choices=TABLES, help="one table instead of all")
     return parser.parse_args()
 
 
@@ -402,7 +431,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all processes are stopped
     wrk = Wrk(cores[1], arguments.connections, arguments.seconds)
     url, bare_url = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}/"
-    tables = [arguments.only] if arguments.only else ["quiet", "training", "default"]
+    tables = [arguments.only] if arguments.only else TABLES
     say(describe_machine())
     with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, httpx2.Client(base_url=url, timeout=30) as client:
         bench = Bench(Path(folder), cores[0], client, bare_url)

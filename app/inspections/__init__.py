@@ -1,0 +1,1 @@
+"""Looking inside a run: curves, layers, weights, gradients, confusion, mistakes."""

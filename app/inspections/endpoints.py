@@ -1,0 +1,270 @@
+"""What is inside a run: `/runs/{run_id}/curves.png`, `/summary`, `/weights`, `/confusion`, `/mistakes` and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.charts.answers import PNG, SVG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
+from app.charts.renderer import Renderer
+from app.database import Database
+from app.dependencies import DatabaseDep, ReadSession
+from app.errors import FieldError
+from app.inspections import repository, service
+from app.inspections.evaluations import compare, confuse, find_mistakes
+from app.inspections.layers import to_text
+from app.inspections.schemas import Comparison, Confusion, LayerWeights, Mistake, MistakePage, Summary
+from app.problem import problems
+from app.runs import service as runs
+from app.runs.endpoints import RunId
+from app.tables import Run
+from app.validation import Id, invalid_input
+
+router = APIRouter(tags=["inside a run"])
+
+Format = Literal["png", "svg"]
+Log = Annotated[bool, Query(description="Losses on a logarithmic scale.")]
+Role = Annotated[Literal["best", "last"], Query(description="Whose epoch's weights.")]
+Digit = Annotated[int | None, Query(ge=0, le=9)]
+RunIds = Annotated[
+    list[Id], Query(alias="run_id", min_length=1, max_length=service.MAX_RUNS, description="Up to twelve.")
+]
+MAX_MISTAKES = 1000
+MAX_ON_SHEET = 120
+
+
+@router.get(
+    "/runs/{run_id}/curves.png", summary="See a run's curves", responses=problems(404) | PNG, response_class=Response
+)
+def draw_curves(
+    run_id: RunId, database: DatabaseDep, renderer: RendererDep, log: Log = False, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Loss and accuracy over epochs, during training and after it: train as seen and re-evaluated, and val."""
+    return _draw_curves(database, renderer, [run_id], "png", log=log, if_none_match=if_none_match)
+
+
+@router.get(
+    "/runs/{run_id}/curves.svg",
+    summary="See a run's curves as SVG",
+    responses=problems(404) | SVG,
+    response_class=Response,
+)
+def draw_curves_as_svg(
+    run_id: RunId, database: DatabaseDep, renderer: RendererDep, log: Log = False, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The same as a drawing that can be scaled."""
+    return _draw_curves(database, renderer, [run_id], "svg", log=log, if_none_match=if_none_match)
+
+
+@router.get(
+    "/charts/curves.png", summary="See several runs' curves", responses=problems(404) | PNG, response_class=Response
+)
+def draw_several_curves(
+    run_id: RunIds, database: DatabaseDep, renderer: RendererDep, log: Log = False, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Several runs in one picture; its legend names what differs between them."""
+    return _draw_curves(database, renderer, run_id, "png", log=log, if_none_match=if_none_match)
+
+
+@router.get(
+    "/charts/curves.svg",
+    summary="See several runs' curves as SVG",
+    responses=problems(404) | SVG,
+    response_class=Response,
+)
+def draw_several_curves_as_svg(
+    run_id: RunIds, database: DatabaseDep, renderer: RendererDep, log: Log = False, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The same as a drawing that can be scaled."""
+    return _draw_curves(database, renderer, run_id, "svg", log=log, if_none_match=if_none_match)
+
+
+def _draw_curves(
+    database: Database,
+    renderer: Renderer,
+    run_ids: Sequence[str],
+    format: Format,
+    *,
+    log: bool,
+    if_none_match: str | None,
+) -> Response:
+    with database.reading() as session:
+        found = [runs.get_run(session, run_id) for run_id in dict.fromkeys(run_ids)]
+        etag = etag_of("curves", format, log, [_state(run) for run in found])
+        if (known := answer_unchanged(etag, if_none_match)) is not None:
+            return known
+        data = {"format": format, "log": log, "runs": service.curves(session, found)}
+    return answer_picture(renderer, "app.charts.curves", data, etag)
+
+
+def _state(run: Run) -> list[Any]:
+    """What changes whenever a picture of a run does."""
+    return [run.id, run.name, run.status.value, run.epoch, run.best_epoch]
+
+
+@router.get(
+    "/runs/{run_id}/summary",
+    summary="Read a run's layers",
+    responses=problems(404) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    response_model=Summary,
+)
+def get_summary(run_id: RunId, session: ReadSession, request: Request) -> Any:
+    """Shapes, parameters, weight and gradient norms, layer by layer; as a table with `Accept: text/plain`."""
+    summary = service.summarize(session, runs.get_run(session, run_id))
+    if "text/plain" in request.headers.get("accept", ""):
+        return Response(to_text(summary), media_type="text/plain")
+    return summary
+
+
+@router.get("/runs/{run_id}/weights", summary="Read a layer's weights", responses=problems(404, 409))
+def get_weights(
+    run_id: RunId,
+    session: ReadSession,
+    layer: Annotated[int, Query(ge=1, le=9, description="Linear layers count from 1.")] = 1,
+    role: Role = "best",
+) -> LayerWeights:
+    """Weights and biases at a checkpoint, during training too."""
+    return service.get_layer(session, runs.get_run(session, run_id), layer, role)
+
+
+@router.get(
+    "/runs/{run_id}/weights.png",
+    summary="See a run's first layer",
+    responses=problems(404, 409) | PNG,
+    response_class=Response,
+)
+def draw_weights(
+    run_id: RunId, database: DatabaseDep, renderer: RendererDep, role: Role = "best", if_none_match: IfNoneMatch = None
+) -> Response:
+    """What each unit of the first hidden layer looks for, as 8×8 pictures on one scale that is centred on zero."""
+    with database.reading() as session:
+        run = runs.get_run(session, run_id)
+        layer = service.get_layer(session, run, 1, role)
+        etag = etag_of("weights", run.id, run.name, role, layer.epoch)
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        return known
+    title = f"First-layer weights of {_title(run)}, {role} epoch {layer.epoch}"
+    data = {"format": "png", "title": title, "units": layer.weights}
+    return answer_picture(renderer, "app.charts.weights", data, etag)
+
+
+@router.get(
+    "/runs/{run_id}/gradients.png",
+    summary="See a run's gradients",
+    responses=problems(404, 409) | PNG,
+    response_class=Response,
+)
+def draw_gradients(
+    run_id: RunId, database: DatabaseDep, renderer: RendererDep, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Each layer's gradient norm over epochs: where it is small, a layer learns slowly."""
+    with database.reading() as session:
+        run = runs.get_run(session, run_id)
+        service.require_network(run)
+        etag = etag_of("gradients", _state(run))
+        if (known := answer_unchanged(etag, if_none_match)) is not None:
+            return known
+        epochs, norms = repository.read_gradients(session, run.id)
+    data = {"format": "png", "title": f"Gradient norms of {_title(run)}", "epochs": epochs, "norms": norms}
+    return answer_picture(renderer, "app.charts.gradients", data | {"layers": service.name_layers(run)}, etag)
+
+
+@router.get("/runs/{run_id}/confusion", summary="Read a run's confusion matrix", responses=problems(404))
+def get_confusion(run_id: RunId, session: ReadSession) -> Confusion:
+    """Of its saved model on val: counts, shares of each true digit, precision and recall."""
+    return confuse(service.evaluate(session, runs.get_run(session, run_id)))
+
+
+@router.get(
+    "/runs/{run_id}/confusion.png",
+    summary="See a run's confusion matrix",
+    responses=problems(404) | PNG,
+    response_class=Response,
+)
+def draw_confusion(
+    run_id: RunId, database: DatabaseDep, renderer: RendererDep, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Counts and shares of each true digit, side by side."""
+    with database.reading() as session:
+        run = runs.get_run(session, run_id)
+        found = confuse(service.evaluate(session, run))
+    etag = etag_of("confusion", run.id, run.name)
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        return known
+    title = f"Confusion of {_title(run)} on val, accuracy {found.accuracy:.2%}"
+    return answer_picture(
+        renderer, "app.charts.confusion", {"format": "png", "title": title, **found.model_dump()}, etag
+    )
+
+
+@router.get(
+    "/runs/{run_id}/mistakes",
+    summary="Read a run's mistakes",
+    responses=problems(404, 409),
+    response_model=MistakePage | Comparison,
+)
+def list_mistakes(
+    run_id: RunId,
+    session: ReadSession,
+    label: Digit = None,
+    predicted: Digit = None,
+    against: Annotated[Id | None, Query(description="Another run on the same split: who makes which mistake.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_MISTAKES)] = 100,
+    after: Annotated[int, Query(ge=0, le=10**6, description="Cursor: how many to leave out.")] = 0,
+) -> Any:
+    """Images of val that the saved model gets wrong, the most confident first."""
+    run = runs.get_run(session, run_id)
+    mine = find_mistakes(service.evaluate(session, run), label=label, predicted=predicted)
+    if against is None:
+        page, has_more = mine[after : after + limit], after + limit < len(mine)
+        return MistakePage(data=page, has_more=has_more, next=str(after + limit) if has_more else None, total=len(mine))
+    return compare(mine, _mistakes_of_other(session, run, against, label, predicted), against)
+
+
+def _mistakes_of_other(
+    session: Session, run: Run, against: str, label: int | None, predicted: int | None
+) -> list[Mistake]:
+    if against == run.id:
+        raise invalid_input([FieldError("?against", "Name another run")])
+    other = runs.get_run(session, against)
+    return find_mistakes(service.evaluate_against(session, run, other), label=label, predicted=predicted)
+
+
+@router.get(
+    "/runs/{run_id}/mistakes.png",
+    summary="See a run's mistakes",
+    responses=problems(404) | PNG,
+    response_class=Response,
+)
+def draw_mistakes(
+    run_id: RunId,
+    database: DatabaseDep,
+    renderer: RendererDep,
+    label: Digit = None,
+    predicted: Digit = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The same as a sheet: true digit → predicted one, and how confident the model was."""
+    with database.reading() as session:
+        run = runs.get_run(session, run_id)
+        found = find_mistakes(service.evaluate(session, run), label=label, predicted=predicted)
+    etag = etag_of("mistakes", run.id, run.name, label, predicted)
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        return known
+    captions = [f"{each.label} → {each.predicted}\n{each.confidence:.0%}" for each in found]
+    shown = found[:MAX_ON_SHEET]
+    note = "true digit → predicted one, with its probability"
+    data = {
+        "format": "png",
+        "title": f"{len(found)} mistakes of {_title(run)} on val",
+        "note": note if len(shown) == len(found) else f"{note}; the {MAX_ON_SHEET} most confident",
+        "images": [{"pixels": each.pixels, "caption": caption} for each, caption in zip(shown, captions, strict=False)],
+    }
+    return answer_picture(renderer, "app.charts.digits", data, etag)
+
+
+def _title(run: Run) -> str:
+    return run.name or f"run {run.id}"

@@ -1,0 +1,83 @@
+"""Confusion and mistakes, from the probabilities that a run's saved model gave on val. Pure numpy.
+
+N images of val, C = 10 digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from app.datasets.catalog import NUM_CLASSES
+from app.inspections.schemas import Comparison, Confusion, Mistake
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A saved model on the val split of its run."""
+
+    indices: npt.NDArray[np.int32]  # N, in the dataset
+    pixels: npt.NDArray[np.uint8]  # N × 8 × 8
+    labels: npt.NDArray[np.uint8]  # N
+    probabilities: npt.NDArray[np.float32]  # N × C
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        digits: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return digits
+
+
+def confuse(evaluated: Evaluated) -> Confusion:
+    """Counts by true and predicted digit, and what follows from them."""
+    pairs = evaluated.labels.astype(np.int64) * NUM_CLASSES + evaluated.predicted
+    counts = np.bincount(pairs, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
+    right = counts.diagonal()
+    of_label, of_predicted = counts.sum(axis=1), counts.sum(axis=0)
+    return Confusion(
+        labels=list(range(NUM_CLASSES)),
+        counts=counts.tolist(),
+        normalized=(counts / np.maximum(of_label, 1)[:, None]).tolist(),
+        precision=(right / np.maximum(of_predicted, 1)).tolist(),
+        recall=(right / np.maximum(of_label, 1)).tolist(),
+        accuracy=float(right.sum() / counts.sum()),
+    )
+
+
+def find_mistakes(evaluated: Evaluated, *, label: int | None = None, predicted: int | None = None) -> list[Mistake]:
+    """What the model gets wrong, the most confident first; of one true or predicted digit, where it is named."""
+    digits = evaluated.predicted
+    wrong = digits != evaluated.labels
+    if label is not None:
+        wrong &= evaluated.labels == label
+    if predicted is not None:
+        wrong &= digits == predicted
+    return _describe(evaluated, np.flatnonzero(wrong))
+
+
+def compare(mine: Sequence[Mistake], theirs: Sequence[Mistake], against: str) -> Comparison:
+    """Sort two runs' mistakes by who makes them."""
+    my_indices, their_indices = {each.index for each in mine}, {each.index for each in theirs}
+    return Comparison(
+        against=against,
+        fixed=[each for each in theirs if each.index not in my_indices],
+        introduced=[each for each in mine if each.index not in their_indices],
+        shared=[each for each in mine if each.index in their_indices],
+    )
+
+
+def _describe(evaluated: Evaluated, places: npt.NDArray[np.intp]) -> list[Mistake]:
+    digits = evaluated.predicted
+    mistakes = [
+        Mistake(
+            index=int(evaluated.indices[place]),
+            pixels=evaluated.pixels[place].tolist(),
+            label=int(evaluated.labels[place]),
+            predicted=int(digits[place]),
+            confidence=float(evaluated.probabilities[place, digits[place]]),
+        )
+        for place in places.tolist()
+    ]
+    return sorted(mistakes, key=lambda mistake: (-mistake.confidence, mistake.index))

@@ -1,0 +1,103 @@
+"""A network's layers: their shapes, sizes and norms; as JSON and as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
+from app.inspections.schemas import Layer, Summary
+from app.runs.config import Mlp, RunConfig
+
+BYTES_PER_PARAMETER = 4
+_DIVISORS = {"byte": "pixels / 255", "unit": "pixels / 16"}
+
+
+def list_layers(
+    config: RunConfig, weight_norms: Sequence[float] | None, gradient_norms: Sequence[float] | None
+) -> list[Layer]:
+    """From pixels to probabilities.
+
+    Args:
+        config: Of the run.
+        weight_norms: One for each linear layer; None before the first evaluation.
+        gradient_norms: The same.
+    """
+    if not isinstance(config.model, Mlp):
+        note = f"{config.model.n_estimators} trees, at most {config.model.max_depth} deep"
+        return [_layer("forest", "random_forest", NUM_PIXELS, NUM_CLASSES, note=note)]
+    layers = [_layer("scale", "scale", NUM_PIXELS, NUM_PIXELS, note=_DIVISORS[config.scaling or "byte"])]
+    sizes = [NUM_PIXELS, *config.model.hidden_sizes, NUM_CLASSES]
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
+        layers.append(
+            Layer(
+                name=f"linear{number}",
+                kind="linear",
+                input_shape=[inputs],
+                output_shape=[outputs],
+                num_parameters=inputs * outputs + outputs,
+                weight_norm=None if weight_norms is None else weight_norms[number - 1],
+                gradient_norm=None if gradient_norms is None else gradient_norms[number - 1],
+                note="",
+            )
+        )
+        if number == len(sizes) - 1:
+            layers.append(_layer("softmax", "softmax", outputs, outputs))
+            continue
+        layers.append(_layer(f"{config.model.activation}{number}", config.model.activation, outputs, outputs))
+        if config.model.dropout:
+            note = f"rate {config.model.dropout:g}, in training only"
+            layers.append(_layer(f"dropout{number}", "dropout", outputs, outputs, note=note))
+    return layers
+
+
+def _layer(
+    name: str,
+    kind: Literal["scale", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest"],
+    inputs: int,
+    outputs: int,
+    note: str = "",
+) -> Layer:
+    return Layer(
+        name=name,
+        kind=kind,
+        input_shape=[inputs],
+        output_shape=[outputs],
+        num_parameters=0,
+        weight_norm=None,
+        gradient_norm=None,
+        note=note,
+    )
+
+
+def to_text(summary: Summary) -> str:
+    """The same as a table, as Keras prints it."""
+    header = ("layer", "input", "output", "parameters", "weight norm", "gradient norm", "")
+    rows = [
+        (
+            layer.name,
+            _shape(layer.input_shape),
+            _shape(layer.output_shape),
+            f"{layer.num_parameters:,}" if layer.num_parameters else "",
+            "" if layer.weight_norm is None else f"{layer.weight_norm:.4f}",
+            "" if layer.gradient_norm is None else f"{layer.gradient_norm:.2e}",
+            layer.note,
+        )
+        for layer in summary.layers
+    ]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, tuple("-" * width for width in widths), *rows)
+    ]
+    total = "not known yet" if summary.num_parameters is None else f"{summary.num_parameters:,}"
+    size = "" if summary.size_bytes is None else f", {summary.size_bytes:,} bytes"
+    when = "no epoch has been evaluated yet" if summary.epoch is None else f"epoch {summary.epoch}"
+    return "\n".join(
+        [f"run {summary.run_id}, {summary.status}: {when}", "", *lines, "", f"parameters: {total}{size}", ""]
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))

@@ -1,0 +1,82 @@
+"""What is inside a run, as a client sees it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Layer(BaseModel):
+    """One step from pixels to probabilities."""
+
+    name: str = Field(examples=["linear1"])
+    kind: Literal["scale", "linear", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest"]
+    input_shape: list[int] = Field(description="Of one image.", examples=[[64]])
+    output_shape: list[int] = Field(examples=[[24]])
+    num_parameters: int = Field(examples=[1560])
+    weight_norm: float | None = Field(description="Euclidean, weights and biases, at the newest evaluated epoch.")
+    gradient_norm: float | None = Field(description="The same of the gradient, at that epoch's last step.")
+    note: str = Field(description="What else there is to say.", examples=["rate 0.25, in training only"])
+
+
+class Summary(BaseModel):
+    """A run's network, layer by layer."""
+
+    run_id: str
+    status: str
+    epoch: int | None = Field(description="Of the norms; null before the first evaluation.")
+    layers: list[Layer]
+    num_parameters: int | None = Field(description="Weights and biases; of a forest its nodes, null until it is grown.")
+    size_bytes: int | None = Field(description="Of the parameters, 4 bytes each.")
+
+
+class LayerWeights(BaseModel):
+    """One layer's parameters at a checkpoint."""
+
+    run_id: str
+    layer: int
+    num_layers: int
+    role: Literal["best", "last"]
+    epoch: int
+    weights: list[list[float]] = Field(description="Outputs × inputs, as in torch.nn.Linear.")
+    biases: list[float]
+
+
+class Confusion(BaseModel):
+    """The saved model on val: rows are true digits, columns predicted ones."""
+
+    labels: list[int] = Field(description="0 to 9.")
+    counts: list[list[int]]
+    normalized: list[list[float]] = Field(description="Shares of each row; zeros for a digit that does not occur.")
+    precision: list[float] = Field(description="By digit; 0 for one that is never predicted, as scikit-learn has it.")
+    recall: list[float]
+    accuracy: float
+
+
+class Mistake(BaseModel):
+    """An image that the saved model gets wrong."""
+
+    index: int = Field(description="In the dataset.")
+    pixels: list[list[int]] = Field(description="8 rows of 8, 0–16.")
+    label: int
+    predicted: int
+    confidence: float = Field(description="The probability of what was predicted.")
+
+
+class MistakePage(BaseModel):
+    """A run's mistakes, the most confident first."""
+
+    data: list[Mistake]
+    has_more: bool
+    next: str | None = Field(description="Cursor: send it as `after`.")
+    total: int = Field(description="How many there are.")
+
+
+class Comparison(BaseModel):
+    """The mistakes of two runs on the same images, the most confident first."""
+
+    against: str = Field(description="The other run's id.")
+    fixed: list[Mistake] = Field(description="The other run's alone, as it made them.")
+    introduced: list[Mistake] = Field(description="This run's alone.")
+    shared: list[Mistake] = Field(description="Of both, as this run makes them.")

@@ -1,0 +1,195 @@
+"""What can be seen inside a run, and what to say while it is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from sqlalchemy.orm import Session
+
+from app.datasets import repository as datasets
+from app.datasets import service as dataset_service
+from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
+from app.errors import Conflict, DamagedData, NotFound
+from app.inspections import repository
+from app.inspections.evaluations import Evaluated
+from app.inspections.layers import BYTES_PER_PARAMETER, list_layers
+from app.inspections.schemas import LayerWeights, Summary
+from app.runs import service as runs
+from app.runs.config import RunConfig
+from app.tables import Run, RunStatus
+
+MAX_RUNS = 12  # in one picture
+
+_MORE_TO_COME = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+def summarize(session: Session, run: Run) -> Summary:
+    """The run's layers, with the norms of its newest evaluated epoch."""
+    metric = repository.newest_metric(session, run.id)
+    config = RunConfig.model_validate(run.config)
+    weight_norms, gradient_norms = (metric.weight_norms, metric.gradient_norms) if metric else (None, None)
+    is_forest = run.model_kind == "random_forest"
+    return Summary(
+        run_id=run.id,
+        status=run.status.value,
+        epoch=metric.epoch if metric else None,
+        layers=list_layers(config, weight_norms, gradient_norms),
+        num_parameters=run.num_parameters,
+        size_bytes=None if is_forest or run.num_parameters is None else BYTES_PER_PARAMETER * run.num_parameters,
+    )
+
+
+def get_layer(session: Session, run: Run, layer: int, role: Literal["best", "last"]) -> LayerWeights:
+    """A layer's weights and biases at a checkpoint.
+
+    Raises:
+        Conflict: The run is a forest.
+        NotFound: There is no such layer, or no such checkpoint (yet).
+        DamagedData: The checkpoint is not what was stored.
+    """
+    epoch, arrays = _read_network(session, run, role)
+    num_layers = sum(name.startswith("weights") for name in arrays)
+    if layer > num_layers:
+        detail = f"Run {run.id} has linear layers 1 to {num_layers}; there is no layer {layer}."
+        raise NotFound(detail, slug="layer-not-found")
+    return LayerWeights(
+        run_id=run.id,
+        layer=layer,
+        num_layers=num_layers,
+        role=role,
+        epoch=epoch,
+        weights=arrays[f"weights{layer}"].tolist(),
+        biases=arrays[f"biases{layer}"].tolist(),
+    )
+
+
+def _read_network(
+    session: Session, run: Run, role: Literal["best", "last"]
+) -> tuple[int, dict[str, npt.NDArray[np.floating]]]:
+    require_network(run)
+    if run.best_epoch is None:
+        raise _missing(run, "weights", "its first checkpoint has been committed")
+    checkpoint = runs.get_checkpoint(session, run, role)
+    return checkpoint.epoch, safetensors.numpy.load(checkpoint.blob)
+
+
+def require_network(run: Run) -> None:
+    """See to it that a run has layers with weights.
+
+    Raises:
+        Conflict: It is a forest.
+    """
+    if run.model_kind == "random_forest":
+        raise Conflict("The run is a random forest: it has trees, no weights and no gradients.", slug="no-weights")
+
+
+def name_layers(run: Run) -> list[str]:
+    """A network's linear layers, as `layer 1: 64 → 24`."""
+    sizes = [NUM_PIXELS, *run.config["model"]["hidden_sizes"], NUM_CLASSES]
+    return [f"layer {number}: {inputs} → {outputs}" for number, (inputs, outputs) in enumerate(pairwise(sizes), 1)]
+
+
+def evaluate(session: Session, run: Run) -> Evaluated:
+    """What the run's saved model said on val.
+
+    Raises:
+        NotFound: It has no saved model (yet).
+        DamagedData: The stored probabilities are not what was saved.
+    """
+    row = repository.get_evaluation(session, run.id, "val")
+    if row is None:
+        raise _missing(run, "saved model", "it has succeeded")
+    if sha256(row.probabilities).hexdigest() != row.sha256:
+        raise DamagedData(f"The evaluation of run {run.id} does not match its sha256.")
+    config = RunConfig.model_validate(run.config)
+    images = dataset_service.get_images(session, config.dataset)
+    fold = {} if config.split.fold is None else {"fold": config.split.fold.number, "num_folds": config.split.fold.of}
+    split = datasets.get_split(session, config.dataset, **config.split.model_dump(exclude={"fold"}), **fold)
+    if split is None:
+        raise DamagedData(f"The split of run {run.id} is gone.")
+    indices = dataset_service.indices(split, "val")
+    probabilities = np.frombuffer(row.probabilities, np.float32).reshape(-1, NUM_CLASSES)
+    return Evaluated(indices, images.pixels[indices], images.labels[indices], probabilities)
+
+
+def evaluate_against(session: Session, run: Run, other: Run) -> Evaluated:
+    """What another run's saved model said on the same images.
+
+    Raises:
+        Conflict: Its val is another.
+        NotFound: It has no saved model (yet).
+    """
+    mine, theirs = RunConfig.model_validate(run.config), RunConfig.model_validate(other.config)
+    if (mine.dataset, mine.split) != (theirs.dataset, theirs.split):
+        detail = f"Run {other.id} has another split than run {run.id}: their mistakes are not on the same images."
+        raise Conflict(detail, slug="different-split")
+    return evaluate(session, other)
+
+
+def _missing(run: Run, what: str, when: str) -> NotFound:
+    """Why a run has no weights or saved model, and when it will."""
+    if run.status in _MORE_TO_COME:
+        where = f"is {run.status.value}, at epoch {run.epoch} of {run.epochs}"
+        detail = f"Run {run.id} {where}: it has no {what} yet. That will be there when {when}."
+    else:
+        reason = f" ({run.error_code}: {run.error_detail})" if run.error_code else ""
+        detail = f"Run {run.id} has {_ENDED[run.status]}{reason}: it has no {what}, and will have none."
+    return NotFound(detail, slug=f"{what.replace(' ', '-')}-not-found")
+
+
+_ENDED = {RunStatus.SUCCEEDED: "succeeded", RunStatus.FAILED: "failed", RunStatus.CANCELLED: "been cancelled"}
+
+
+def curves(session: Session, found: Sequence[Run]) -> list[dict[str, Any]]:
+    """These runs' metrics by epoch, each with what sets it apart from the others."""
+    labels = tell_apart(found)
+    return [
+        {
+            "id": run.id,
+            "name": run.name,
+            "status": run.status.value,
+            "label": label,
+            "epoch": run.epoch,
+            "epochs": run.epochs,
+            "best_epoch": run.best_epoch,
+            "metrics": repository.read_columns(session, run.id),
+        }
+        for run, label in zip(found, labels, strict=True)
+    ]
+
+
+def tell_apart(found: Sequence[Run]) -> list[str]:
+    """For each run, the values of its configuration that are not the same in all of them; else its name or id."""
+    flat = [_flatten(run.config) for run in found]
+    paths = list(dict.fromkeys(path for each in flat for path in each))
+    differing = [path for path in paths if len({repr(each.get(path)) for each in flat}) > 1]
+    labels = [
+        ", ".join(f"{path.rpartition('.')[2]} {_show(each[path])}" for path in differing if path in each)
+        for each in flat
+    ]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label}; {run.id[-6:]}" if label else run.id for label, run in zip(labels, found, strict=True)]
+    names = {run.name for run in found}
+    if len(names) == len(found) > 1 and "" not in names:
+        return [f"{run.name}: {label}" for run, label in zip(found, labels, strict=True)]
+    return labels
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        path = f"{prefix}{name}"
+        flat |= _flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
