@@ -7,6 +7,9 @@ from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
 from app.database import Database
@@ -89,3 +92,13 @@ async def _require_json(request: Request) -> None:
 
 
 JsonOnly = Depends(_require_json)
+
+
+class DescribedAs:
+    """Documents a body as a model; it is read as it stands, since its defaults come from what it names."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self._model.__pydantic_core_schema__)

@@ -7,7 +7,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from app.charts.labels import printable
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -20,9 +23,13 @@ SKY = "#56B4E9"
 ORANGE = "#E69F00"
 VERMILION = "#D55E00"
 GREEN = "#009E73"
+PURPLE = "#CC79A7"
 INK = "#222222"
 GREY = "#8A8A8A"
 CONTINUOUS = "cividis"
+CYCLE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, INK, GREY)
+MARKERS = ("", "s", "^", "D", "v", "P", "X")  # the next one whenever the colours begin again
+MARGIN = 16  # pixels
 
 SETTINGS: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
@@ -51,6 +58,8 @@ SETTINGS: dict[RcKeyType, Any] = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
+    "svg.fonttype": "path",  # the same picture on machines without the font
+    "svg.hashsalt": "digitlab",
 }
 
 
@@ -64,3 +73,44 @@ def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def to_svg(figure: Figure, title: str) -> bytes:
+    """Deterministic as `to_png`; the title is what a screen reader says."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Title": printable(title), "Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def to_bytes(figure: Figure, picture_format: str, title: str) -> bytes:
+    """A picture in the format "png" or "svg"."""
+    return to_svg(figure, title) if picture_format == "svg" else to_png(figure)
+
+
+def pixel_sheet(width: int, height: int) -> tuple[Figure, Axes]:
+    """A figure with one axes that counts pixels from the upper left corner, to place small pictures exactly."""
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    return figure, axes
+
+
+def head_sheet(axes: Axes, title: str, note: str = "") -> None:
+    """A title and lines under it, on a sheet that counts pixels."""
+    width = round(axes.get_xlim()[1]) - 2 * MARGIN
+    axes.text(MARGIN, 12, printable(title, width // 11), fontsize=13, fontweight="bold", va="top")
+    axes.text(MARGIN, 37, note, fontsize=10, va="top", linespacing=1.3)
+
+
+def place(axes: Axes, left: float, top: float, width: float, height: float) -> None:
+    """Where axes lie, in pixels from the figure's upper left corner.
+
+    A layout engine's result differs in its last digits from one drawing to the next, which an SVG would show.
+    """
+    assert axes.figure is not None
+    whole_width, whole_height = (side * DPI for side in axes.figure.get_figure(root=True).get_size_inches())
+    axes.set_position(
+        (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    )

@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response, status
-from pydantic import GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
 from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
@@ -40,17 +37,9 @@ IdempotencyKey = Annotated[
 ]
 
 
-class _AsSubmission:
-    """Documents a body as a `RunSubmission`; it is read as it stands, since defaults come from what it names."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(RunSubmission.__pydantic_core_schema__)
-
-
 SubmissionBody = Annotated[
     dict[str, Any],
-    _AsSubmission(),
+    DescribedAs(RunSubmission),
     Body(
         openapi_examples={
             "defaults": {"summary": "The defaults make a good model", "value": {}},

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Response, status
-from pydantic import GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
 from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
-from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
 from app.runs.endpoints import IdempotencyKey
@@ -30,17 +27,9 @@ router = APIRouter(tags=["sweeps"])
 SweepId = Annotated[Id, Path(description="The sweep's id.")]
 
 
-class _AsSubmission:
-    """Documents a body as a `SweepSubmission`; it is read as it stands, since defaults come from what it names."""
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(SweepSubmission.__pydantic_core_schema__)
-
-
 SubmissionBody = Annotated[
     dict[str, Any],
-    _AsSubmission(),
+    DescribedAs(SweepSubmission),
     Body(
         openapi_examples={
             "preset": {"summary": "A preset", "value": {"preset": "practice"}},
