@@ -186,8 +186,12 @@ def test_bodies_that_are_too_much_together_are_refused_and_make_room(limited: Pr
         assert answers == [b"HTTP/1.1 503"] * 3
         assert_served(limited)
     headers = {"Content-Type": "application/json"}
-    answer = limited.client.post("/predict", content=b" " * 60_000, headers=headers)
-    assert answer.json()["type"] == "/problems/no-saved-model"  # it has been read
+
+    def is_read() -> bool:
+        answer = limited.client.post("/predict", content=b" " * 60_000, headers=headers)
+        return bool(answer.json()["type"] == "/problems/no-saved-model")
+
+    assert wait_for(is_read, 10)  # as soon as it has been noticed that the others are gone
 
 
 def test_too_many_connections_are_refused_and_leave_room_for_later_ones(idle_processes: Processes) -> None:
