@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import torch
@@ -160,7 +159,7 @@ def _ensure_split(database: Database, dataset: str, config: SplitConfig) -> Spli
         whole = _indices(_ensure_split(database, dataset, config.model_copy(update={"fold": None})))
         made = fold_indices(labels, whole, number=config.fold.number, num_folds=config.fold.of)
     parts = {part: np.asarray(getattr(made, part), np.int32).tobytes() for part in ("train", "val", "test")}
-    _add_if_absent(database, Split(dataset=dataset, **_columns(config), **parts))
+    _add_if_absent(database, Split(dataset=dataset, **config.columns, **parts))
     with database.reading() as session:
         stored = _find_split(session, dataset, config)
     assert stored is not None, "it was added, by us or by another worker"
@@ -168,12 +167,7 @@ def _ensure_split(database: Database, dataset: str, config: SplitConfig) -> Spli
 
 
 def _find_split(session: Session, dataset: str, config: SplitConfig) -> Split | None:
-    return datasets.get_split(session, dataset, **_columns(config))
-
-
-def _columns(config: SplitConfig) -> dict[str, Any]:
-    fold = {} if config.fold is None else {"fold": config.fold.number, "num_folds": config.fold.of}
-    return config.model_dump(exclude={"fold"}) | fold
+    return datasets.get_split(session, dataset, **config.columns)
 
 
 def _indices(row: Split) -> SplitIndices:

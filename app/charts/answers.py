@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request, Response
 from app import __version__
 from app.charts.renderer import Renderer
 
+MAX_ON_SHEET = 120  # images in one picture
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 
 IfNoneMatch = Annotated[str | None, Header(max_length=1000, description="The ETag of the picture that one has.")]

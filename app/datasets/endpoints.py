@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 
-from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
+from app.charts.answers import MAX_ON_SHEET, PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
 from app.datasets import service
 from app.datasets.catalog import DATASETS
 from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
@@ -19,7 +19,6 @@ from app.problem import problems
 router = APIRouter(tags=["datasets"])
 
 MAX_SAMPLES = 2000
-MAX_ON_SHEET = 120
 NPZ = "application/octet-stream"
 
 Name = Annotated[str, Path(max_length=64, examples=["digits"])]

@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.charts.answers import PNG, SVG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
+from app.charts.answers import (
+    MAX_ON_SHEET,
+    PNG,
+    SVG,
+    IfNoneMatch,
+    RendererDep,
+    answer_picture,
+    answer_unchanged,
+    etag_of,
+)
 from app.charts.renderer import Renderer
 from app.database import Database
 from app.dependencies import DatabaseDep, ReadSession
@@ -33,7 +42,6 @@ RunIds = Annotated[
     list[Id], Query(alias="run_id", min_length=1, max_length=service.MAX_RUNS, description="Up to twelve.")
 ]
 MAX_MISTAKES = 1000
-MAX_ON_SHEET = 120
 
 
 @router.get(

@@ -109,8 +109,7 @@ def evaluate(session: Session, run: Run) -> Evaluated:
         raise DamagedData(f"The evaluation of run {run.id} does not match its sha256.")
     config = RunConfig.model_validate(run.config)
     images = dataset_service.get_images(session, config.dataset)
-    fold = {} if config.split.fold is None else {"fold": config.split.fold.number, "num_folds": config.split.fold.of}
-    split = datasets.get_split(session, config.dataset, **config.split.model_dump(exclude={"fold"}), **fold)
+    split = datasets.get_split(session, config.dataset, **config.split.columns)
     if split is None:
         raise DamagedData(f"The split of run {run.id} is gone.")
     indices = dataset_service.indices(split, "val")

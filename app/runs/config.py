@@ -77,6 +77,12 @@ class Split(Part):
         is_notebooks = self.val_size == CANONICAL_VAL_SIZE and self.seed == CANONICAL_SPLIT_SEED
         return is_notebooks and self.fold is None
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What names this split in the table of splits."""
+        fold = {} if self.fold is None else {"fold": self.fold.number, "num_folds": self.fold.of}
+        return self.model_dump(exclude={"fold"}) | fold
+
     def sizes(self, num_samples: int) -> SplitSizes:
         """How many images each part gets."""
         sizes = split_sizes(num_samples, self.val_size, self.test_size)

@@ -81,7 +81,10 @@ def end(session: Session, run: Run, status: RunStatus, *, code: str | None = Non
     if run.fold is not None and run.sweep_id is not None:
         final = cross_validation.conclude(session, run)
         if final is not None:
-            enter_queue(session, _add(session, new_run(final.config, **final.columns)))
+            queued = new_run(final.config, **final.columns)
+            session.add(queued)
+            session.flush()
+            enter_queue(session, queued)
 
 
 def new_run(config: RunConfig, **columns: Any) -> Run:
@@ -98,12 +101,6 @@ def new_run(config: RunConfig, **columns: Any) -> Run:
         fold=None if config.split.fold is None else config.split.fold.number,
         **columns,
     )
-
-
-def _add(session: Session, run: Run) -> Run:
-    session.add(run)
-    session.flush()
-    return run
 
 
 def _leave_worker(run: Run, status: RunStatus) -> None:
