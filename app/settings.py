@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         60.0, ge=1, le=86_400, description="A trainer without any progress for so long is stuck, and is killed."
     )
+    fork_server: bool = Field(
+        True, description="On Linux, fork trainers from a process that has loaded torch; `false`: each loads it anew."
+    )
     last_checkpoint_retention_seconds: float = Field(
         7 * 86_400, ge=0, description="How long a finished run keeps its `last` checkpoint; `best` stays."
     )

@@ -28,9 +28,15 @@ from workers.training.loop import warm_up
 logger = logging.getLogger(__name__)
 
 
+def preload() -> None:
+    """Load the compiled code for the CPU; whoever has imported this module and called this can fork trainers."""
+    logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
+    torch.set_num_threads(1)  # the matrices are small: one thread is faster than several
+    warm_up(torch.device("cpu"))
+
+
 def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
     """The child's life: say that it is ready, then train what the parent sends, until told to stop."""
-    torch.set_num_threads(1)  # the matrices are small: one thread is faster than several
     database = Database(settings.resolved_database_url)
     try:
         register_datasets(database)
@@ -65,8 +71,8 @@ class Trainer:
         """
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
-        logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
-        warm_up(torch.device(self._default_device))
+        if self._default_device != "cpu":
+            warm_up(torch.device(self._default_device))
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
         while not self._is_stopping:

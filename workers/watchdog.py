@@ -6,26 +6,24 @@ stopped process may hold locks, and one that wakes up late may believe that its 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import NoReturn
 
+from workers import processes
+from workers.processes import EXIT_PARENT_GONE
 from workers.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 EXIT_LEASE_LOST = 75  # EX_TEMPFAIL of sysexits.h: start me again
-EXIT_PARENT_GONE = 76
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def margin(lease_seconds: float) -> float:
@@ -56,26 +54,18 @@ def watch_parent(pulse: Pulse, grace_seconds: float) -> None:
     """
     parent = multiprocessing.parent_process()
     assert parent is not None, "the trainer is a child process"
-    _die_with_parent(parent.pid)
+    processes.end_with_parent()
+    sentinel = processes.parent_sentinel()
 
     def watch() -> None:
         while time.monotonic() < pulse.lease_until + grace_seconds:
-            if wait([parent.sentinel], TICK_SECONDS):
+            if wait([sentinel], TICK_SECONDS):
                 _end("The worker is gone: the trainer ends", EXIT_PARENT_GONE)
         if os.getppid() == parent.pid:
             os.kill(parent.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         _end("The worker did not renew its lease in time: both end", EXIT_LEASE_LOST)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
-
-
-def _die_with_parent(parent_pid: int | None) -> None:
-    """Linux ends this process with its parent, whatever it is doing then."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it went before we asked
-        os._exit(EXIT_PARENT_GONE)
 
 
 def _end(why: str, code: int) -> NoReturn:

@@ -1,35 +1,33 @@
 """The worker's parent process: claims runs, hands them to its trainer child, and keeps their leases.
 
-It stays light, so that it answers at once whatever the child is doing; torch is loaded in the child alone.
+It stays light, so that it answers at once whatever the child is doing; torch is loaded in the trainer and the fork
+server alone.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import multiprocessing
 import os
 import signal
 import socket
 import time
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import NEWEST_REVISION, Database, current_revision, describe_failure
-from app.logs import configure_logging
 from app.runs.queue import Claim
 from app.settings import Settings
 from app.tables import new_id
 from app.workers import repository as registry
 from app.workers.repository import WorkerInfo
+from workers.fork_server import StartMethod
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease
-from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, FromParent, Idle, LetGo, Ready, Stop, Train
+from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, Idle, LetGo, Ready, Stop, Train
 from workers.pulse import Pulse
-from workers.watchdog import margin, watch_child, watch_parent
+from workers.trainer_process import TrainerProcess, make_fork_server
+from workers.watchdog import watch_child
 
 logger = logging.getLogger(__name__)
 
@@ -39,63 +37,23 @@ DATABASE_RETRY_SECONDS = 1.0
 STOP_SECONDS = 15.0
 
 
-def run_trainer(connection: Connection, settings: Settings, pulse: Pulse) -> None:
-    """The child's first function. It imports the trainer by name, so that importing this module never loads torch."""
-    # Ctrl-C and a supervisor's SIGTERM reach the whole process group; the parent alone decides what follows.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    configure_logging("trainer", settings.log_format)
-    watch_parent(pulse, margin(settings.lease_seconds) / 2)
-    importlib.import_module("workers.trainer").main(connection, settings, pulse)
-
-
-class Child:
-    """A trainer child process and the pipe to it."""
-
-    def __init__(self, settings: Settings, pulse: Pulse) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=run_trainer, args=(theirs, settings, pulse), name="digitlab-trainer", daemon=True
-        )
-        self.process.start()
-        theirs.close()  # so that the pipe ends with the child
-        self.ready: Ready | None = None
-        self.started_at = time.monotonic()
-
-    def receive(self, timeout: float) -> list[FromChild] | None:
-        """What the child says within `timeout` seconds; None when it is gone."""
-        wait([self.connection, self.process.sentinel], timeout)
-        messages: list[FromChild] = []
-        try:
-            while self.connection.poll():
-                messages.append(self.connection.recv())
-        except (EOFError, ConnectionResetError):
-            return messages or None
-        return messages if messages or self.process.is_alive() else None
-
-    def send(self, message: FromParent) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` will tell
-            self.connection.send(message)
-
-    def end(self) -> None:
-        """Make sure that the process is gone."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
 class Worker:
-    """One worker: trains one stack after the other until it is told to stop."""
+    """One worker: trains one stack after the other until it is told to stop.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Where it runs.
+        start_method: How its fork server starts: `fork` only where this process has loaded everything already.
+    """
+
+    def __init__(self, settings: Settings, start_method: StartMethod = "spawn") -> None:
         self._settings = settings
         self._database = Database(settings.resolved_database_url)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        self._pulse = Pulse(multiprocessing.get_context("spawn"))
+        self._pulse = Pulse(multiprocessing.get_context(start_method))
+        self._fork_server = make_fork_server(settings, self._pulse, start_method)
         self._lease = Lease(self._database, settings, self.name, self._pulse)
         self._housekeeping = Housekeeping(self._database, settings)
-        self._child: Child | None = None
+        self._child: TrainerProcess | None = None
         self._is_training = False
         self._leaving: set[Claim] = set()  # those that the child has been told to let go
         self._is_stopping = False
@@ -115,8 +73,8 @@ class Worker:
 
     def _work(self) -> None:
         logger.info("Worker %s is starting its trainer", self.name)
+        child = self._child = self._start_trainer()
         watch_child(self._pulse, self._kill_child)
-        child = self._child = Child(self._settings, self._pulse)
         try:
             while not self._is_stopping:
                 child = self._child = self._turn(child)
@@ -124,12 +82,15 @@ class Worker:
         finally:
             child.end()
 
+    def _start_trainer(self) -> TrainerProcess:
+        return TrainerProcess(self._settings, self._pulse, self._fork_server)
+
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._is_stopping = True
 
     def _kill_child(self) -> None:
         if self._child is not None:
-            self._child.process.kill()
+            self._child.kill()
 
     def _wait_for_database(self) -> None:
         """It may be starting too, or not be migrated yet: what is wrong is said once."""
@@ -159,7 +120,7 @@ class Worker:
         device, provenance = (ready.device, ready.provenance) if ready else (None, None)
         return WorkerInfo(self.name, socket.gethostname(), os.getpid(), device, provenance)
 
-    def _turn(self, child: Child) -> Child:
+    def _turn(self, child: TrainerProcess) -> TrainerProcess:
         """Look after everything once; returns the child, or its successor."""
         messages = child.receive(self._settings.poll_seconds)
         if messages is None:
@@ -173,7 +134,7 @@ class Worker:
             self._claim_stack(child, child.ready)
         return child
 
-    def _hear(self, child: Child, message: FromChild) -> None:
+    def _hear(self, child: TrainerProcess, message: FromChild) -> None:
         if isinstance(message, Ready):
             child.ready = message
             seconds = time.monotonic() - child.started_at
@@ -184,21 +145,21 @@ class Worker:
         elif isinstance(message, Idle):
             self._forget_stack()
 
-    def _beat(self, child: Child) -> None:
+    def _beat(self, child: TrainerProcess) -> None:
         to_let_go = self._lease.beat_if_due(self._info(child.ready))
         if to_let_go - self._leaving:
             child.send(LetGo(list(to_let_go - self._leaving)))
             self._leaving |= to_let_go
 
-    def _end_if_stuck(self, child: Child) -> None:
+    def _end_if_stuck(self, child: TrainerProcess) -> None:
         """A child that trains but makes no progress is killed; the next turn finds it gone."""
         seconds = self._pulse.seconds_without_progress
         if self._is_training and seconds > self._settings.stall_seconds:
             logger.error("The trainer has made no progress for %.0f s: it is killed", seconds)
-            child.process.kill()
-            child.process.join()
+            child.kill()
+            child.join()
 
-    def _claim_stack(self, child: Child, ready: Ready) -> None:
+    def _claim_stack(self, child: TrainerProcess, ready: Ready) -> None:
         claims = self._lease.claim_stack(ready.devices)
         if claims:
             self._is_training = True
@@ -209,15 +170,15 @@ class Worker:
         self._lease.forget()
         self._leaving, self._is_training = set(), False
 
-    def _replace(self, child: Child) -> Child:
+    def _replace(self, child: TrainerProcess) -> TrainerProcess:
         """Start another trainer in the place of one that died.
 
         Wait a little longer each time that nothing comes of it: it dies at its start, or the database fails.
         """
-        child.process.join(1.0)  # it may still be on its way out: its own exit code is what to report
+        child.join(1.0)  # it may still be on its way out: its own exit code is what to report
         child.end()
-        logger.error("The trainer died (exit code %s); starting another", child.process.exitcode)
-        has_database_failed = child.process.exitcode == EXIT_DATABASE_FAILED
+        logger.error("The trainer died (exit code %s); starting another", child.exit_code)
+        has_database_failed = child.exit_code == EXIT_DATABASE_FAILED
         if has_database_failed:
             self._lease.release()
         else:
@@ -226,7 +187,7 @@ class Worker:
         if child.ready is None or has_database_failed:
             self._rest(self._restart_seconds)
             self._restart_seconds = min(2 * self._restart_seconds, LAST_RESTART_SECONDS)
-        return Child(self._settings, self._pulse)
+        return self._start_trainer()
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -234,7 +195,7 @@ class Worker:
             self._lease.beat_if_due(self._info(None))
             time.sleep(0.1)
 
-    def _stop(self, child: Child) -> None:
+    def _stop(self, child: TrainerProcess) -> None:
         """Let the child commit and release its runs, in as long as that may take; then release the rest as it was."""
         logger.info("Worker %s is stopping", self.name)
         child.send(Stop())
@@ -250,6 +211,8 @@ class Worker:
         self._lease.release()
 
     def _leave(self) -> None:
+        if self._fork_server is not None:
+            self._fork_server.close()
         try:
             with self._database.writing() as session:
                 registry.unregister(session, self.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ class PlayedChild:
         self.ready: Ready | None = None
         self.started_at = 0.0
         self.is_dead = False
-        self.process = SimpleNamespace(join=lambda *_: None, kill=lambda: None, exitcode=None)
+        self.exit_code: int | None = None
 
     def receive(self, _timeout: float) -> list[FromChild] | None:
         if self.is_dead:
@@ -36,9 +35,15 @@ class PlayedChild:
 
     def send(self, message: FromParent) -> None:
         if isinstance(message, Train):
-            self.process.exitcode = PlayedChild.exit_codes.pop(0)
+            self.exit_code = PlayedChild.exit_codes.pop(0)
             self.is_dead = True
             PlayedChild.deaths += 1
+
+    def kill(self) -> None:
+        pass
+
+    def join(self, _timeout: float) -> None:
+        pass
 
     def end(self) -> None:
         pass
@@ -46,7 +51,7 @@ class PlayedChild:
 
 @pytest.fixture
 def worker(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:  # noqa: ARG001
-    monkeypatch.setattr(worker_module, "Child", PlayedChild)
+    monkeypatch.setattr(worker_module, "TrainerProcess", PlayedChild)
     monkeypatch.setattr(worker_module, "FIRST_RESTART_SECONDS", 0.0)
     monkeypatch.setattr(PlayedChild, "deaths", 0)
     made = Worker(settings)

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.transforms import v2
 
 from workers.training.config import NUM_PIXELS
 from workers.training.tensors import ImageTensors, SplitIndices
@@ -93,16 +92,12 @@ def fold_indices(labels: Labels, whole: SplitIndices, *, number: int, num_folds:
 def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
     """Images as the network takes them: N × 64, float32, on the CPU.
 
-    `byte` is what the notebook's ToTensor does to a uint8 image: pixel / 255. `unit` fills 0–1: pixel / 16.
+    `byte` is what torchvision does to a uint8 image (`v2.ToDtype(torch.float32, scale=True)`; the notebook's `ToTensor`
+    divides, which differs by one unit in the last place at most): pixel · 1/255. `unit` fills 0–1: pixel / 16. Neither
+    takes torchvision itself, which would be a third of a trainer's start; tests compare with it.
     """
-    steps: list[torch.nn.Module]
-    if scaling == "byte":
-        steps = [v2.ToDtype(torch.float32, scale=True)]
-    else:
-        steps = [v2.ToDtype(torch.float32), v2.Normalize(mean=[0.0], std=[MAX_PIXEL])]
-    images = torch.from_numpy(pixels.copy()).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
-    scaled: torch.Tensor = v2.Compose(steps)(images)
-    return scaled.reshape(-1, NUM_PIXELS)
+    images = torch.from_numpy(pixels.astype(np.float32)).reshape(-1, NUM_PIXELS)
+    return images * (1 / SCALES["byte"]) if scaling == "byte" else images / MAX_PIXEL
 
 
 def to_image_tensors(pixels: Pixels, labels: Labels, scaling: Scaling) -> ImageTensors:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from sklearn.model_selection import train_test_split
+from torchvision.transforms import ToTensor, v2
 
-from workers.training.data import load_dataset, split_indices
+from workers.training.data import load_dataset, split_indices, to_tensor
 
 SEED = 20231110
 
@@ -18,3 +20,18 @@ def test_the_split_is_the_notebook_s() -> None:
     assert (len(train), len(val)) == (1257, 540)
     assert np.array_equal(made.train, train)
     assert np.array_equal(made.val, val)
+
+
+def test_images_are_scaled_as_torchvision_does_it() -> None:
+    pixels, _ = load_dataset("digits")
+    images = torch.from_numpy(pixels.copy()).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
+    as_bytes = v2.ToDtype(torch.float32, scale=True)(images)
+    assert torch.equal(to_tensor(pixels, "byte"), as_bytes.reshape(-1, 64))
+    to_unit = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(mean=[0.0], std=[16.0])])
+    assert torch.equal(to_tensor(pixels, "unit"), to_unit(images).reshape(-1, 64))
+
+
+def test_the_notebook_s_own_scaling_differs_in_the_last_place_at_most() -> None:
+    pixels, _ = load_dataset("digits")
+    notebook = np.stack([ToTensor()(image).numpy().reshape(64) for image in pixels])
+    np.testing.assert_array_max_ulp(to_tensor(pixels, "byte").numpy(), notebook, maxulp=1)

@@ -1,0 +1,67 @@
+"""What the fork server of a worker loads before it forks trainers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# In a process of its own, as the fork server is one: this one has loaded most of it already.
+PRELOAD = """
+import json
+import os
+import sys
+import threading
+
+from app.settings import Settings
+from workers import trainer_process
+
+light = sorted({"torch", "numpy"} & set(sys.modules))
+sys.modules["torchvision"] = None  # an import of it fails
+
+
+def refuse(*_):
+    raise AssertionError("a call of CUDA before the fork")
+
+
+def import_without_cuda(name):
+    import torch
+
+    for function in ("_cuda_init", "_cuda_getDeviceCount", "_cuda_getDevice"):
+        if hasattr(torch._C, function):
+            setattr(torch._C, function, refuse)
+    return import_module(name)
+
+
+import_module = trainer_process.importlib.import_module
+trainer_process.importlib.import_module = import_without_cuda
+trainer_process._preload(Settings())
+import torch
+
+from workers.training.compiled import answer, evaluate_runs, train_runs
+
+print(json.dumps({
+    "light": light,
+    "trainer": "workers.trainer" in sys.modules,
+    "compiled": [len(kernel.signatures) for kernel in (train_runs, evaluate_runs, answer)],
+    "cuda": torch.cuda.is_initialized(),
+    "python_threads": len(threading.enumerate()),
+    "threads": len(os.listdir("/proc/self/task")),
+    "torch_threads": torch.get_num_threads(),
+}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+def test_the_trainer_is_loaded_and_compiled_before_the_fork_by_one_thread_without_cuda() -> None:
+    done = subprocess.run([sys.executable, "-c", PRELOAD], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["light"] == [], "the worker's parent process would load it too"
+    assert found["trainer"]
+    assert min(found["compiled"]) >= 1
+    assert not found["cuda"]
+    assert (found["python_threads"], found["torch_threads"]) == (1, 1)
+    assert found["threads"] <= 2, "onnxruntime has one of its own"

@@ -1,0 +1,64 @@
+"""What a process tells the kernel about itself and its parent, by prctl(2) and pidfd_open(2); Linux only."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+EXIT_PARENT_GONE = 76
+
+
+def set_name(name: str) -> None:
+    """Set the name that `ps -o comm` shows, of 15 bytes at most."""
+    _prctl(PR_SET_NAME, name.encode())
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of each descendant whose own parent ends."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when its parent ends, whatever this process is doing then."""
+    if sys.platform != "linux":
+        return
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a child process"
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent.pid:  # it ended before the call
+        os._exit(EXIT_PARENT_GONE)
+
+
+def parent_sentinel() -> int:
+    """Open a file descriptor that becomes readable when the parent ends.
+
+    `multiprocessing`'s own sentinel is a pipe that the parent closes with its `Process` object: a forked process would
+    take the end of its fork server for the end of its parent.
+    """
+    if sys.platform == "linux" and has_pidfd():
+        return os.pidfd_open(os.getppid())
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a child process"
+    return parent.sentinel
+
+
+def has_pidfd() -> bool:
+    """Whether pidfd_open(2) may be called: Linux 5.3 and newer, unless a sandbox forbids it."""
+    if sys.platform != "linux":
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
