@@ -8,17 +8,18 @@ from importlib.util import find_spec
 
 from app.logs import configure_logging
 from app.settings import Settings
+from workers.fork_server import StartMethod
 from workers.worker import Worker
 
 
-def main() -> int:
+def main(start_method: StartMethod = "spawn") -> int:
     settings = Settings()
     configure_logging("worker", settings.log_format)
     missing = [name for name in ("torch", "torchvision", "sklearn", "onnx", "skl2onnx") if find_spec(name) is None]
     if missing:
         logging.error("A worker needs %s: pip install 'digitlab[worker]'", ", ".join(missing))
         return 2
-    Worker(settings).run()
+    Worker(settings, start_method).run()
     return 0
 
 

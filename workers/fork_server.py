@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Literal
+from typing import Literal, NoReturn
 
 from workers import processes
 
@@ -167,7 +168,7 @@ def _end(server: BaseProcess, control: socket.socket) -> None:
 
 
 def _serve(control: socket.socket, target: Callable[[Connection], None], preload: Callable[[], None]) -> None:
-    """The server's life, until the client has gone; each forked process returns from here too."""
+    """The server's life, until the client has gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     processes.set_name("fork-server")
@@ -175,35 +176,41 @@ def _serve(control: socket.socket, target: Callable[[Connection], None], preload
     preload()
     gc.freeze()  # a collection writes into every object's header, which would copy the pages that forks share
     control.send(LOADED)
-    while descriptors := _receive_request(control):
+    while descriptors := socket.recv_fds(control, MAX_MESSAGE_BYTES, 1)[1]:  # none: the client has gone
         with Connection(descriptors[0]) as connection:
-            if _fork_orphan():
-                control.send(str(os.getpid()).encode())
-                control.close()
-                target(connection)
-                return
+            _fork_orphan(control, target, connection)
 
 
-def _receive_request(control: socket.socket) -> list[int]:
-    """The descriptor of a new process's connection; none when the client has gone."""
-    return socket.recv_fds(control, MAX_MESSAGE_BYTES, 1)[1]
-
-
-def _fork_orphan() -> bool:
-    """Fork a process that the client adopts.
-
-    Returns:
-        True in the new process, once the client is its parent; False in the server.
-    """
+def _fork_orphan(control: socket.socket, target: Callable[[Connection], None], connection: Connection) -> None:
+    """Fork a process that the client adopts; returns in the server alone."""
     gate, opener = os.pipe()
     if between := os.fork():
-        os.waitpid(between, 0)  # its child has been adopted
+        os.waitpid(between, 0)
+        # The client is now the parent of the new process: close the pipe, which lets it begin.
         os.close(gate)
-        os.close(opener)  # which opens the gate
-        return False
+        os.close(opener)
+        return
     if os.fork():
         os._exit(0)
     os.close(opener)
     os.read(gate, 1)
     os.close(gate)
-    return True
+    control.send(str(os.getpid()).encode())
+    control.close()
+    _run_and_exit(target, connection)
+
+
+def _run_and_exit(target: Callable[[Connection], None], connection: Connection) -> NoReturn:
+    """Run the target and end without the exit handlers of libraries, some of which wait for threads of the server."""
+    code = 1
+    try:
+        target(connection)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from multiprocessing.process import BaseProcess
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -26,26 +27,25 @@ def adopt_orphans() -> None:
 
 def end_with_parent() -> None:
     """Have Linux kill this process when its parent ends, whatever this process is doing then."""
-    if sys.platform != "linux":
-        return
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "called in a child process"
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent.pid:  # it ended before the call
-        os._exit(EXIT_PARENT_GONE)
+    if sys.platform == "linux":
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent().pid:  # it ended before the call
+            os._exit(EXIT_PARENT_GONE)
+
+
+def parent() -> BaseProcess:
+    """The process that started this one, or had it forked."""
+    found = multiprocessing.parent_process()
+    assert found is not None, "called in a child process"
+    return found
 
 
 def parent_sentinel() -> int:
     """Open a file descriptor that becomes readable when the parent ends.
 
-    `multiprocessing`'s own sentinel is a pipe that the parent closes with its `Process` object: a forked process would
-    take the end of its fork server for the end of its parent.
+    `multiprocessing` has one too, but a forked process has that of its fork server, which ends before the parent.
     """
-    if sys.platform == "linux" and has_pidfd():
-        return os.pidfd_open(os.getppid())
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "called in a child process"
-    return parent.sentinel
+    return os.pidfd_open(os.getppid()) if has_pidfd() else parent().sentinel
 
 
 def has_pidfd() -> bool:

@@ -7,7 +7,6 @@ stopped process may hold locks, and one that wakes up late may believe that its 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import threading
@@ -52,17 +51,15 @@ def watch_parent(pulse: Pulse, grace_seconds: float) -> None:
         grace_seconds: How much later than the parent's own watchdog this one acts; it is needed when the parent was
             stopped (SIGSTOP, a frozen container).
     """
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "the trainer is a child process"
     processes.end_with_parent()
-    sentinel = processes.parent_sentinel()
+    parent_pid, sentinel = processes.parent().pid, processes.parent_sentinel()
 
     def watch() -> None:
         while time.monotonic() < pulse.lease_until + grace_seconds:
             if wait([sentinel], TICK_SECONDS):
                 _end("The worker is gone: the trainer ends", EXIT_PARENT_GONE)
-        if os.getppid() == parent.pid:
-            os.kill(parent.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        if os.getppid() == parent_pid:
+            os.kill(parent_pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         _end("The worker did not renew its lease in time: both end", EXIT_LEASE_LOST)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

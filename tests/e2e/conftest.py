@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ import pytest
 from app.database import Database
 from app.settings import Settings
 from app.tables import Run, Worker
+from tests.launcher import Launch, Launcher, Process
 
 PATIENCE_SECONDS = 120
 FINAL = ("succeeded", "failed", "cancelled")
@@ -56,15 +55,16 @@ class Processes:
     database: Database
     log_file: Path
     port: str
-    api: subprocess.Popen[bytes] | None = None
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    launch: Launch
+    api: Process | None = None
+    workers: list[Process] = field(default_factory=list)
 
     @property
     def log(self) -> str:
         return self.log_file.read_text()
 
-    def start_api(self, **settings: str) -> subprocess.Popen[bytes]:
-        self.api = self.start("-m", "app.cli", "api", "--port", self.port, **settings)
+    def start_api(self, **settings: str) -> Process:
+        self.api = self.start("app.cli", "api", "--port", self.port, **settings)
         wait_for(lambda: self.client.get("/health/live").is_success)
         return self.api
 
@@ -74,26 +74,26 @@ class Processes:
         self.api.wait(30)
         self.start_api()
 
-    def start_worker(self, **settings: str) -> subprocess.Popen[bytes]:
-        worker = self.start("-m", "workers", **settings)
+    def start_worker(self, **settings: str) -> Process:
+        worker = self.start("workers", **settings)
         self.workers.append(worker)
         return worker
 
-    def start_ready_workers(self, number: int, **settings: str) -> dict[str, subprocess.Popen[bytes]]:
+    def start_ready_workers(self, number: int, **settings: str) -> dict[str, Process]:
         """Workers that could train at once, by their names."""
         for _ in range(number):
             self.start_worker(**settings)
         return self.wait_for_workers()
 
-    def wait_for_workers(self) -> dict[str, subprocess.Popen[bytes]]:
+    def wait_for_workers(self) -> dict[str, Process]:
         """All that were started, by their names, once their trainers are ready."""
         return {wait_for(partial(self.worker_name, worker)): worker for worker in self.workers}
 
-    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
-        with self.log_file.open("ab") as log:
-            return subprocess.Popen([sys.executable, *arguments], env=self.environment | settings, stderr=log)
+    def start(self, *arguments: str, **settings: str) -> Process:
+        """Start `python -m` with these arguments."""
+        return self.launch(arguments, self.environment | settings, self.log_file)
 
-    def worker_name(self, worker: subprocess.Popen[bytes]) -> str | None:
+    def worker_name(self, worker: Process) -> str | None:
         """What a worker is called in the database, once its trainer is ready."""
         with self.database.reading() as session:
             found = session.query(Worker.name).where(Worker.pid == worker.pid, Worker.device.is_not(None)).first()
@@ -164,10 +164,23 @@ class Processes:
                 process.wait()
 
 
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
+
+
 @pytest.fixture
-def idle_processes(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Processes]:
+def launch(launcher: Launcher) -> Launch:
+    """How processes are started; a module of tests may start them for real."""
+    return launcher
+
+
+@pytest.fixture
+def idle_processes(settings: Settings, database: Database, tmp_path: Path, launch: Launch) -> Iterator[Processes]:
     """Nothing started yet."""
-    with open_processes(settings, database, tmp_path) as running:
+    with open_processes(settings, database, tmp_path, launch) as running:
         yield running
 
 
@@ -179,7 +192,7 @@ def processes(idle_processes: Processes) -> Processes:
 
 
 @contextmanager
-def open_processes(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Processes]:
+def open_processes(settings: Settings, database: Database, tmp_path: Path, launch: Launch) -> Iterator[Processes]:
     port = str(free_port())
     environment = {
         **os.environ,
@@ -188,7 +201,7 @@ def open_processes(settings: Settings, database: Database, tmp_path: Path) -> It
         "DIGITLAB_DEVICE": "cpu",
     }
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        running = Processes(client, environment, database, tmp_path / "log", port)
+        running = Processes(client, environment, database, tmp_path / "log", port, launch)
         try:
             yield running
         finally:
@@ -203,8 +216,24 @@ def children_of(pid: int) -> list[int]:
 
 def find_trainer(worker_pid: int) -> int | None:
     """The worker's trainer child, if it has one just now."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for child in children_of(worker_pid):
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+    return _find_child(worker_pid, "trainer")
+
+
+def find_fork_server(worker_pid: int) -> int | None:
+    return _find_child(worker_pid, "fork-server")
+
+
+def _find_child(pid: int, name: str) -> int | None:
+    for child in children_of(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{child}/comm").read_text().strip() == name:
                 return child
     return None
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for nothing but its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

@@ -16,6 +16,7 @@ from app.database import Database, migrate
 from app.settings import Settings
 from tests.conftest import AssertProblem
 from tests.e2e.conftest import Processes, children_of, open_processes, wait_for
+from tests.launcher import Launch
 
 DISK_BYTES = 8 * 2**20
 LONG_RUN = {
@@ -44,19 +45,19 @@ def mount(folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture
-def on_disk(disk: Path, tmp_path: Path) -> Iterator[Processes]:
+def on_disk(disk: Path, tmp_path: Path, launch: Launch) -> Iterator[Processes]:
     """Nothing started yet; the SQLite file lies on the small disk."""
     settings = Settings(data_dir=disk)
     database = Database(settings.resolved_database_url)
     migrate(database)
-    with open_processes(settings, database, tmp_path) as running:
+    with open_processes(settings, database, tmp_path, launch) as running:
         yield running
     database.close()
 
 
 def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert_problem: AssertProblem) -> None:
     """Under `digitlab up`, with a run in training when the disk fills up."""
-    service = on_disk.start("-m", "app.cli", "up", "--no-starter-run", "--port", on_disk.port)
+    service = on_disk.start("app.cli", "up", "--no-starter-run", "--port", on_disk.port)
     on_disk.workers.append(service)  # it ends like one
     wait_for(lambda: on_disk.client.get("/health/live").is_success)
     training = on_disk.submit(LONG_RUN)

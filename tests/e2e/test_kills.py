@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from typing import Any
@@ -18,6 +17,7 @@ from app.runs.queue import Claim, StaleClaim
 from app.tables import Run, RunStatus
 from tests.e2e.conftest import Processes, find_trainer, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
+from tests.launcher import Launch, Process, launch_for_real
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the trainer child in /proc")
 
@@ -36,12 +36,24 @@ LONG_RUN = {
 }
 
 
-def test_no_accepted_run_is_lost_or_trained_twice(idle_processes: Processes) -> None:
+@pytest.fixture
+def launch() -> Launch:
+    return launch_for_real
+
+
+# What the fork server does is the same whatever the database: without it once.
+@pytest.mark.parametrize(
+    ("settings", "fork_server"),
+    [("sqlite", "true"), ("postgres", "true"), ("sqlite", "false")],
+    indirect=["settings"],
+    ids=["sqlite", "postgres", "sqlite-spawned"],
+)
+def test_no_accepted_run_is_lost_or_trained_twice(idle_processes: Processes, fork_server: str) -> None:
     processes = idle_processes
     moments = random.Random(20231110)
     victims = [victim for victim in VICTIMS for _ in range(NUM_ROUNDS // len(VICTIMS))]
     moments.shuffle(victims)
-    processes.environment |= FAST
+    processes.environment |= FAST | {"DIGITLAB_FORK_SERVER": fork_server}
     processes.start_api()
     processes.start_ready_workers(2)
     accepted: list[str] = []
@@ -83,7 +95,7 @@ def _in_training(processes: Processes) -> list[Run]:
     return running if all(run.epochs_per_second is not None for run in running) else []
 
 
-def _kill(processes: Processes, victim: str, worker: subprocess.Popen[bytes]) -> None:
+def _kill(processes: Processes, victim: str, worker: Process) -> None:
     assert processes.api is not None
     worker_pids = [each.pid for each in processes.workers]
     trainer_pids = [find_trainer(pid) for pid in worker_pids]

@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pytest
 
 from tests.e2e.conftest import Processes, wait_for
+from tests.launcher import Launch, launch_for_real
+
+
+@pytest.fixture
+def launch() -> Launch:
+    return launch_for_real
 
 
 def test_runs_are_trained_saved_and_served(processes: Processes) -> None:

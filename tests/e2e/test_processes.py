@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import AddModel
-from tests.e2e.conftest import Processes, children_of, wait_for
+from tests.e2e.conftest import Processes, children_of, has_ended, wait_for
 from tests.graphs import graph_answering
 
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -27,7 +27,7 @@ NUM_PROCESSES = 3
 def several(idle_processes: Processes, add_model: AddModel) -> Processes:
     add_model(0.5, graph_answering(1))
     running = idle_processes
-    running.api = running.start("-m", "app.cli", "api", "--port", running.port, "--processes", str(NUM_PROCESSES))
+    running.api = running.start("app.cli", "api", "--port", running.port, "--processes", str(NUM_PROCESSES))
     wait_for(lambda: running.log.count("Application startup complete") >= NUM_PROCESSES)
     return running
 
@@ -88,17 +88,13 @@ def test_all_end_together_cleanly_and_when_their_parent_is_killed(several: Proce
     assert folder is not None
     several.api.terminate()
     several.api.wait(30)
-    assert not any(is_alive(pid) for pid in children)
+    assert all(has_ended(pid) for pid in children)
     assert not Path(folder[1].decode()).exists()
 
     running = several
-    running.api = running.start("-m", "app.cli", "api", "--port", running.port, "--processes", "2")
+    running.api = running.start("app.cli", "api", "--port", running.port, "--processes", "2")
     wait_for(lambda: running.log.count("Application startup complete") == NUM_PROCESSES + 2)
     children = servers(running)
     running.api.kill()
     running.api.wait()
-    wait_for(lambda: not any(is_alive(pid) for pid in children))
-
-
-def is_alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    wait_for(lambda: all(has_ended(pid) for pid in children))

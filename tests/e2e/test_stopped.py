@@ -8,14 +8,13 @@ import sqlite3
 import sys
 import time
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.runs import queue
 from app.runs.queue import Claim, StaleClaim
-from tests.e2e.conftest import Processes, find_trainer, wait_for
+from tests.e2e.conftest import Processes, find_trainer, has_ended, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the trainer child in /proc")
@@ -34,9 +33,16 @@ RUN: dict[str, Any] = {
 }
 
 
+# What the fork server does is the same whatever the database: without it once.
+@pytest.mark.parametrize(
+    ("settings", "fork_server"),
+    [("sqlite", "true"), ("postgres", "true"), ("sqlite", "false")],
+    indirect=["settings"],
+    ids=["sqlite", "postgres", "sqlite-spawned"],
+)
 @pytest.mark.parametrize("what", ["worker", "trainer", "both"])
-def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what: str) -> None:
-    workers = processes.start_ready_workers(2, **SETTINGS)
+def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what: str, fork_server: str) -> None:
+    workers = processes.start_ready_workers(2, **SETTINGS, DIGITLAB_FORK_SERVER=fork_server)
     run_id = processes.submit(RUN)
     processes.wait_for_epoch(run_id, 0)
     first = processes.row(run_id)
@@ -56,7 +62,7 @@ def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what
             os.kill(pid, signal.SIGCONT)
     with pytest.raises(StaleClaim), processes.database.writing() as session:
         queue.fence(session, Claim(run_id, first.claim_number))
-    wait_for(lambda: _is_gone(trainer))
+    wait_for(lambda: has_ended(trainer))
     if what == "trainer":  # the worker was never stopped: it killed its stuck trainer, and goes on
         assert stopped.poll() is None
     else:
@@ -84,10 +90,3 @@ def _stop_between_transactions(processes: Processes, pids: list[int]) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         time.sleep(0.01)
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True

@@ -26,13 +26,13 @@ def refuse(*_):
     raise AssertionError("a call of CUDA before the fork")
 
 
-def import_without_cuda(name):
+def import_without_cuda(name, package=None):
     import torch
 
     for function in ("_cuda_init", "_cuda_getDeviceCount", "_cuda_getDevice"):
         if hasattr(torch._C, function):
             setattr(torch._C, function, refuse)
-    return import_module(name)
+    return import_module(name, package)
 
 
 import_module = trainer_process.importlib.import_module

@@ -1,0 +1,97 @@
+"""A worker's fork server: a killed trainer is back at once, and nothing depends on the server's life."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import pytest
+
+from app.tables import RunStatus
+from tests.e2e.conftest import Processes, find_fork_server, find_trainer, has_ended, wait_for
+from tests.e2e.uninterrupted import assert_as_if_alone
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone"),
+    pytest.mark.parametrize("settings", ["sqlite"], indirect=True),
+]
+
+NUM_KILLS = 10
+SETTINGS = {"DIGITLAB_COMMIT_SECONDS": "0.1", "DIGITLAB_POLL_SECONDS": "0.1"}
+RUN: dict[str, Any] = {
+    "seed": 5,
+    "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
+    "training": {"batch_size": 20, "epochs": 4_000, "evaluate_every": 100},
+}
+
+
+def start_training(processes: Processes) -> tuple[str, int]:
+    """A run in training; returns its id and its worker's process id."""
+    worker = processes.start_worker(**SETTINGS)
+    run_id = processes.submit(RUN)
+    processes.wait_for_epoch(run_id, 0)
+    return run_id, worker.pid
+
+
+def kill_trainer(processes: Processes, run_id: str, worker: int) -> None:
+    """Returns when another trainer has the run."""
+    claim = processes.row(run_id).claim_number
+    trainer = find_trainer(worker)
+    assert trainer is not None
+    os.kill(trainer, signal.SIGKILL)
+    wait_for(lambda: processes.row(run_id).claim_number > claim)
+
+
+def assert_finished_as_if_alone(processes: Processes, run_id: str) -> None:
+    assert processes.finish(run_id)["status"] == "succeeded"
+    assert_as_if_alone(processes.client, run_id, RUN)
+    processes.stop()
+
+
+def test_ten_killed_trainers_are_replaced_from_one_server(processes: Processes) -> None:
+    run_id, worker = start_training(processes)
+    server = find_fork_server(worker)
+    for _ in range(NUM_KILLS):
+        processes.wait_for_epoch(run_id, processes.row(run_id).epoch)  # a run that crashes without progress fails
+        kill_trainer(processes, run_id, worker)
+    assert find_fork_server(worker) == server
+    starts = [event["data"]["claim_number"] for event in processes.events(run_id) if event["type"] == "started"]
+    assert starts == list(range(1, NUM_KILLS + 2))
+    assert processes.log.count("Loading the training code") == 1, "the trainers had nothing left to load"
+    assert_finished_as_if_alone(processes, run_id)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+def test_without_its_server_a_trainer_goes_on_and_its_successor_starts_cold(processes: Processes, number: int) -> None:
+    run_id, worker = start_training(processes)
+    trainer, server = find_trainer(worker), find_fork_server(worker)
+    assert server is not None
+    os.kill(server, number)
+    processes.wait_for_epoch(run_id, processes.row(run_id).epoch)
+    assert find_trainer(worker) == trainer
+    kill_trainer(processes, run_id, worker)
+    assert find_fork_server(worker) not in (server, None)
+    assert has_ended(server)
+    assert_finished_as_if_alone(processes, run_id)
+
+
+def test_a_sigterm_to_the_whole_process_group_gives_the_runs_back(processes: Processes) -> None:
+    run_id, worker = start_training(processes)
+    pids = [worker, find_trainer(worker), find_fork_server(worker)]
+    for pid in reversed(pids):
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+    assert processes.workers.pop().wait(30) == 0
+    run = processes.row(run_id)
+    assert (run.status, run.crashes_without_progress, run.worker) == (RunStatus.QUEUED, 0, None)
+    assert all(has_ended(pid) for pid in pids if pid is not None)
+
+
+def test_trainer_and_server_end_with_a_worker_that_is_killed(processes: Processes) -> None:
+    _, worker = start_training(processes)
+    pids = [find_trainer(worker), find_fork_server(worker)]
+    assert None not in pids
+    processes.workers.pop().kill()
+    wait_for(lambda: all(has_ended(pid) for pid in pids if pid is not None), 10)
