@@ -1,17 +1,19 @@
-"""Fixtures of all tests: a real database, really migrated. Every test that asks for one runs on both kinds."""
+"""Fixtures of all tests: a real database, by the real migrations. Every test that asks for one runs on both kinds."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, Protocol
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from app.database import Database, migrate
+from app.database import Database
 from app.main import create_app
 from app.models import promotion
 from app.runs import lifecycle
@@ -19,7 +21,10 @@ from app.runs.config import RunConfig
 from app.settings import Settings
 from app.tables import Run, RunStatus, SavedModel
 from tests.graphs import random_graph
-from tests.postgres import Postgres, start_postgres
+from tests.postgres import Postgres, migrate_url, start_postgres
+
+# A shell starts background jobs with SIGINT ignored; so would be the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
 
@@ -36,20 +41,31 @@ def postgres() -> Iterator[Postgres]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that the real migrations have made; tests work on copies of it."""
+    file = tmp_path_factory.mktemp("migrated") / "digitlab.db"
+    migrate_url(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Of a service whose database is there and migrated if the test asks for `database` too, directly or not."""
+    is_migrated = "database" in request.fixturenames
     if request.param == "sqlite":
+        if is_migrated:
+            copyfile(request.getfixturevalue("migrated_file"), tmp_path / "digitlab.db")
         yield Settings(data_dir=tmp_path)
         return
     postgres: Postgres = request.getfixturevalue("postgres")
-    with postgres.empty_database() as url:
+    with postgres.new_database(is_migrated=is_migrated) as url:
         yield Settings(data_dir=tmp_path, database_url=url)
 
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.resolved_database_url)
-    migrate(database)
     yield database
     database.close()
 

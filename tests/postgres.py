@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
+from app.database import Database, migrate
 
 
 @dataclass
@@ -24,18 +27,37 @@ class Postgres:
     server: Any
 
     @contextmanager
-    def empty_database(self) -> Iterator[str]:
-        """The SQLAlchemy URL of a database without tables, gone afterwards."""
+    def new_database(self, *, is_migrated: bool) -> Iterator[str]:
+        """The SQLAlchemy URL of a database without rows, or without tables, gone afterwards."""
         name = f"test_{uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self.migrated_template if is_migrated else 'template1'}")
         try:
-            yield self.server.get_uri(name).replace("postgresql://", "postgresql+psycopg://")
+            yield self.url(name)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @cached_property
+    def migrated_template(self) -> str:
+        """The name of a database that the real migrations have made; the others are copies of it."""
+        name = "migrated"
+        self.execute(f"CREATE DATABASE {name}")
+        migrate_url(self.url(name))
+        return name
+
+    def url(self, database: str) -> str:
+        uri: str = self.server.get_uri(database)
+        return uri.replace("postgresql://", "postgresql+psycopg://")
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
             connection.execute(statement)
+
+
+def migrate_url(url: str) -> None:
+    """Migrate a database, and leave no connection to it."""
+    database = Database(url)
+    migrate(database)
+    database.close()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 import uvicorn
@@ -14,7 +15,6 @@ from typer.testing import CliRunner
 
 from app.api_keys import KeyScope, required_scope
 from app.cli import cli
-from app.database import Database, migrate
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import AssertProblem
@@ -30,11 +30,9 @@ REFUSALS = ("/problems/unauthorized", "/problems/forbidden")
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[TestClient]:
+def guarded(tmp_path: Path, migrated_file: Path) -> Iterator[TestClient]:
+    copyfile(migrated_file, tmp_path / "digitlab.db")
     settings = Settings(data_dir=tmp_path, api_keys=f"predict:{PREDICT},admin:{ADMIN}")
-    database = Database(settings.resolved_database_url)
-    migrate(database)
-    database.close()
     with TestClient(create_app(settings)) as client:
         yield client
 

@@ -39,7 +39,7 @@ def answering(client: TestClient) -> str | None:
 
 
 def wait_until_answering(client: TestClient, run_id: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while answering(client) != run_id:
         assert time.monotonic() < deadline, "another model answers"
         time.sleep(0.02)
@@ -206,7 +206,7 @@ def test_a_damaged_model_is_tried_again_after_a_while(
     try:
         assert predictor.champion.run_id == good
         damage(database, better)  # the same bit again: it is whole
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while predictor.champion.run_id != better:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -233,10 +233,11 @@ def test_every_answer_is_one_models_while_champions_change(client: TestClient, a
     seen = set()
     while not stopping.is_set():
         answer = client.post("/predict", json={"instances": [[[0] * 8] * 8] * 50}).json()
-        seen.add(answer["model"]["run_id"])
-        assert {prediction["digit"] for prediction in answer["predictions"]} == {digits[answer["model"]["run_id"]]}
+        (digit,) = {prediction["digit"] for prediction in answer["predictions"]}
+        seen.add((answer["model"]["run_id"], digit))
     promoting.join()
     assert len(seen) > 3
+    assert all(digits[run_id] == digit for run_id, digit in seen)
 
 
 def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: AddModel) -> None:

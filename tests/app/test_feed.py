@@ -22,6 +22,7 @@ from tests.app.test_events import record
 from tests.conftest import AddRun
 
 POLL_SECONDS = 0.05
+PATIENCE_SECONDS = 60
 
 
 @asynccontextmanager
@@ -43,6 +44,12 @@ async def collect(feed: Feed, number: int, *, after: int | None = None, wanted: 
     return ids
 
 
+async def join_all(feed: Feed, number: int) -> None:
+    """Wait until so many streams have their place: what happens before is none of theirs."""
+    while feed._num_streams < number:
+        await asyncio.sleep(POLL_SECONDS / 10)
+
+
 @contextmanager
 def counting_queries(database: Database) -> Iterator[list[str]]:
     statements: list[str] = []
@@ -61,7 +68,8 @@ def test_a_hundred_streams_cost_one_query_an_interval(database: Database) -> Non
         async with following(database) as feed:
             with counting_queries(database) as statements:
                 streams = [asyncio.create_task(collect(feed, 30)) for _ in range(100)]
-                await asyncio.sleep(2 * POLL_SECONDS)
+                await join_all(feed, 100)
+                await asyncio.sleep(POLL_SECONDS)
                 num_opening = len(statements)
                 assert num_opening <= 100 + 3  # at most one look for the newest id each
                 started = asyncio.get_running_loop().time()
@@ -88,7 +96,7 @@ def test_nobody_listens_nobody_asks(database: Database) -> None:
 
     async def collect_one(feed: Feed) -> None:
         stream = asyncio.create_task(collect(feed, 1))
-        await asyncio.sleep(2 * POLL_SECONDS)
+        await join_all(feed, 1)
         await asyncio.to_thread(record, database, "a")
         assert await stream == [1]
 
@@ -156,13 +164,13 @@ def test_an_event_that_cannot_be_read_does_not_end_the_following(
     async def main() -> None:
         async with following(database) as feed:
             stream = asyncio.create_task(collect(feed, 2))
-            await asyncio.sleep(2 * POLL_SECONDS)
+            await join_all(feed, 1)
             with monkeypatch.context() as patch:
                 patch.setattr(feed_module.FeedEvent, "of", classmethod(lambda _cls, _event: 1 / 0))
                 await asyncio.to_thread(record, database, "a")
                 await asyncio.sleep(3 * POLL_SECONDS)
             await asyncio.to_thread(record, database, "a")
-            assert await asyncio.wait_for(stream, 5) == [1, 2]
+            assert await asyncio.wait_for(stream, PATIENCE_SECONDS) == [1, 2]
 
     asyncio.run(main())
 
@@ -171,7 +179,7 @@ def test_a_stream_with_a_filter_gets_its_own_events_alone(database: Database) ->
     async def main() -> None:
         async with following(database) as feed:
             stream = asyncio.create_task(collect(feed, 2, wanted=EventFilter(("b", "c"), "s")))
-            await asyncio.sleep(2 * POLL_SECONDS)
+            await join_all(feed, 1)
             await asyncio.to_thread(record, database, "a", "b", "c")
             await asyncio.to_thread(record, database, "a", "b", "c", sweep_id="s")
             assert await stream == [5, 6]
@@ -186,7 +194,7 @@ def test_an_id_from_the_future_is_taken_for_the_newest(database: Database) -> No
         record(database, "a")
         async with following(database) as feed:
             stream = asyncio.create_task(collect(feed, 1, after=1_000_000))
-            await asyncio.sleep(2 * POLL_SECONDS)
+            await join_all(feed, 1)
             await asyncio.to_thread(record, database, "a")
             assert await stream == [2]
 
@@ -197,9 +205,9 @@ def test_closing_ends_all_streams(database: Database) -> None:
     async def main() -> None:
         async with following(database) as feed:
             streams = [asyncio.create_task(collect(feed, 1)) for _ in range(3)]
-            await asyncio.sleep(2 * POLL_SECONDS)
+            await join_all(feed, 3)
             feed.close()
-            assert await asyncio.wait_for(asyncio.gather(*streams), 5) == [[], [], []]
+            assert await asyncio.wait_for(asyncio.gather(*streams), PATIENCE_SECONDS) == [[], [], []]
 
     asyncio.run(main())
 
@@ -227,7 +235,7 @@ def test_a_runs_stream_ends_with_the_transaction_in_which_it_ended(
                 await asyncio.sleep(2 * POLL_SECONDS)
                 if not is_over:
                     await asyncio.to_thread(end_run)
-                assert await asyncio.wait_for(task, 5) == ["queued", "cancelled", "promoted"]
+                assert await asyncio.wait_for(task, PATIENCE_SECONDS) == ["queued", "cancelled", "promoted"]
 
     async def types(stream: Stream) -> list[str]:
         text = b"".join([part async for part in stream.events_of_run()]).decode()

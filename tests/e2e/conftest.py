@@ -71,7 +71,7 @@ class Processes:
     def restart_api(self) -> None:
         assert self.api is not None
         self.api.terminate()
-        self.api.wait(30)
+        self.api.wait(60)
         self.start_api()
 
     def start_worker(self, **settings: str) -> Process:
@@ -200,7 +200,7 @@ def open_processes(settings: Settings, database: Database, tmp_path: Path, launc
         "DIGITLAB_DATABASE_URL": settings.database_url,
         "DIGITLAB_DEVICE": "cpu",
     }
-    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         running = Processes(client, environment, database, tmp_path / "log", port, launch)
         try:
             yield running

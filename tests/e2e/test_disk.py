@@ -150,7 +150,7 @@ def test_a_read_only_postgres_is_said_and_waited_for(idle_processes: Processes, 
         assert worker.poll() is None
         connection.exec_driver_sql(f"{database} RESET default_transaction_read_only")
         connection.commit()
-    wait_for(lambda: processes.client.post("/runs", json={}).status_code == 202, 10)
+    wait_for(lambda: processes.client.post("/runs", json={}).status_code == 202)
     (run,) = processes.client.get("/runs").json()["data"]
     assert processes.finish(run["id"])["status"] == "succeeded"
     processes.stop()

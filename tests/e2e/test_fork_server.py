@@ -83,7 +83,7 @@ def test_a_sigterm_to_the_whole_process_group_gives_the_runs_back(processes: Pro
     for pid in reversed(pids):
         assert pid is not None
         os.kill(pid, signal.SIGTERM)
-    assert processes.workers.pop().wait(30) == 0
+    assert processes.workers.pop().wait(60) == 0
     run = processes.row(run_id)
     assert (run.status, run.crashes_without_progress, run.worker) == (RunStatus.QUEUED, 0, None)
     assert all(has_ended(pid) for pid in pids if pid is not None)
@@ -94,4 +94,4 @@ def test_trainer_and_server_end_with_a_worker_that_is_killed(processes: Processe
     pids = [find_trainer(worker), find_fork_server(worker)]
     assert None not in pids
     processes.workers.pop().kill()
-    wait_for(lambda: all(has_ended(pid) for pid in pids if pid is not None), 10)
+    wait_for(lambda: all(has_ended(pid) for pid in pids if pid is not None))

@@ -50,7 +50,7 @@ def test_runs_are_trained_saved_and_served(processes: Processes) -> None:
 
     champion = max(runs, key=lambda run_id: _best_accuracy(runs[run_id]))
     body = {"instances": images.tolist()}
-    wait_for(lambda: client.post("/predict", json=body).json()["model"]["run_id"] == champion, 30)
+    wait_for(lambda: client.post("/predict", json=body).json()["model"]["run_id"] == champion)
     processes.stop()
 
 

@@ -44,7 +44,7 @@ def command_line(pid: int) -> bytes:
 
 def ask(running: Processes, _: int = 0) -> dict[str, Any]:
     """By a connection of its own, which any process may accept."""
-    response = httpx2.post(f"http://127.0.0.1:{running.port}/predict", json=AN_IMAGE, timeout=30)
+    response = httpx2.post(f"http://127.0.0.1:{running.port}/predict", json=AN_IMAGE, timeout=60)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -87,7 +87,7 @@ def test_all_end_together_cleanly_and_when_their_parent_is_killed(several: Proce
     folder = re.search(rb"PROMETHEUS_MULTIPROC_DIR=([^\0]+)", Path(f"/proc/{children[0]}/environ").read_bytes())
     assert folder is not None
     several.api.terminate()
-    several.api.wait(30)
+    several.api.wait(60)
     assert all(has_ended(pid) for pid in children)
     assert not Path(folder[1].decode()).exists()
 

@@ -31,7 +31,7 @@ def test_two_hundred_promotions_under_load_lose_and_mix_nothing(processes: Proce
 
     def load(_: int) -> Counter[tuple[str, int]]:
         answered: Counter[tuple[str, int]] = Counter()
-        with httpx2.Client(base_url=str(processes.client.base_url), timeout=30) as client:
+        with httpx2.Client(base_url=str(processes.client.base_url), timeout=60) as client:
             while not done.is_set():
                 response = client.post("/predict", json=IMAGES)
                 assert response.status_code == 200, response.text

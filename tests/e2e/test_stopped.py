@@ -33,12 +33,12 @@ RUN: dict[str, Any] = {
 }
 
 
-# What the fork server does is the same whatever the database: without it once.
+# What a fork server does is the same whatever the database: with it on one, without it on the other.
 @pytest.mark.parametrize(
     ("settings", "fork_server"),
-    [("sqlite", "true"), ("postgres", "true"), ("sqlite", "false")],
+    [("sqlite", "true"), ("postgres", "false")],
     indirect=["settings"],
-    ids=["sqlite", "postgres", "sqlite-spawned"],
+    ids=["sqlite-forked", "postgres-spawned"],
 )
 @pytest.mark.parametrize("what", ["worker", "trainer", "both"])
 def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what: str, fork_server: str) -> None:
@@ -66,7 +66,7 @@ def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what
     if what == "trainer":  # the worker was never stopped: it killed its stuck trainer, and goes on
         assert stopped.poll() is None
     else:
-        assert stopped.wait(10) != 0
+        assert stopped.wait(60) != 0
         processes.workers.remove(stopped)
 
     assert processes.finish(run_id)["status"] == "succeeded"

@@ -59,7 +59,7 @@ def test_a_client_that_reconnects_sees_every_event_once_and_in_order(processes: 
             assert not is_last_time
         assert processes.api is not None
         if number % 2 and not is_last_time:
-            processes.api.wait(10)
+            processes.api.wait(60)
             processes.start_api()
     assert num_kills == NUM_DROPS // 2
     assert seen[-1]["event"] == "promoted"

@@ -50,7 +50,7 @@ def _check_order(started: list[str], expected: list[str], processes: Processes) 
 
 def _hammer(processes: Processes, done: threading.Event, number: int) -> list[int]:
     """Reads and writes without a pause; returns what was answered."""
-    with httpx2.Client(base_url=processes.client.base_url, timeout=30) as client:
+    with httpx2.Client(base_url=processes.client.base_url, timeout=60) as client:
         extra = client.post("/runs", json={"priority": -100, "name": f"of client {number}"}).json()["id"]
         client.post(f"/runs/{extra}/pause")
         requests: list[Callable[[], Any]] = [

@@ -121,7 +121,7 @@ def test_nothing_is_committed_after_a_commit_that_failed(make_stack: Any, monkey
     writing = stack.database.writing
 
     def fail_once() -> Any:
-        go_on.wait(10)
+        go_on.wait(60)
         monkeypatch.setattr(stack.database, "writing", writing)
         raise OperationalError("BEGIN", {}, Exception("disk full"))
 
