@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -33,6 +34,17 @@ class AddRun(Protocol):
     """Puts a run into the database as it is, and returns its id."""
 
     def __call__(self, config: RunConfig | None = None, **columns: Any) -> str: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the end-to-end tests first: they take longest, and would keep one process busy when the others are done."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: a process a core, eight at most, since each loads torch and starts services of its own."""
+    return min(8, os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import pytest
 
 from tests.e2e.conftest import PATIENCE_SECONDS, free_port, wait_for
 
+pytestmark = pytest.mark.xdist_group("up")  # one service for all tests of this module
+
 DIGITLAB = [sys.executable, "-m", "app.cli"]
 
 
