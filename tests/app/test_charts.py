@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ GRID: dict[str, list[Any]] = {
     "model.activation": ["sigmoid", "tanh"],
     "training.batch_size": [16, 60],
 }
+
+pytestmark = pytest.mark.xdist_group("sweep charts")  # one process, which keeps what it has drawn
 
 Data = dict[str, Any]
 
@@ -224,9 +227,15 @@ def png_size(picture: bytes) -> tuple[int, int]:
     return width, height
 
 
+@cache
+def drawn(case: str) -> bytes:
+    """Each picture once, for all tests that look at it."""
+    return sweep.draw(CASES[case]())
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_sweep_is_drawn(case: str) -> None:
-    width, height = png_size(sweep.draw(CASES[case]()))
+    width, height = png_size(drawn(case))
     assert width == 1400
     assert height >= 1000
 
@@ -240,12 +249,11 @@ def test_more_parameters_make_a_higher_picture() -> None:
 
 
 def test_the_same_sweep_gives_the_same_bytes() -> None:
-    data = CASES["one parameter"]()
-    assert sweep.draw(data) == sweep.draw(data)
+    assert sweep.draw(CASES["one parameter"]()) == drawn("one parameter")
 
 
 def test_the_picture_does_not_say_when_or_by_what_it_was_written() -> None:
-    picture = sweep.draw(CASES["a single point"]())
+    picture = drawn("a single point")
     assert b"tEXt" not in picture
     assert b"atplotlib" not in picture
 
@@ -294,8 +302,7 @@ def child_of(renderer: Renderer, drawing: str) -> int:
 
 
 def test_a_picture_comes_from_another_process(renderer: Renderer) -> None:
-    data = CASES["a single point"]()
-    assert renderer.draw("app.charts.sweep", data) == sweep.draw(data)
+    assert renderer.draw("app.charts.sweep", CASES["a single point"]()) == drawn("a single point")
 
 
 def test_one_child_draws_all_pictures_and_gives_way_to_the_api(renderer: Renderer, drawing: str) -> None:

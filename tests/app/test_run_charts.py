@@ -4,6 +4,7 @@ import math
 import random
 import struct
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from app.charts import confusion, curves, digits, gradients, style, weights
+
+pytestmark = pytest.mark.xdist_group("run charts")  # one process, which keeps what it has drawn
 
 Data = dict[str, Any]
 
@@ -180,6 +183,9 @@ def draw(case: str, picture_format: str) -> bytes:
     return picture
 
 
+drawn = cache(draw)  # each picture once, for all tests that look at it
+
+
 def png_size(picture: bytes) -> tuple[int, int]:
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", picture[16:24])
@@ -202,14 +208,14 @@ def svg_texts(picture: bytes) -> str:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_png_is_drawn(case: str) -> None:
-    width, height = png_size(draw(case, "png"))
+    width, height = png_size(drawn(case, "png"))
     assert 600 <= width <= 1600
     assert 150 <= height <= 1300
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_svg_is_drawn_and_has_a_title(case: str) -> None:
-    picture = draw(case, "svg")
+    picture = drawn(case, "svg")
     assert bool(svg_title(picture)) is (case != "digits: no texts")
     assert b"dc:date" not in picture
 
@@ -219,15 +225,15 @@ def test_an_svg_is_drawn_and_has_a_title(case: str) -> None:
     "case", ["curves: twelve runs", "gradients: zeros", "weights: 24 units", "confusion", "digits: one"]
 )
 def test_the_same_data_gives_the_same_bytes(case: str, picture_format: str) -> None:
-    assert draw(case, picture_format) == draw(case, picture_format)
+    assert draw(case, picture_format) == drawn(case, picture_format)
 
 
 def test_a_run_that_is_not_finished_says_so_in_the_title() -> None:
-    assert "running, epoch 100 of 800" in svg_title(draw("curves: a running run", "svg"))
+    assert "running, epoch 100 of 800" in svg_title(drawn("curves: a running run", "svg"))
 
 
 def test_every_run_is_named_by_its_label() -> None:
-    texts = svg_texts(draw("curves: twelve runs", "svg"))
+    texts = svg_texts(drawn("curves: twelve runs", "svg"))
     assert all(run["label"] in texts for run in MANY_RUNS)
 
 
@@ -251,7 +257,7 @@ def test_every_run_is_named_by_its_label() -> None:
     ],
 )
 def test_a_picture_says_what_it_cannot_show(case: str, text: str) -> None:
-    assert text in svg_texts(draw(case, "svg"))
+    assert text in svg_texts(drawn(case, "svg"))
 
 
 def test_a_run_far_below_the_others_is_not_hidden_in_silence() -> None:

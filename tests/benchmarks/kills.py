@@ -1,6 +1,6 @@
 """How long a run waits for its next trainer after a kill -9: from the kill to the run's next `started` event.
 
-`python tests/benchmarks/kills.py [--kills 10] [--busy 4]`: with the fork server and then without it, over SQLite, on the
+`python tests/benchmarks/kills.py [--kills 10] [--busy 4]`: with the fork server, then without it; over SQLite, on the
 CPU. `--busy N` keeps N other processes busy.
 """
 

@@ -14,7 +14,11 @@ from tests.e2e.conftest import Processes, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
 
-def document(seed: int, epochs: int = 8_000) -> dict[str, Any]:
+# What is committed often is seen early: a run need not train for long to be met in the middle.
+OFTEN = {"DIGITLAB_COMMIT_SECONDS": "0.2", "DIGITLAB_HEARTBEAT_SECONDS": "0.2", "DIGITLAB_POLL_SECONDS": "0.1"}
+
+
+def document(seed: int, epochs: int = 4_000) -> dict[str, Any]:
     """Of one stack key, whatever the seed."""
     return {
         "seed": seed,
@@ -26,7 +30,7 @@ def document(seed: int, epochs: int = 8_000) -> dict[str, Any]:
 def test_runs_leave_their_stack_when_asked_and_the_others_do_not_notice(processes: Processes) -> None:
     documents = {processes.submit(document(seed)): document(seed) for seed in range(4)}
     cancelled, paused, *others = documents
-    processes.start_worker()
+    processes.start_worker(**OFTEN)
     processes.wait_for_epoch(cancelled, 0)
     assert processes.get(cancelled)["stack_size"] == 4
     for request, run_id in (("cancel", cancelled), ("pause", paused)):
@@ -42,14 +46,14 @@ def test_runs_leave_their_stack_when_asked_and_the_others_do_not_notice(processe
     types = [event["type"] for event in processes.events(paused) if event["type"] not in ("metric", "checkpoint")]
     assert types[:5] == ["queued", "started", "paused", "resumed", "started"]
     run = processes.get(cancelled)
-    assert 0 < run["progress"]["epoch"] < 8_000
+    assert 0 < run["progress"]["epoch"] < 4_000
     epochs = [row["epoch"] for row in processes.client.get(f"/runs/{cancelled}/metrics").json()["data"]]
     assert epochs[-1] <= run["progress"]["epoch"]
     processes.stop()
 
 
 def test_a_paused_run_survives_a_restart_of_everything(processes: Processes) -> None:
-    processes.start_worker()
+    processes.start_worker(**OFTEN)
     run_id = processes.submit(document(1))
     processes.wait_for_epoch(run_id, 0)
     processes.client.post(f"/runs/{run_id}/pause")
@@ -59,7 +63,7 @@ def test_a_paused_run_survives_a_restart_of_everything(processes: Processes) -> 
     processes.workers.clear()
 
     processes.start_api()
-    processes.start_ready_workers(1)
+    processes.start_ready_workers(1, **OFTEN)
     assert processes.get(run_id)["status"] == "paused"
     assert processes.client.post(f"/runs/{run_id}/resume").json()["progress"]["epoch"] == epoch
     assert processes.finish(run_id)["status"] == "succeeded"
@@ -69,7 +73,7 @@ def test_a_paused_run_survives_a_restart_of_everything(processes: Processes) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_told_to_stop_gives_its_runs_back(processes: Processes, number: signal.Signals) -> None:
-    worker = processes.start_worker()
+    worker = processes.start_worker(**OFTEN)
     run_ids = [processes.submit(document(seed)) for seed in range(2)]
     processes.wait_for_epoch(run_ids[0], 0)
     asked_at = time.monotonic()
