@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: a process a core, eight at most, since each loads torch and starts services of its own."""
-    return min(8, os.cpu_count() or 1)
+    """`-n auto`: one more than there are cores, since many tests wait; eight at most, since each loads torch."""
+    return min(8, 1 + (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from workers.fork_server import ForkedProcess, ForkServer, is_supported
+from workers.trainer_process import NO_THREADS
 
 PRELOADED = ("app.cli", "app.cli.options", "app.cli.server", "app.cli.up", "app.main", "uvicorn", "uvloop", "httptools")
 
@@ -86,7 +87,7 @@ class _Forked:
 
 
 def _preload() -> None:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
+    os.environ |= NO_THREADS
     importlib.import_module("workers.trainer").preload()
     for module in PRELOADED:
         importlib.import_module(module)

@@ -23,6 +23,9 @@ from workers.watchdog import margin, watch_parent
 
 logger = logging.getLogger(__name__)
 
+# Read when numpy and onnxruntime are loaded: their threads would not survive a fork, and locks might be held for ever.
+NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
 
 class TrainerProcess:
     """A trainer, from the moment at which it is asked for.
@@ -118,7 +121,7 @@ def _run_spawned(connection: Connection, settings: Settings, pulse: Pulse) -> No
 def _preload(settings: Settings) -> None:
     """Load the trainer's modules and compiled code, by name, so that importing this module loads no torch."""
     configure_logging("trainer", settings.log_format)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded; threads do not survive a fork
+    os.environ |= NO_THREADS
     importlib.import_module("workers.trainer").preload()
 
 

@@ -243,8 +243,9 @@ def test_a_sweep_is_drawn(case: str) -> None:
 def test_more_parameters_make_a_higher_picture() -> None:
     heights = [
         png_size(sweep.draw(chart_data([{f"a.p{number}": trial for number in range(count)} for trial in range(2)])))[1]
-        for count in (4, 5, 12)
+        for count in (4, 5)
     ]
+    heights.append(png_size(drawn("thirty parameters"))[1])
     assert heights == sorted(set(heights))
 
 

@@ -23,13 +23,13 @@ SETTINGS = {"DIGITLAB_COMMIT_SECONDS": "0.1", "DIGITLAB_POLL_SECONDS": "0.1"}
 RUN: dict[str, Any] = {
     "seed": 5,
     "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
-    "training": {"batch_size": 20, "epochs": 4_000, "evaluate_every": 100},
+    "training": {"batch_size": 20, "epochs": 3_000, "evaluate_every": 100},
 }
 
 
-def start_training(processes: Processes) -> tuple[str, int]:
+def start_training(processes: Processes, *, fork_server: str = "true") -> tuple[str, int]:
     """A run in training; returns its id and its worker's process id."""
-    worker = processes.start_worker(**SETTINGS)
+    worker = processes.start_worker(**SETTINGS, DIGITLAB_FORK_SERVER=fork_server)
     run_id = processes.submit(RUN)
     processes.wait_for_epoch(run_id, 0)
     return run_id, worker.pid
@@ -74,6 +74,14 @@ def test_without_its_server_a_trainer_goes_on_and_its_successor_starts_cold(proc
     kill_trainer(processes, run_id, worker)
     assert find_fork_server(worker) not in (server, None)
     assert has_ended(server)
+    assert_finished_as_if_alone(processes, run_id)
+
+
+def test_trainers_are_spawned_where_the_setting_says_so(processes: Processes) -> None:
+    run_id, worker = start_training(processes, fork_server="false")
+    assert find_fork_server(worker) is None
+    kill_trainer(processes, run_id, worker)
+    assert processes.log.count("Loading the training code") == 2
     assert_finished_as_if_alone(processes, run_id)
 
 

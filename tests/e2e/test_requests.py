@@ -13,7 +13,6 @@ from app.tables import RunStatus
 from tests.e2e.conftest import Processes, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
-
 # What is committed often is seen early: a run need not train for long to be met in the middle.
 OFTEN = {"DIGITLAB_COMMIT_SECONDS": "0.2", "DIGITLAB_HEARTBEAT_SECONDS": "0.2", "DIGITLAB_POLL_SECONDS": "0.1"}
 

@@ -32,7 +32,7 @@ def test_a_client_that_reconnects_sees_every_event_once_and_in_order(processes: 
     run_id = processes.submit(
         {
             "model": {"hidden_sizes": [24, 24], "dropout": 0.0},
-            "training": {"batch_size": 20, "epochs": 20_000, "evaluate_every": 20},
+            "training": {"batch_size": 20, "epochs": 12_000, "evaluate_every": 20},
         }
     )
     processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.1")

@@ -13,7 +13,6 @@ PRELOAD = """
 import json
 import os
 import sys
-import threading
 
 from app.settings import Settings
 from workers import trainer_process
@@ -47,7 +46,6 @@ print(json.dumps({
     "trainer": "workers.trainer" in sys.modules,
     "compiled": [len(kernel.signatures) for kernel in (train_runs, evaluate_runs, answer)],
     "cuda": torch.cuda.is_initialized(),
-    "python_threads": len(threading.enumerate()),
     "threads": len(os.listdir("/proc/self/task")),
     "torch_threads": torch.get_num_threads(),
 }))
@@ -63,5 +61,5 @@ def test_the_trainer_is_loaded_and_compiled_before_the_fork_by_one_thread_withou
     assert found["trainer"]
     assert min(found["compiled"]) >= 1
     assert not found["cuda"]
-    assert (found["python_threads"], found["torch_threads"]) == (1, 1)
-    assert found["threads"] <= 2, "onnxruntime has one of its own"
+    assert found["torch_threads"] == 1
+    assert found["threads"] == 1, "a library has started one"

@@ -31,8 +31,9 @@ def _strangers(digits: Digits, count: int, member: Member) -> list[Member]:
     for number, variant in enumerate(islice(cycle(variants), count)):
         rate = 0.003 * (number + 1)
         optimizer = replace(member.config.optimizer, learning_rate=rate, momentum=0.5, weight_decay=0.001)
-        epochs = member.config.epochs if number % 2 else 1 + number % member.config.epochs
-        config = replace(member.config, **variant, seed=100 + number, optimizer=optimizer, epochs=epochs)
+        epochs = 1 + 7 * number % member.config.epochs  # they leave one after the other
+        changes = {**variant, "seed": 100 + number, "optimizer": optimizer, "epochs": epochs, "evaluate_every": 10}
+        config = replace(member.config, **changes)
         strangers.append(Member(config, digits.tensors["byte" if number % 2 else "unit"], digits.split(seed=number)))
     return strangers
 
