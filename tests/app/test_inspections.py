@@ -88,6 +88,27 @@ def test_curves_of_a_run_without_metrics_and_of_too_many(
 
 
 @on_sqlite
+@pytest.mark.parametrize("name", ["curves.png", "curves.svg", "gradients.png"])
+def test_a_picture_has_another_etag_once_its_run_has_changed(
+    client: TestClient, database: Database, add_run: AddRun, name: str
+) -> None:
+    run_id = add_run()
+    url = f"/runs/{run_id}/{name}"
+    etags = [client.get(url).headers["etag"]]
+
+    def change_epoch() -> None:
+        with database.writing() as session:
+            session.get_one(Run, run_id).epoch = 7
+
+    for change in (change_epoch, lambda: client.patch(f"/runs/{run_id}", json={"name": "renamed"})):
+        change()
+        picture = client.get(url, headers={"If-None-Match": etags[-1]})
+        assert picture.status_code == 200
+        etags.append(picture.headers["etag"])
+    assert len(set(etags)) == 3
+
+
+@on_sqlite
 def test_a_damaged_evaluation_is_named(
     client: TestClient, database: Database, add_run: AddRun, assert_problem: AssertProblem
 ) -> None:

@@ -23,7 +23,7 @@ SETTINGS = {"DIGITLAB_COMMIT_SECONDS": "0.1", "DIGITLAB_POLL_SECONDS": "0.1"}
 RUN: dict[str, Any] = {
     "seed": 5,
     "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
-    "training": {"batch_size": 20, "epochs": 3_000, "evaluate_every": 100},
+    "training": {"batch_size": 20, "epochs": 6_000, "evaluate_every": 100},
 }
 
 

@@ -98,7 +98,7 @@ def test_two_runs_share_fix_and_introduce_mistakes(processes: Processes) -> None
 
 def test_pictures_during_training_and_after_it(processes: Processes) -> None:
     processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.1")
-    run_id = processes.submit({"preset": "dropout-tanh", "name": "live", "training": {"epochs": 20_000}})
+    run_id = processes.submit({"preset": "dropout-tanh", "name": "live", "training": {"epochs": 100_000}})
     processes.wait_for_epoch(run_id, 100)
     for name in PICTURES:
         picture = processes.client.get(f"/runs/{run_id}/{name}")
@@ -126,8 +126,12 @@ def test_pictures_during_training_and_after_it(processes: Processes) -> None:
     for name in (*PICTURES, *OF_A_MODEL):
         picture = processes.client.get(f"/runs/{done}/{name}")
         assert picture.status_code == 200, picture.text
-        known = {"If-None-Match": picture.headers["etag"]}
-        assert processes.client.get(f"/runs/{done}/{name}", headers=known).status_code == 304
+        unchanged = {"If-None-Match": picture.headers["etag"]}
+        assert processes.client.get(f"/runs/{done}/{name}", headers=unchanged).status_code == 304
+    known = {name: processes.client.get(f"/runs/{done}/{name}").headers["etag"] for name in OF_A_MODEL}
+    processes.client.patch(f"/runs/{done}", json={"name": "renamed"})
+    for name, etag in known.items():  # its title is another one now
+        assert processes.client.get(f"/runs/{done}/{name}", headers={"If-None-Match": etag}).status_code == 200
     both = processes.client.get("/charts/curves.png", params={"run_id": [run_id, done]})
     assert both.content.startswith(b"\x89PNG")
 

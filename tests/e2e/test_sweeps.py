@@ -124,14 +124,14 @@ def test_a_report_agrees_with_the_raw_metrics(processes: Processes) -> None:
 def test_killing_the_worker_in_the_middle_loses_nothing(processes: Processes) -> None:
     processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.2", DIGITLAB_LEASE_SECONDS="2")
     document = {
-        "base": {"preset": "dropout-tanh", "scaling": "unit", "training": {"epochs": 400, "evaluate_every": 50}},
+        "base": {"preset": "dropout-tanh", "scaling": "unit", "training": {"epochs": 1_200, "evaluate_every": 150}},
         "parameters": {"model.hidden_sizes": [[16], [24, 24]], "training.optimizer.learning_rate": [0.01, 0.02]},
         "repeats": 3,
     }
     sweep_id = submit(processes, document)
 
     def in_the_middle() -> bool:
-        return any(0 < run["progress"]["epoch"] < 400 for run in runs_of(processes, sweep_id))
+        return any(0 < run["progress"]["epoch"] < 1_200 for run in runs_of(processes, sweep_id))
 
     wait_for(in_the_middle)
     (worker,) = processes.workers
@@ -147,7 +147,7 @@ def test_killing_the_worker_in_the_middle_loses_nothing(processes: Processes) ->
     assert (sweep["status"], sweep["progress"]["succeeded"]) == ("succeeded", 12)
     for run in runs_of(processes, sweep_id):
         metrics = processes.client.get(f"/runs/{run['id']}/metrics").json()["data"]
-        assert [row["epoch"] for row in metrics] == [1, *range(50, 401, 50)]
+        assert [row["epoch"] for row in metrics] == [1, *range(150, 1_201, 150)]
     for run in runs_of(processes, sweep_id)[::4]:
         assert_as_if_alone(processes.client, run["id"], run["config"])
 
