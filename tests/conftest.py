@@ -44,7 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`: one more than there are cores, since many tests wait; eight at most, since each loads torch."""
-    return min(8, 1 + (os.cpu_count() or 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores + 1)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +64,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    """Of a service whose database is there and migrated if the test asks for `database` too, directly or not."""
+    """Settings of a service; its database is migrated if the test asks for `database` too, directly or not."""
     is_migrated = "database" in request.fixturenames
     if request.param == "sqlite":
         if is_migrated:

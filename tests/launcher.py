@@ -38,7 +38,7 @@ class Launch(Protocol):
 
 
 def launch_for_real(arguments: Sequence[str], environment: Mapping[str, str], log_file: Path) -> Process:
-    """As a user does it."""
+    """Starts the process as a user does."""
     with log_file.open("ab") as log:
         return subprocess.Popen([sys.executable, "-m", *arguments], env=environment, stderr=log)
 

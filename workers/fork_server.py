@@ -20,14 +20,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Literal, NoReturn
+from multiprocessing.util import Finalize
+from typing import Any, Literal, NoReturn
 
 from workers import processes
 
 StartMethod = Literal["spawn", "fork"]
 
 LOAD_SECONDS = 300.0  # until everything is loaded, and compiled the first time
-FORK_SECONDS = 2.0  # until a server that has loaded everything answers a request
+FORK_SECONDS = 30.0  # until a server that has loaded everything answers; a stopped one is noticed at once
+END_SECONDS = 5.0  # until a process that was being forked when its server was closed has said so
+EXIT_CODE_UNKNOWN = 255
 LOADED = b"loaded"
 FORK = b"fork"
 MAX_MESSAGE_BYTES = 32
@@ -53,8 +56,12 @@ class ForkedProcess:
     def join(self, timeout: float | None = None) -> None:
         """Wait for the process's end, `timeout` seconds at most, and take its exit code; -N after signal N."""
         if self.exitcode is None and wait([self.sentinel], timeout):
-            _, status = os.waitpid(self.pid, 0)
-            self.exitcode = os.waitstatus_to_exitcode(status)
+            try:
+                _, status = os.waitpid(self.pid, 0)
+            except ChildProcessError:  # this process was started with SIGCHLD ignored
+                self.exitcode = EXIT_CODE_UNKNOWN
+            else:
+                self.exitcode = os.waitstatus_to_exitcode(status)
 
     def send_signal(self, number: int) -> None:
         if self.exitcode is None:
@@ -116,28 +123,31 @@ class ForkServer:
             self._has_loaded = True
             self._deadline = time.monotonic() + FORK_SECONDS
             return None
-        return ForkedProcess(int(message))
+        try:
+            return ForkedProcess(int(message))
+        except ProcessLookupError:
+            raise self._failure("has forked a process that this one did not adopt") from None
 
     def close(self) -> None:
-        """End the server at once; forked processes live on."""
+        """End the server at once, and a requested process with it; those that were taken live on."""
         if self._process is not None:
             self._end()
             self._process = None
 
     def _start(self) -> None:
         processes.adopt_orphans()
-        self._has_loaded = False
         # Messages keep their boundaries, and a server that has ended is the end of the stream.
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         is_fork = self._start_method == "fork"
         context = multiprocessing.get_context("fork") if is_fork else multiprocessing.get_context("spawn")
-        self._process = context.Process(
+        process = context.Process(
             target=_serve, args=(theirs, self._target, self._preload), name="digitlab-fork-server"
         )
         with theirs:
-            self._process.start()
-        # Also at the interpreter's exit, where `multiprocessing` would wait for the server for ever.
-        self._end = weakref.finalize(self, _end, self._process, self._control)
+            process.start()
+        self._process, self._control, self._has_loaded = process, control, False
+        # The finalizer also runs at the interpreter's exit, before `multiprocessing` waits for the server.
+        self._end = Finalize(self, _end, args=(process, control), exitpriority=0)
 
     def _check(self) -> None:
         """Raise if the server cannot be expected to answer."""
@@ -156,27 +166,35 @@ class ForkServer:
 
 
 def is_supported() -> bool:
-    """Whether processes can be forked here: other systems' frameworks do not survive it, and pidfds are Linux's."""
-    return processes.has_pidfd()
+    """Whether this process can adopt forked ones: on Linux, where the kernel and its sandbox allow it."""
+    return processes.has_pidfd() and processes.adopt_orphans()
 
 
 def _end(server: BaseProcess, control: socket.socket) -> None:
-    control.close()
+    """Kill the server, and the process that it was forking, if any: its id is what is left to read."""
     server.kill()
     server.join()
     server.close()
+    control.settimeout(END_SECONDS)
+    with control, suppress(OSError):
+        while message := control.recv(MAX_MESSAGE_BYTES):
+            if message != LOADED:
+                with suppress(ProcessLookupError):
+                    forked = ForkedProcess(int(message))
+                    forked.kill()
+                    forked.join()
 
 
 def _serve(control: socket.socket, target: Callable[[Connection], None], preload: Callable[[], None]) -> None:
     """The server's life, until the client has gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    processes.ignore_stop_signals()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or it could not wait for the processes that it forks
     processes.set_name("fork-server")
     processes.end_with_parent()
     preload()
     gc.freeze()  # a collection writes into every object's header, which would copy the pages that forks share
     control.send(LOADED)
-    while descriptors := socket.recv_fds(control, MAX_MESSAGE_BYTES, 1)[1]:  # none: the client has gone
+    while descriptors := socket.recv_fds(control, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)[1]:  # none: no client
         with Connection(descriptors[0]) as connection:
             _fork_orphan(control, target, connection)
 
@@ -185,32 +203,47 @@ def _fork_orphan(control: socket.socket, target: Callable[[Connection], None], c
     """Fork a process that the client adopts; returns in the server alone."""
     gate, opener = os.pipe()
     if between := os.fork():
-        os.waitpid(between, 0)
+        _, status = os.waitpid(between, 0)
         # The client is now the parent of the new process: close the pipe, which lets it begin.
         os.close(gate)
         os.close(opener)
+        if status:
+            raise OSError("The second of two forks has failed")
         return
+    _exit_after(_fork_again, gate, opener, control, target, connection)
+
+
+def _fork_again(
+    gate: int, opener: int, control: socket.socket, target: Callable[[Connection], None], connection: Connection
+) -> None:
+    """In the process between: fork the new process, which waits until the client has adopted it."""
     if os.fork():
-        os._exit(0)
+        return
     os.close(opener)
     os.read(gate, 1)
     os.close(gate)
-    control.send(str(os.getpid()).encode())
-    control.close()
-    _run_and_exit(target, connection)
+    with control:
+        try:
+            control.send(str(os.getpid()).encode())
+        except OSError:  # the client has gone, or has closed the server
+            sys.exit(processes.EXIT_PARENT_GONE)
+    target(connection)
 
 
-def _run_and_exit(target: Callable[[Connection], None], connection: Connection) -> NoReturn:
-    """Run the target and end without the exit handlers of libraries, some of which wait for threads of the server."""
+def _exit_after(function: Callable[..., None], *arguments: Any) -> NoReturn:
+    """Call a function and end without the exit handlers of libraries, some of which wait for threads of the server."""
     code = 1
     try:
-        target(connection)
+        function(*arguments)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)

@@ -20,9 +20,16 @@ def set_name(name: str) -> None:
     _prctl(PR_SET_NAME, name.encode())
 
 
-def adopt_orphans() -> None:
-    """Make this process the parent of each descendant whose own parent ends."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans() -> bool:
+    """Make this process the parent of each descendant whose own parent ends; False where the kernel refuses."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def ignore_stop_signals() -> None:
+    """Ignore what Ctrl-C, a supervisor or a closed terminal sends to the whole process group: the parent acts on it."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):  # Windows has no SIGHUP
+            signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent() -> None:
@@ -49,16 +56,19 @@ def parent_sentinel() -> int:
 
 
 def has_pidfd() -> bool:
-    """Whether pidfd_open(2) may be called: Linux 5.3 and newer, unless a sandbox forbids it."""
+    """Whether pidfd_open(2) and pidfd_send_signal(2) can be called: on Linux 5.3 and newer, if no sandbox objects."""
     if sys.platform != "linux":
         return False
     try:
-        os.close(os.pidfd_open(os.getpid()))
-    except OSError:
+        descriptor = os.pidfd_open(os.getpid())
+        try:
+            signal.pidfd_send_signal(descriptor, 0)
+        finally:
+            os.close(descriptor)
+    except (AttributeError, OSError):
         return False
     return True
 
 
-def _prctl(option: int, value: int | bytes) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+def _prctl(option: int, value: int | bytes) -> bool:
+    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def preload() -> None:
-    """Load the compiled code for the CPU; whoever has imported this module and called this can fork trainers."""
+    """Load the compiled code for the CPU; a process that has called this can fork trainers."""
     logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
     torch.set_num_threads(1)  # the matrices are small: one thread is faster than several
     warm_up(torch.device("cpu"))

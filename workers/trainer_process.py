@@ -6,7 +6,6 @@ import importlib
 import logging
 import multiprocessing
 import os
-import signal
 import time
 from contextlib import suppress
 from functools import partial
@@ -23,7 +22,8 @@ from workers.watchdog import margin, watch_parent
 
 logger = logging.getLogger(__name__)
 
-# Read when numpy and onnxruntime are loaded: their threads would not survive a fork, and locks might be held for ever.
+# numpy and onnxruntime read these when they are loaded. Their threads would not survive a fork, and their locks might
+# be held for ever.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
@@ -31,7 +31,7 @@ class TrainerProcess:
     """A trainer, from the moment at which it is asked for.
 
     Args:
-        settings: For the trainer.
+        settings: Passed to the trainer.
         pulse: Shared with the trainer.
         server: Forks the trainer; None: it is spawned, and loads everything anew.
     """
@@ -39,10 +39,10 @@ class TrainerProcess:
     def __init__(self, settings: Settings, pulse: Pulse, server: ForkServer | None) -> None:
         self._server = server
         self._process: ForkedProcess | BaseProcess | None = None  # None until the server has forked it
-        if server is not None:
-            self._connection = server.request()
-        else:
+        if server is None:
             self._connection, self._process = _spawn(settings, pulse)
+        else:
+            self._connection = server.request()
         self.ready: Ready | None = None
         self.started_at = time.monotonic()
 
@@ -82,7 +82,7 @@ class TrainerProcess:
         self.join()
         self._connection.close()
         if self._process is None and self._server is not None:
-            self._server.close()  # it must not fork what nobody waits for any more
+            self._server.close()  # or it would fork a trainer that the worker no longer waits for
 
     def _take_process(self, timeout: float) -> list[FromChild] | None:
         assert self._server is not None, "a spawned process is there at once"
@@ -111,9 +111,7 @@ def _spawn(settings: Settings, pulse: Pulse) -> tuple[Connection, BaseProcess]:
 
 
 def _run_spawned(connection: Connection, settings: Settings, pulse: Pulse) -> None:
-    # Ctrl-C and a supervisor's SIGTERM reach the whole process group; the parent alone decides what follows.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    processes.ignore_stop_signals()
     _preload(settings)
     _run_trainer(connection, settings, pulse)
 

@@ -36,9 +36,11 @@ def watch_child(pulse: Pulse, kill_child: Callable[[], None]) -> None:
     def watch() -> None:
         while time.monotonic() < pulse.lease_until:
             time.sleep(TICK_SECONDS)
-        kill_child()
-        logger.error("The lease could not be renewed in time: the trainer and this worker end")
-        os._exit(EXIT_LEASE_LOST)
+        try:
+            kill_child()
+            logger.error("The lease could not be renewed in time: the trainer and this worker end")
+        finally:
+            os._exit(EXIT_LEASE_LOST)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
 

@@ -49,7 +49,7 @@ class Worker:
         self._settings = settings
         self._database = Database(settings.resolved_database_url)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
-        self._pulse = Pulse(multiprocessing.get_context(start_method))
+        self._pulse = Pulse(multiprocessing.get_context("spawn"))
         self._fork_server = make_fork_server(settings, self._pulse, start_method)
         self._lease = Lease(self._database, settings, self.name, self._pulse)
         self._housekeeping = Housekeeping(self._database, settings)
@@ -177,7 +177,8 @@ class Worker:
         """
         child.join(1.0)  # it may still be on its way out: its own exit code is what to report
         child.end()
-        logger.error("The trainer died (exit code %s); starting another", child.exit_code)
+        what = "could not be started" if child.exit_code is None else f"died (exit code {child.exit_code})"
+        logger.error("The trainer %s; starting another", what)
         has_database_failed = child.exit_code == EXIT_DATABASE_FAILED
         if has_database_failed:
             self._lease.release()

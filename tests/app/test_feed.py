@@ -46,8 +46,9 @@ async def collect(feed: Feed, number: int, *, after: int | None = None, wanted: 
 
 async def join_all(feed: Feed, number: int) -> None:
     """Wait until so many streams have their place: what happens before is none of theirs."""
-    while feed._num_streams < number:
-        await asyncio.sleep(POLL_SECONDS / 10)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while feed._num_streams < number:
+            await asyncio.sleep(POLL_SECONDS / 10)
 
 
 @contextmanager

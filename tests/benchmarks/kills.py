@@ -65,7 +65,7 @@ def measure(fork_server: str, num_kills: int) -> list[float]:
 
 
 def kill_once(processes: Processes, worker: int, run_id: str) -> float:
-    """In the middle of training: after an epoch that no earlier trainer has committed."""
+    """The kill comes after an epoch that no earlier trainer has committed."""
     processes.wait_for_epoch(run_id, processes.row(run_id).epoch)
     time.sleep(1)
     trainer, claim = find_trainer(worker), processes.row(run_id).claim_number

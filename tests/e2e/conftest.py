@@ -64,9 +64,10 @@ class Processes:
         return self.log_file.read_text()
 
     def start_api(self, **settings: str) -> Process:
-        self.api = self.start("app.cli", "api", "--port", self.port, **settings)
+        api = self.api = self.start("app.cli", "api", "--port", self.port, **settings)
         wait_for(lambda: self.client.get("/health/live").is_success)
-        return self.api
+        assert api.poll() is None, "another process listens on this port"
+        return api
 
     def restart_api(self) -> None:
         assert self.api is not None
@@ -224,8 +225,8 @@ def find_fork_server(worker_pid: int) -> int | None:
 
 
 def _find_child(pid: int, name: str) -> int | None:
-    for child in children_of(pid):
-        with suppress(FileNotFoundError, ProcessLookupError):
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for child in children_of(pid):
             if Path(f"/proc/{child}/comm").read_text().strip() == name:
                 return child
     return None
@@ -235,5 +236,5 @@ def has_ended(pid: int) -> bool:
     """Whether a process is gone, or waits for nothing but its parent."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True

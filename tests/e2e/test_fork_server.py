@@ -12,6 +12,7 @@ import pytest
 from app.tables import RunStatus
 from tests.e2e.conftest import Processes, find_fork_server, find_trainer, has_ended, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
+from tests.launcher import Launch, launch_for_real
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone"),
@@ -25,6 +26,12 @@ RUN: dict[str, Any] = {
     "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
     "training": {"batch_size": 20, "epochs": 6_000, "evaluate_every": 100},
 }
+
+
+@pytest.fixture
+def launch() -> Launch:
+    """For real: the worker's server loads everything by itself."""
+    return launch_for_real
 
 
 def start_training(processes: Processes, *, fork_server: str = "true") -> tuple[str, int]:

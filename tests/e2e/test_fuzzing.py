@@ -21,19 +21,28 @@ CONFIG = Path(__file__).parent / "schemathesis.toml"
 ADMIN, READER = "admin-key-0123456789", "predict-key-0123456789"
 
 
-# Each tries inputs of its own: the same ones would reach the same code with a key as without.
+# Each run has a seed of its own: the same inputs would reach the same code with a key as without.
 @pytest.mark.parametrize(
-    ("key", "seed"), [(None, 1), (ADMIN, 2), (READER, 3)], ids=["without keys", "admin key", "predict key"]
+    ("key", "seed", "num_examples"),
+    [(None, 1, 40), (ADMIN, 2, 20), (READER, 3, 20)],
+    ids=["without keys", "admin key", "predict key"],
 )
 def test_every_answer_is_declared_and_none_is_unexpected(
-    idle_processes: Processes, database: Database, add_model: AddModel, tmp_path: Path, key: str | None, seed: int
+    idle_processes: Processes,
+    database: Database,
+    add_model: AddModel,
+    tmp_path: Path,
+    key: str | None,
+    seed: int,
+    num_examples: int,
 ) -> None:
     add_model()
     register_datasets(database)
     idle_processes.start_api(DIGITLAB_API_KEYS="" if key is None else f"admin:{ADMIN},predict:{READER}")
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-        *("run", f"http://127.0.0.1:{idle_processes.port}/openapi.json", "--seed", str(seed)),
+        *("run", f"http://127.0.0.1:{idle_processes.port}/openapi.json"),
+        *("--seed", str(seed), "--max-examples", str(num_examples)),
         *(() if key is None else ("--header", f"Authorization: Bearer {key}")),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

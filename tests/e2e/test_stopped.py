@@ -33,7 +33,7 @@ RUN: dict[str, Any] = {
 }
 
 
-# What a fork server does is the same whatever the database: with it on one, without it on the other.
+# The fork server does not depend on the database, so each database tests one of the two settings.
 @pytest.mark.parametrize(
     ("settings", "fork_server"),
     [("sqlite", "true"), ("postgres", "false")],

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 import pytest
 
 from workers import fork_server, processes
-from workers.fork_server import ForkedProcess, ForkServer, ForkServerFailed
+from workers.fork_server import ForkedProcess, ForkServer, ForkServerFailed, is_supported
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
 
 PATIENCE_SECONDS = 60
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 preloaded_by: list[int] = []
 
 
@@ -36,6 +38,10 @@ def load_for_ever() -> None:
     time.sleep(3600)
 
 
+def say_why_not(_connection: Connection) -> None:
+    sys.exit("no such device")
+
+
 def tell_and_obey(connection: Connection) -> None:
     """Say what this process finds, then exit with the code that it is sent."""
     connection.send(
@@ -44,7 +50,7 @@ def tell_and_obey(connection: Connection) -> None:
             "parent": os.getppid(),
             "preloaded_by": preloaded_by,
             "threads": threading.active_count(),
-            "ignores": [signal.getsignal(number) is signal.SIG_IGN for number in (signal.SIGTERM, signal.SIGHUP)],
+            "ignores": [signal.getsignal(number) is signal.SIG_IGN for number in STOP_SIGNALS],
         }
     )
     sys.exit(connection.recv())
@@ -102,18 +108,49 @@ def test_a_forked_process_is_a_child_of_its_client(server: ForkServer) -> None:
     killed.kill()
     killed.join(PATIENCE_SECONDS)
     assert killed.exitcode == -signal.SIGKILL
-    with pytest.raises(EOFError):  # nobody else holds the other end
+    with pytest.raises(EOFError):  # no other process holds the other end
         connection.recv()
     killed.kill()  # which says nothing about a process that has ended
 
 
+def test_a_reason_for_an_exit_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    server = ForkServer(say_why_not, preload)
+    server.request()
+    process = take(server)
+    process.join(PATIENCE_SECONDS)
+    server.close()
+    assert process.exitcode == 1
+    assert "no such device" in capfd.readouterr().err
+
+
+def test_a_process_that_was_being_forked_ends_with_a_closed_server(
+    server: ForkServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start(server)
+    connection = server.request()
+    server.close()
+    assert connection.poll(PATIENCE_SECONDS)
+    with suppress(EOFError):
+        while True:
+            connection.recv()  # what the process said before, if it came so far
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["os.pidfd_open", "signal.pidfd_send_signal", "workers.processes.adopt_orphans"])
+def test_processes_are_forked_only_where_they_can_be_adopted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_supported()
+    with monkeypatch.context() as patch:
+        patch.setattr(name, lambda *_: False) if "adopt" in name else patch.delattr(name)
+        assert not is_supported()
+
+
 def test_signals_to_the_process_group_are_the_clients_to_handle(server: ForkServer) -> None:
     _, facts, _ = start(server)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         os.kill(facts["preloaded_by"][0], number)
     _, later, _ = start(server)
     assert later["preloaded_by"] == facts["preloaded_by"]
-    assert later["ignores"] == [True, True]
+    assert later["ignores"] == [True, True, True]
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# In a process of its own, as the fork server is one: this one has loaded most of it already.
+# The script runs in a process of its own, because pytest has loaded torch already.
 PRELOAD = """
 import json
 import os
