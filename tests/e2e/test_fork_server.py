@@ -108,5 +108,7 @@ def test_trainer_and_server_end_with_a_worker_that_is_killed(processes: Processe
     _, worker = start_training(processes)
     pids = [find_trainer(worker), find_fork_server(worker)]
     assert None not in pids
-    processes.workers.pop().kill()
+    victim = processes.workers.pop()
+    victim.kill()
+    victim.wait()
     wait_for(lambda: all(has_ended(pid) for pid in pids if pid is not None))
