@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def test_every_answer_is_declared_and_none_is_unexpected(
     register_datasets(database)
     idle_processes.start_api(DIGITLAB_API_KEYS="" if key is None else f"admin:{ADMIN},predict:{READER}")
     command = [
+        *(("nice",) if shutil.which("nice") else ()),  # it is busy for minutes, beside tests that wait for pictures
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
         *("run", f"http://127.0.0.1:{idle_processes.port}/openapi.json"),
         *("--seed", str(seed), "--max-examples", str(num_examples)),

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 
 from app.database import Database
 from app.tables import Metric, Run
-from tests.e2e.conftest import Processes
+from tests.e2e.conftest import Processes, wait_for
 
 # What depends on the database is tested on both kinds elsewhere.
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -100,6 +100,8 @@ def test_pictures_during_training_and_after_it(processes: Processes) -> None:
     processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.1")
     run_id = processes.submit({"preset": "dropout-tanh", "name": "live", "training": {"epochs": 100_000}})
     processes.wait_for_epoch(run_id, 100)
+    # The first picture starts the process that draws. It gives way to all others, so the picture may time out.
+    wait_for(lambda: processes.client.get(f"/runs/{run_id}/curves.png").status_code == 200)
     for name in PICTURES:
         picture = processes.client.get(f"/runs/{run_id}/{name}")
         assert picture.status_code == 200, picture.text
