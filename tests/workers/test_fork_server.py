@@ -126,7 +126,7 @@ def test_a_reason_for_an_exit_is_printed(capfd: pytest.CaptureFixture[str]) -> N
 def test_a_process_that_was_being_forked_ends_with_a_closed_server(
     server: ForkServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    start(server)
+    _, _, first = start(server)
     connection = server.request()
     server.close()
     assert connection.poll(PATIENCE_SECONDS)
@@ -134,6 +134,7 @@ def test_a_process_that_was_being_forked_ends_with_a_closed_server(
         while True:
             connection.recv()  # what the process said before, if it came so far
     assert "Traceback" not in capfd.readouterr().err
+    first.send(0)  # until here the first process has its connection
 
 
 @pytest.mark.parametrize("name", ["os.pidfd_open", "signal.pidfd_send_signal", "workers.processes.adopt_orphans"])
