@@ -94,7 +94,7 @@ def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
 
     `byte` is what torchvision does to a uint8 image (`v2.ToDtype(torch.float32, scale=True)`; the notebook's `ToTensor`
     divides, which differs by one unit in the last place at most): pixel · 1/255. `unit` fills 0–1: pixel / 16. Neither
-    takes torchvision itself, which would be a third of a trainer's start; tests compare with it.
+    takes torchvision itself, whose import takes more than a quarter of a trainer's; tests compare with it.
     """
     images = torch.from_numpy(pixels.astype(np.float32)).reshape(-1, NUM_PIXELS)
     return images * (1 / SCALES["byte"]) if scaling == "byte" else images / MAX_PIXEL
