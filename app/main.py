@@ -38,6 +38,7 @@ from app.observation import Observation
 from app.open_inference import endpoints as open_inference
 from app.open_inference.schemas import InferRequest
 from app.openapi import describe
+from app.origins import OriginCheck
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, **limits)
     if settings.keys:
         app.add_middleware(KeyCheck, keys=settings.keys)
+    app.add_middleware(OriginCheck, allowed_hosts=settings.checked_hosts, allowed_origins=settings.cors_origins)
     app.add_middleware(Observation, logs_all=settings.log_requests == "all")
     problem.install(app)
     if settings.cors_origins:

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     allow_unauthenticated: bool = Field(False, description="Permit an address beyond loopback, open to everyone there.")
     api_keys: SecretStr = Field(SecretStr(""), description="Who may use the API: `predict:KEY,admin:KEY`; empty: all.")
     cors_origins: list[str] = Field([], description="Origins of browser apps that may call the API, as a JSON list.")
+    allowed_hosts: str = Field(
+        "", description="Names of the service beside `localhost` and addresses, separated by commas; `*`: any."
+    )
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body that is read.")
     max_header_bytes: int = Field(32 * 2**10, ge=1024, description="Largest request head that is read.")
     max_buffered_bytes: int = Field(
@@ -82,6 +85,12 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[ApiKey, ...]:
         return parse_keys(self.api_keys.get_secret_value())
+
+    @property
+    def checked_hosts(self) -> list[str] | None:
+        """Names that the API answers to; None: any, since keys are asked for and nothing is said about names."""
+        names = [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+        return [*names, self.host] if names or not self.keys else None
 
     @property
     def resolved_database_url(self) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import httpx2
 import pytest
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
+from fastapi.testclient import TestClient as AnyTestClient
 
 from app.database import Database
 from app.main import create_app
@@ -28,6 +29,13 @@ from tests.postgres import Postgres, migrate_url, start_postgres
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
+
+
+class TestClient(AnyTestClient):
+    """It asks for `localhost`, as clients do; its own default is a name that the service does not go by."""
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        super().__init__(app, base_url="http://localhost", **options)
 
 
 class AddRun(Protocol):

@@ -9,7 +9,6 @@ from shutil import copyfile
 
 import pytest
 import uvicorn
-from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
@@ -17,7 +16,7 @@ from app.api_keys import KeyScope, required_scope
 from app.cli import cli
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import AssertProblem
+from tests.conftest import AssertProblem, TestClient
 
 PREDICT, ADMIN = "reader-0123456789", "writer-0123456789"
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/docs"), ("GET", "/openapi.json")}

@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
-from tests.conftest import AssertProblem
+from tests.conftest import AssertProblem, TestClient
 
 
 def _image(pixel: Any = 0) -> list[list[Any]]:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from app.database import Database
 from app.models import promotion
 from app.predictions.predictor import Predictor
 from app.tables import SavedModel
-from tests.conftest import AddModel, AddRun, AssertProblem
+from tests.conftest import AddModel, AddRun, AssertProblem, TestClient
 from tests.graphs import graph_answering
 
 A_DIGIT = {"instances": [[[0] * 8] * 8]}

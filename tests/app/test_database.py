@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from alembic.script import ScriptDirectory
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.database import NEWEST_REVISION, Database, database_now, migrate, migration_config
 from app.main import create_app
 from app.settings import Settings
+from tests.conftest import TestClient
 
 
 def test_the_newest_revision_is_the_migrations_head(database: Database) -> None:

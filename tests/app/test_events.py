@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy.exc import StatementError
 
 from app.database import Database, before_commit
 from app.events import journal, repository
 from app.events.repository import EventFilter
 from app.tables import EventType
-from tests.conftest import AddRun, AssertProblem
+from tests.conftest import AddRun, AssertProblem, TestClient
 
 EVERYTHING = EventFilter()
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.database import Database
 from app.inspections.evaluations import Evaluated, compare, confuse, find_mistakes
 from app.inspections.service import tell_apart
 from app.runs.config import Mlp, RandomForest, RunConfig
 from app.tables import Dataset, Evaluation, Run, RunStatus
-from tests.conftest import AddRun, AssertProblem
+from tests.conftest import AddRun, AssertProblem, TestClient
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 

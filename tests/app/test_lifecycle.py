@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.database import Database
 from app.models import promotion
 from app.runs import lifecycle, queue
 from app.tables import Checkpoint, Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel
-from tests.conftest import AddRun, AssertProblem, get_run
+from tests.conftest import AddRun, AssertProblem, TestClient, get_run
 
 RUNNING = RunStatus.RUNNING
 

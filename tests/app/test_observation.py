@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.database import Database
@@ -18,7 +17,7 @@ from app.logs import REQUEST_ID, configure_logging
 from app.main import create_app
 from app.settings import Settings
 from app.tables import RunStatus
-from tests.conftest import AddRun, AssertProblem
+from tests.conftest import AddRun, AssertProblem, TestClient
 
 
 def samples(client: TestClient) -> dict[tuple[str, ...], float]:

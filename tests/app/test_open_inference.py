@@ -9,12 +9,11 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import AddModel
+from tests.conftest import AddModel, TestClient
 from tests.graphs import graph_answering
 
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)

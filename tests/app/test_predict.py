@@ -13,7 +13,6 @@ import numpy as np
 import onnxruntime
 import orjson
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import strategies as st
 
 from app.errors import AppError
@@ -22,7 +21,7 @@ from app.predictions.answers import Digits, to_json
 from app.predictions.batching import Batcher
 from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Probabilities
-from tests.conftest import AddModel, AssertProblem
+from tests.conftest import AddModel, AssertProblem, TestClient
 from tests.graphs import graph_answering, random_graph
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.database import Database
 from app.runs import lifecycle, queue
 from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim, StaleClaim
 from app.tables import Run, RunStatus
-from tests.conftest import AddRun, get_run
+from tests.conftest import AddRun, TestClient, get_run
 
 
 def _claim_stack(database: Database, worker: str = "one", *, max_stack_bytes: int = 2**26) -> list[Claim]:

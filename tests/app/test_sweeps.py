@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.database import Database
@@ -16,7 +15,7 @@ from app.runs.config import Mlp, RunConfig
 from app.settings import Settings
 from app.sweeps.presets import SWEEP_PRESETS
 from app.tables import Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel, Sweep
-from tests.conftest import AddRun, AssertProblem
+from tests.conftest import AddRun, AssertProblem, TestClient
 
 GRID = {"name": "grid", "parameters": {"model.hidden_sizes": [[12], [16]], "model.dropout": [0.0, 0.2, 0.4]}}
 
