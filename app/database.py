@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import Connection, DateTime, Dialect, Engine, ExceptionContext, Float, create_engine, event, text
+from sqlalchemy import URL, Connection, DateTime, Dialect, Engine, ExceptionContext, Float, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -33,7 +33,7 @@ NEWEST_REVISION = "0004"  # of the migrations; readiness compares the database w
 class Database:
     """One database: SQLite by default, Postgres by its URL. Safe to share between threads, not between processes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self.url = make_url(url)
         self.engine = _create_engine(url)
         is_sqlite = self.engine.dialect.name == "sqlite"
@@ -71,7 +71,7 @@ def before_commit(session: Session, action: Callable[[Session], None]) -> None:
     session.info.setdefault(BEFORE_COMMIT, []).append(action)
 
 
-def _create_engine(url: str) -> Engine:
+def _create_engine(url: str | URL) -> Engine:
     parsed = make_url(url)
     options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": orjson.loads}
     if parsed.get_backend_name() != "sqlite":

@@ -29,6 +29,7 @@ from app.database import Database
 from app.datasets import endpoints as datasets
 from app.events import endpoints as events
 from app.events.feed import Feed
+from app.head import HeadAsGet
 from app.health import endpoints as health
 from app.inspections import endpoints as inspections
 from app.logs import configure_logging
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     # The last one added is the outermost.
+    app.add_middleware(HeadAsGet)
     limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}
     app.add_middleware(BodyLimit, **limits)
     if settings.keys:

@@ -160,7 +160,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 def _allowed_methods(request: Request) -> list[str]:
     path = request.scope["path"]
     same_path = (route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(path))
-    return sorted({method for route in same_path for method in route.methods or ()})
+    methods = {method for route in same_path for method in route.methods or ()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 async def _on_database_failure(request: Request, error: Exception) -> Response:

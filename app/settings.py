@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.api_keys import ApiKey, parse_keys
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -76,6 +79,11 @@ class Settings(BaseSettings):
             raise ValueError("DIGITLAB_LEASE_SECONDS must be at least three times DIGITLAB_HEARTBEAT_SECONDS")
         return self
 
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
     @field_validator("api_keys")
     @classmethod
     def _parse_keys(cls, value: SecretStr) -> SecretStr:
@@ -93,8 +101,11 @@ class Settings(BaseSettings):
         return [*names, self.host] if names or not self.keys else None
 
     @property
-    def resolved_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{(self.data_dir / 'digitlab.db').resolve()}"
+    def resolved_database_url(self) -> str | URL:
+        from sqlalchemy import URL  # here: the client commands do without it
+
+        # Not written as text: a folder's name may hold a `?` or a `%`.
+        return self.database_url or URL.create("sqlite", database=str((self.data_dir / "digitlab.db").resolve()))
 
     @property
     def is_loopback(self) -> bool:

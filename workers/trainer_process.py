@@ -22,9 +22,8 @@ from workers.watchdog import margin, watch_parent
 
 logger = logging.getLogger(__name__)
 
-# numpy and onnxruntime read these when they are loaded. Their threads would not survive a fork, and their locks might
-# be held for ever.
-NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+# numpy reads it when it is loaded. Its threads would not survive a fork, and their locks might be held for ever.
+NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class TrainerProcess:

@@ -11,8 +11,10 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 from app.errors import Unavailable
@@ -142,6 +144,7 @@ def _start_deaf_to_sigint(process: SpawnProcess) -> None:
 def _serve(connection: Connection) -> None:
     """The child's whole life: draws until the API has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore_matplotlib_settings()
     if sys.platform != "win32":
         os.nice(NICENESS)  # /predict comes first
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -151,6 +154,14 @@ def _serve(connection: Connection) -> None:
             connection.send(_draw(module, data))
         except (EOFError, OSError):
             return
+
+
+def _ignore_matplotlib_settings() -> None:
+    """Have matplotlib read its own `matplotlibrc` and nobody else's: it looks into the current folder first."""
+    os.environ.pop("MPLBACKEND", None)
+    found = find_spec("matplotlib")  # does not import it
+    if found is not None and found.origin is not None:
+        os.chdir(Path(found.origin).parent / "mpl-data")
 
 
 def _draw(module: str, data: dict[str, Any]) -> bytes | str:

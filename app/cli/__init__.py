@@ -18,7 +18,21 @@ cli = typer.Typer(
 )
 
 
+# Set by others for libraries that the service uses: for a notebook's pictures, to find bugs in compiled code, …
+FOREIGN_VARIABLES = (
+    "MATPLOTLIBRC",
+    "MPLBACKEND",
+    "NUMBA_DISABLE_JIT",
+    "PROMETHEUS_MULTIPROC_DIR",
+    "prometheus_multiproc_dir",
+)
+
+
 def main() -> None:
+    for name in FOREIGN_VARIABLES:
+        os.environ.pop(name, None)
+    # Child processes import nothing from the folder in which they are started: a `random.py` there is the user's.
+    os.environ["PYTHONSAFEPATH"] = "1"
     cli()
 
 

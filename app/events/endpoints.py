@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from app.dependencies import ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
+from app.head import is_head
 from app.paging import Page
 from app.problem import problems
 from app.validation import Id
@@ -45,8 +46,11 @@ def list_events(
 
 
 async def _open(
-    feed: FeedDep, wanted: Wanted, after: EventCursor = None, last_event_id: LastEventId = None
+    request: Request, feed: FeedDep, wanted: Wanted, after: EventCursor = None, last_event_id: LastEventId = None
 ) -> AsyncIterator[Stream]:
+    if is_head(request):
+        yield Stream(feed, wanted, 0)
+        return
     async with feed.join(after if last_event_id is None else last_event_id) as position:
         yield Stream(feed, wanted, position)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response, status
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response, status
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -15,6 +15,7 @@ from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
+from app.head import is_head
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
@@ -210,8 +211,17 @@ def list_run_events(
 
 
 async def _open_stream(
-    run_id: RunId, database: DatabaseDep, feed: FeedDep, after: EventCursor = 0, last_event_id: LastEventId = None
+    request: Request,
+    run_id: RunId,
+    database: DatabaseDep,
+    feed: FeedDep,
+    after: EventCursor = 0,
+    last_event_id: LastEventId = None,
 ) -> AsyncIterator[Stream]:
+    if is_head(request):
+        await run_in_threadpool(service.find_last_event, database, run_id)  # a 404 where there is no such run
+        yield Stream(feed, EventFilter((run_id,)), 0)
+        return
     async with feed.join(after if last_event_id is None else last_event_id) as position:
         end = await run_in_threadpool(service.find_last_event, database, run_id)
         yield Stream(feed, EventFilter((run_id,)), position, end)

@@ -56,9 +56,9 @@ FOREIGN = [
 @pytest.mark.parametrize("host", FOREIGN)
 def test_no_other_name_is(client: TestClient, host: str, assert_problem: AssertProblem) -> None:
     for path in ("/runs", "/openapi.json", "/nothing", "/metrics"):
-        assert_problem(client.get(path, headers={"Host": host.encode()}), 421, "unknown-host")
-    assert client.get("/v2/models/champion", headers={"Host": host.encode()}).status_code == 421
-    assert client.get("/health/live", headers={"Host": host.encode()}).status_code == 200  # probes use many names
+        assert_problem(client.get(path, headers={b"Host": host.encode()}), 421, "unknown-host")
+    assert client.get("/v2/models/champion", headers={b"Host": host.encode()}).status_code == 421
+    assert client.get("/health/live", headers={b"Host": host.encode()}).status_code == 200  # probes use many names
 
 
 @pytest.mark.parametrize("options", [{"allowed_hosts": "Digits.example, other.example"}])
