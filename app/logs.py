@@ -33,7 +33,7 @@ def configure_logging(process: str, log_format: str) -> None:
         )
     else:
         text = f"%(asctime)s %(levelname)-7s {process:<7} %(message)s%(of_request)s"
-        formatter = logging.Formatter(text, datefmt="%H:%M:%S")
+        formatter = logging.Formatter(text, datefmt="%Y-%m-%d %H:%M:%S")
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -6,6 +6,7 @@ import logging
 import sys
 from importlib.util import find_spec
 
+from app import lifeline
 from app.logs import configure_logging
 from app.settings import Settings
 from workers.fork_server import StartMethod
@@ -15,6 +16,7 @@ from workers.worker import Worker
 def main(start_method: StartMethod = "spawn") -> int:
     settings = Settings()
     configure_logging("worker", settings.log_format)
+    lifeline.hold_on()
     missing = [name for name in ("torch", "torchvision", "sklearn", "onnx", "skl2onnx") if find_spec(name) is None]
     if missing:
         logging.error("A worker needs %s: pip install 'digitlab[worker]'", ", ".join(missing))

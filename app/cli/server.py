@@ -10,6 +10,7 @@ import typer
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from app import lifeline
 from app.cli.protocol import BoundedConfig
 from app.instruments import MULTIPROCESS_FOLDER
 from app.logs import configure_logging
@@ -34,6 +35,7 @@ def serve(settings: Settings, num_processes: int) -> None:
     """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
     check_address(settings)
     configure_logging("api", settings.log_format)
+    lifeline.hold_on()
     _allow_files(settings.max_connections + SPARE_FILES)
     config = BoundedConfig(
         "app.main:create_from_environment",

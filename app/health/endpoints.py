@@ -47,5 +47,6 @@ def get_readiness(database: DatabaseDep, settings: SettingsDep, predictor: Predi
         migration=seen.revision,
         num_workers=seen.num_workers,
         num_queued=seen.num_queued,
+        restarts=seen.restarts,
         free_disk_bytes=seen.free_disk_bytes,
     )

@@ -20,5 +20,6 @@ class ReadinessView(BaseModel):
     champion_run_id: str | None
     migration: str | None
     num_workers: int | None
+    restarts: dict[str, int] = Field(description="How often `digitlab up` has started its `API` or `worker` again.")
     num_queued: int | None
     free_disk_bytes: int | None = Field(description="Where the SQLite file lies; null on Postgres.")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from app.database import NEWEST_REVISION, Database, current_revision, explain_failure
+from app.database import NEWEST_REVISION, Database, current_revision, explain_failure, utc_now
 from app.settings import Settings
-from app.tables import Run, RunStatus
+from app.tables import Restart, Run, RunStatus
 from app.workers import repository as workers
 
 MIN_FREE_DISK_BYTES = 200 * 2**20
+RECENTLY = timedelta(minutes=1)
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Readiness:
     num_workers: int | None = None
     num_queued: int | None = None
     free_disk_bytes: int | None = None
+    restarts: dict[str, int] = field(default_factory=dict)
 
 
 def look(
@@ -44,10 +48,28 @@ def look(
         seen.failures.append("There is no saved model yet.")
     seen.warnings += model_problems
     if database.url.get_backend_name() == "sqlite" and database.url.database:
-        seen.free_disk_bytes = shutil.disk_usage(Path(database.url.database).parent).free
-        if seen.free_disk_bytes < MIN_FREE_DISK_BYTES:
-            seen.warnings.append("The disk of the database is nearly full.")
+        _look_at_disk(seen, Path(database.url.database).parent)
     return seen
+
+
+def _look_at_disk(seen: Readiness, folder: Path) -> None:
+    try:
+        seen.free_disk_bytes = shutil.disk_usage(folder).free
+    except OSError as error:
+        seen.failures.append(f"The folder of the database cannot be looked at: {error.strerror}.")
+        return
+    if seen.free_disk_bytes < MIN_FREE_DISK_BYTES:
+        seen.warnings.append("The disk of the database is nearly full.")
+
+
+def _look_at_restarts(seen: Readiness, session: Session) -> None:
+    for restart in session.scalars(select(Restart).order_by(Restart.part)):
+        seen.restarts[restart.part] = restart.count
+        if utc_now() - restart.last_at < RECENTLY:
+            seen.warnings.append(
+                f"The {restart.part} has just ended (exit code {restart.exit_code}) and been started again; "
+                f"number of restarts: {restart.count}."
+            )
 
 
 def _look_at_database(seen: Readiness, database: Database, settings: Settings) -> None:
@@ -61,6 +83,7 @@ def _look_at_database(seen: Readiness, database: Database, settings: Settings) -
                 )
                 return
             seen.num_workers = len(workers.list_alive(session, settings.lease_seconds))
+            _look_at_restarts(seen, session)
             seen.num_queued = session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED))
     except SQLAlchemyError as error:
         seen.failures.append(explain_failure(error))

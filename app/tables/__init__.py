@@ -7,6 +7,7 @@ from app.tables.evaluation import Evaluation
 from app.tables.event import Event, EventCounter, EventType
 from app.tables.metric import Metric
 from app.tables.promotion import Promotion, PromotionReason
+from app.tables.restart import Restart
 from app.tables.run import Run, RunStatus
 from app.tables.saved_model import SavedModel
 from app.tables.split import Split
@@ -23,6 +24,7 @@ __all__ = [
     "Metric",
     "Promotion",
     "PromotionReason",
+    "Restart",
     "Run",
     "RunStatus",
     "SavedModel",

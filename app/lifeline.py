@@ -1,0 +1,29 @@
+"""A process that ends when the one that started it is gone, however that ended: its standard input is a pipe.
+
+Nobody writes to the pipe. The parent alone keeps its other end open, so the kernel closes it when the parent ends, even
+by `kill -9`, which no handler sees; a process group would outlive that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+VARIABLE = "DIGITLAB_LIFELINE"
+STOP_SECONDS = 20.0
+
+
+def hold_on() -> None:
+    """End, by SIGTERM, with the parent; does nothing in a process that was not started for that."""
+    if os.environ.pop(VARIABLE, None):  # child processes have other parents
+        threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os._exit(1)
