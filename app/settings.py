@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.api_keys import ApiKey, parse_keys
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
+
+_ORIGIN = re.compile(
+    r"\*|[a-z][a-z0-9+.-]*://[^/\s]+/?", re.IGNORECASE
+)  # https://www.rfc-editor.org/rfc/rfc6454#section-6
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -30,7 +36,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
     allow_unauthenticated: bool = Field(False, description="Permit an address beyond loopback, open to everyone there.")
     api_keys: SecretStr = Field(SecretStr(""), description="Who may use the API: `predict:KEY,admin:KEY`; empty: all.")
-    cors_origins: list[str] = Field([], description="Origins of browser apps that may call the API, as a JSON list.")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        [], description="Origins of browser apps that may call the API, as a JSON list."
+    )
     allowed_hosts: str = Field(
         "", description="Names of the service beside `localhost` and addresses, separated by commas; `*`: any."
     )
@@ -78,6 +86,21 @@ class Settings(BaseSettings):
         if self.lease_seconds < 3 * self.heartbeat_seconds:
             raise ValueError("DIGITLAB_LEASE_SECONDS must be at least three times DIGITLAB_HEARTBEAT_SECONDS")
         return self
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _parse_origins(cls, value: object) -> list[str]:
+        origins = value
+        if isinstance(value, str):
+            try:
+                origins = json.loads(value) if value.strip() else []
+            except ValueError:
+                origins = None
+        if not isinstance(origins, list) or not all(
+            isinstance(each, str) and _ORIGIN.fullmatch(each) for each in origins
+        ):
+            raise ValueError('write a JSON list of origins, as in ["http://localhost:5173"]')
+        return [origin.rstrip("/") for origin in origins]
 
     @field_validator("data_dir")
     @classmethod

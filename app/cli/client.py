@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,9 @@ class Client:
     """A running service. Problem bodies become messages on standard error and end the command."""
 
     def __init__(self, url: str) -> None:
-        key = os.environ.get("DIGITLAB_API_KEY")
+        key = os.environ.get("DIGITLAB_API_KEY", "").strip()
+        if not re.fullmatch(r"[\x21-\x7e]*", key):  # never printed: neither here nor by httpx2, which would refuse it
+            self._give_up("DIGITLAB_API_KEY holds what no key does: a key is printable ASCII without spaces.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=30)
 
