@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, Field
 
 from app.errors import FieldError
-from app.validation import invalid_input
+from app.validation import invalid_input, is_text
 
 MAX_PAGE = 200
 
@@ -43,6 +43,14 @@ def decode_cursor(cursor: str, *types: type | UnionType) -> list[Any]:
         not isinstance(values, list)
         or len(values) != len(types)
         or not all(isinstance(value, kind) for value, kind in zip(values, types, strict=True))
+        or not all(_can_be_compared(value) for value in values)
     ):
         raise invalid_input([FieldError("?after", "This is not a cursor of this list: send a page's `next`.")])
     return values
+
+
+def _can_be_compared(value: object) -> bool:
+    """Whether every database can: with whole numbers of 64 bits, finite ones, and texts of characters alone."""
+    if isinstance(value, str):
+        return is_text(value)
+    return not isinstance(value, int | float) or abs(value) < 2**63

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from app.database import DATABASE_FAILURES, describe_failure, explain_failure
 from app.errors import AppError, FieldError
 from app.logs import REQUEST_ID
-from app.validation import explain, invalid_input, json_pointer
+from app.validation import explain, invalid_input, json_pointer, printable
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def render(
     path = request.url.path
     if is_of_protocol(path):
         return Response(
-            InferenceError(error=detail).model_dump_json(),
+            InferenceError(error=printable(detail)).model_dump_json(),
             status_code=status,
             headers=dict(headers or {}),
             media_type="application/json",
@@ -102,9 +102,10 @@ def write(instance: str, status: int, slug: str, detail: str, errors: Sequence[F
         type=f"/problems/{slug}",
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
+        detail=printable(detail),
         instance=instance,
-        errors=[ProblemError(pointer=error.pointer, detail=error.detail) for error in errors] or None,
+        errors=[ProblemError(pointer=printable(error.pointer), detail=printable(error.detail)) for error in errors]
+        or None,
         request_id=REQUEST_ID.get(),
     )
     return problem.model_dump_json(exclude_none=True)
@@ -116,6 +117,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_request_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(DataError, _on_data_error)
+    app.add_exception_handler(UnicodeEncodeError, _on_half_a_character)
+    app.add_exception_handler(OverflowError, _on_large_number)
     for kind in DATABASE_FAILURES:
         app.add_exception_handler(kind, _on_database_failure)
 
@@ -175,6 +178,15 @@ async def _on_data_error(request: Request, error: Exception) -> Response:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
     detail = "A text holds a character that the database cannot store or look for (U+0000)."
     return render(request, 422, "invalid-input", detail)
+
+
+async def _on_half_a_character(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    detail = "A text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character."
+    return render(request, 422, "invalid-input", detail)
+
+
+async def _on_large_number(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return render(request, 422, "invalid-input", "A number is larger than any that can be stored or computed with.")
 
 
 def unexpected(request: Request) -> Response:

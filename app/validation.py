@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -13,7 +14,19 @@ from app.errors import FieldError, InvalidInput
 TEXT = r"^[^\x00]*$"  # what every database can hold
 Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be stored and sent: without NUL, and without halves of surrogate pairs, which JSON can write."""
+    return "\0" not in value and not _SURROGATES.search(value)
+
+
+def printable(text: str) -> str:
+    """The same, with what no answer can hold written as JSON writes it."""
+    return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def whole_number(value: Any) -> Any:

@@ -14,7 +14,7 @@ from app.charts.renderer import Renderer
 MAX_ON_SHEET = 120  # images in one picture
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 
-IfNoneMatch = Annotated[str | None, Header(max_length=1000, description="The ETag of the picture that one has.")]
+IfNoneMatch = Annotated[str | None, Header(max_length=1000, description="The ETag of what one has.")]
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is as the client has it."}}
 PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
@@ -40,7 +40,7 @@ def etag_of(*what: Any) -> str:
 
 
 def answer_unchanged(etag: str, if_none_match: str | None) -> Response | None:
-    """304, for a client that has this picture."""
+    """304, for a client that has what this ETag names."""
     if if_none_match is None or (etag not in if_none_match and if_none_match.strip() != "*"):
         return None
     return Response(status_code=304, headers=_headers(etag))

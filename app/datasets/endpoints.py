@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 
-from app.charts.answers import MAX_ON_SHEET, PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
+from app.charts.answers import (
+    MAX_ON_SHEET,
+    PNG,
+    UNCHANGED,
+    IfNoneMatch,
+    RendererDep,
+    answer_picture,
+    answer_unchanged,
+    etag_of,
+)
 from app.datasets import service
 from app.datasets.catalog import DATASETS
 from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
@@ -123,14 +132,17 @@ def draw_samples(
 @router.get(
     "/datasets/{name}/data.npz",
     summary="Download a dataset",
-    responses=problems(404) | {200: {"content": {NPZ: {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=problems(404) | {200: {"content": {NPZ: {"schema": {"type": "string", "format": "binary"}}}}} | UNCHANGED,
     response_class=Response,
 )
-def download_dataset(name: Name, session: ReadSession) -> Response:
+def download_dataset(name: Name, session: ReadSession, if_none_match: IfNoneMatch = None) -> Response:
     """All of it for numpy: `pixels` (N × 8 × 8), `labels` (N), and the indices of the notebook's `train` and `val`."""
     images = service.get_images(session, name)
+    etag = f'"{images.sha256}"'
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        return known
     train, val = (service.canonical_indices(session, name, part) for part in ("train", "val"))
     file = io.BytesIO()
     np.savez_compressed(file, pixels=images.pixels, labels=images.labels, train=train, val=val)
-    headers = {"ETag": f'"{images.sha256}"', "Content-Disposition": f'attachment; filename="{name}.npz"'}
+    headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="{name}.npz"'}
     return Response(file.getvalue(), media_type=NPZ, headers=headers)

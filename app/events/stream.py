@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BeforeValidator, Field
 from starlette.responses import StreamingResponse
 
 from app.events.feed import Feed, FeedEvent
@@ -19,8 +20,9 @@ EventCursor = Annotated[
     int | None, Query(ge=0, le=MAX_EVENT_ID, description="The id of an event; those behind it follow.")
 ]
 LastEventId = Annotated[
-    int | None,
-    Header(ge=0, le=MAX_EVENT_ID, description="What a reconnecting client sends by itself; it outranks `after`."),
+    Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] | None,
+    BeforeValidator(lambda value: value or None),  # a client that has seen no event yet may send an empty one
+    Header(description="What a reconnecting client sends by itself; it outranks `after`."),
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
+from app.charts.answers import UNCHANGED, IfNoneMatch, answer_unchanged
 from app.dependencies import ReadSession
 from app.models import service as models
 from app.paging import Page
@@ -18,6 +19,7 @@ from app.runs.schemas import CheckpointView, MetricView
 router = APIRouter(tags=["runs"])
 
 MAX_METRICS = 10_000
+MAX_INTEGER = 2**63 - 1  # that a database can compare with
 
 
 @router.get(
@@ -34,7 +36,9 @@ def list_metrics(
         int | None, Query(ge=2, le=1000, description="Thin out to about so many; first, last and best stay.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
-    after: Annotated[int, Query(ge=0, description="Cursor: an epoch; the entries behind it follow.")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_INTEGER, description="Cursor: an epoch; the entries behind it follow.")
+    ] = 0,
 ) -> Any:
     """Loss and accuracy on both splits, gradient and weight norms, by epoch."""
     run = service.get_run(session, run_id)
@@ -66,28 +70,35 @@ def list_checkpoints(run_id: RunId, session: ReadSession) -> Page[CheckpointView
 @router.get(
     "/runs/{run_id}/checkpoints/{role}",
     summary="Download a checkpoint",
-    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}},
+    responses=problems(404)
+    | {200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}}
+    | UNCHANGED,
     response_class=Response,
 )
-def download_checkpoint(run_id: RunId, role: Literal["best", "last"], session: ReadSession) -> Response:
+def download_checkpoint(
+    run_id: RunId, role: Literal["best", "last"], session: ReadSession, if_none_match: IfNoneMatch = None
+) -> Response:
     """A safetensors file; its ETag is its sha256."""
     run = service.get_run(session, run_id)
     checkpoint = service.get_checkpoint(session, run, role)
-    return _download(checkpoint.blob, checkpoint.sha256, f"{run.id}-{role}.safetensors")
+    return _download(checkpoint.blob, checkpoint.sha256, f"{run.id}-{role}.safetensors", if_none_match)
 
 
 @router.get(
     "/runs/{run_id}/model.onnx",
     summary="Download a run's saved model",
-    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "ONNX"}},
+    responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "ONNX"}} | UNCHANGED,
     response_class=Response,
 )
-def download_model(run_id: RunId, session: ReadSession) -> Response:
+def download_model(run_id: RunId, session: ReadSession, if_none_match: IfNoneMatch = None) -> Response:
     """An ONNX file: input `pixels`, float32 N×64 with values 0–16; output `probabilities`, float32 N×10."""
     model = models.get_saved_model(session, run_id)
-    return _download(model.onnx, model.sha256, f"{model.run_id}.onnx")
+    return _download(model.onnx, model.sha256, f"{model.run_id}.onnx", if_none_match)
 
 
-def _download(blob: bytes, sha256: str, filename: str) -> Response:
-    headers = {"ETag": f'"{sha256}"', "Content-Disposition": f'attachment; filename="{filename}"'}
+def _download(blob: bytes, sha256: str, filename: str, if_none_match: str | None) -> Response:
+    etag = f'"{sha256}"'
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        return known
+    headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="{filename}"'}
     return Response(blob, media_type="application/octet-stream", headers=headers)
