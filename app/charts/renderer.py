@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -145,12 +145,14 @@ def _serve(connection: Connection) -> None:
     """The child's whole life: draws until the API has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _ignore_matplotlib_settings()
-    if sys.platform != "win32":
-        os.nice(NICENESS)  # /predict comes first
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    is_first = True
     while True:
         try:
             module, data = connection.recv()
+            if is_first:
+                _prepare(module)
+                is_first = False
             connection.send(_draw(module, data))
         except (EOFError, OSError):
             return
@@ -162,6 +164,14 @@ def _ignore_matplotlib_settings() -> None:
     found = find_spec("matplotlib")  # does not import it
     if found is not None and found.origin is not None:
         os.chdir(Path(found.origin).parent / "mpl-data")
+
+
+def _prepare(module: str) -> None:
+    """Load matplotlib as fast as possible, and give way only then: on a busy machine the first picture never came."""
+    with suppress(Exception):  # `_draw` will tell
+        importlib.import_module(module)
+    if sys.platform != "win32":
+        os.nice(NICENESS)  # /predict comes first
 
 
 def _draw(module: str, data: dict[str, Any]) -> bytes | str:

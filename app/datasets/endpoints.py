@@ -30,7 +30,7 @@ router = APIRouter(tags=["datasets"])
 MAX_SAMPLES = 2000
 NPZ = "application/octet-stream"
 
-Name = Annotated[str, Path(max_length=64, examples=["digits"])]
+Name = Annotated[str, Path(min_length=1, max_length=64, examples=["digits"])]
 
 
 @router.get("/datasets", summary="List datasets", responses=problems())

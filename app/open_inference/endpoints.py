@@ -33,8 +33,8 @@ router = APIRouter(prefix="/v2", tags=["open inference"])
 CHAMPION = "champion"
 JSON_LENGTH = "Inference-Header-Content-Length"
 
-Name = Annotated[Id, Path(description="`champion`, or a run's id.", examples=[CHAMPION])]
-Version = Annotated[Id, Path(description="The id of the run that answers, a model's only version.")]
+Name = Annotated[Id, Path(min_length=1, description="`champion`, or a run's id.", examples=[CHAMPION])]
+Version = Annotated[Id, Path(min_length=1, description="The id of the run that answers, a model's only version.")]
 
 _REQUEST: dict[str, Any] = {
     "parameters": [

@@ -28,7 +28,7 @@ def list_presets() -> Page[PresetView]:
 
 
 @router.get("/presets/{name}", summary="Show a preset", responses=problems(404))
-def show_preset(name: Annotated[str, Path(max_length=64, examples=["dropout-tanh"])]) -> PresetView:
+def show_preset(name: Annotated[str, Path(min_length=1, max_length=64, examples=["dropout-tanh"])]) -> PresetView:
     """Its full configuration, and which part of the notebook it comes from."""
     if name not in _VIEWS:
         raise NotFound(f"There is no preset {name!r}. There are: {', '.join(_VIEWS)}.", slug="preset-not-found")

@@ -26,7 +26,7 @@ from app.validation import Id
 
 router = APIRouter(tags=["runs"])
 
-RunId = Annotated[Id, Path(description="The run's id.")]
+RunId = Annotated[Id, Path(min_length=1, description="The run's id.")]
 IdempotencyKey = Annotated[
     str | None,
     Header(

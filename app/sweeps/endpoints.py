@@ -24,7 +24,7 @@ from app.validation import Id
 
 router = APIRouter(tags=["sweeps"])
 
-SweepId = Annotated[Id, Path(description="The sweep's id.")]
+SweepId = Annotated[Id, Path(min_length=1, description="The sweep's id.")]
 
 
 SubmissionBody = Annotated[

@@ -21,7 +21,7 @@ from tests.launcher import Launch
 DISK_BYTES = 8 * 2**20
 LONG_RUN = {
     "model": {"hidden_sizes": [24, 24]},
-    "training": {"batch_size": 20, "epochs": 20_000, "evaluate_every": 500},
+    "training": {"batch_size": 20, "epochs": 8_000, "evaluate_every": 500},
 }
 
 NOTES = {"notes": "x" * 5000, "priority": -1}

@@ -21,11 +21,14 @@ pytestmark = [
 
 NUM_KILLS = 10
 SETTINGS = {"DIGITLAB_COMMIT_SECONDS": "0.1", "DIGITLAB_POLL_SECONDS": "0.1"}
-RUN: dict[str, Any] = {
-    "seed": 5,
-    "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
-    "training": {"batch_size": 20, "epochs": 6_000, "evaluate_every": 100},
-}
+
+
+def document(epochs: int) -> dict[str, Any]:
+    return {
+        "seed": 5,
+        "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
+        "training": {"batch_size": 20, "epochs": epochs, "evaluate_every": 100},
+    }
 
 
 @pytest.fixture
@@ -34,10 +37,10 @@ def launch() -> Launch:
     return launch_for_real
 
 
-def start_training(processes: Processes, *, fork_server: str = "true") -> tuple[str, int]:
+def start_training(processes: Processes, *, epochs: int = 3_000, fork_server: str = "true") -> tuple[str, int]:
     """A run in training; returns its id and its worker's process id."""
     worker = processes.start_worker(**SETTINGS, DIGITLAB_FORK_SERVER=fork_server)
-    run_id = processes.submit(RUN)
+    run_id = processes.submit(document(epochs))
     processes.wait_for_epoch(run_id, 0)
     return run_id, worker.pid
 
@@ -51,14 +54,8 @@ def kill_trainer(processes: Processes, run_id: str, worker: int) -> None:
     wait_for(lambda: processes.row(run_id).claim_number > claim)
 
 
-def assert_finished_as_if_alone(processes: Processes, run_id: str) -> None:
-    assert processes.finish(run_id)["status"] == "succeeded"
-    assert_as_if_alone(processes.client, run_id, RUN)
-    processes.stop()
-
-
 def test_ten_killed_trainers_are_replaced_from_one_server(processes: Processes) -> None:
-    run_id, worker = start_training(processes)
+    run_id, worker = start_training(processes, epochs=8_000)
     server = find_fork_server(worker)
     for _ in range(NUM_KILLS):
         processes.wait_for_epoch(run_id, processes.row(run_id).epoch)  # a run that crashes without progress fails
@@ -67,7 +64,9 @@ def test_ten_killed_trainers_are_replaced_from_one_server(processes: Processes) 
     starts = [event["data"]["claim_number"] for event in processes.events(run_id) if event["type"] == "started"]
     assert starts == list(range(1, NUM_KILLS + 2))
     assert processes.log.count("Loading the training code") == 1, "the trainers had nothing left to load"
-    assert_finished_as_if_alone(processes, run_id)
+    assert processes.finish(run_id)["status"] == "succeeded"
+    assert_as_if_alone(processes.client, run_id, document(8_000))
+    processes.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
@@ -81,7 +80,8 @@ def test_without_its_server_a_trainer_goes_on_and_its_successor_starts_cold(proc
     kill_trainer(processes, run_id, worker)
     assert find_fork_server(worker) not in (server, None)
     assert has_ended(server)
-    assert_finished_as_if_alone(processes, run_id)
+    assert processes.finish(run_id)["status"] == "succeeded"
+    processes.stop()
 
 
 def test_trainers_are_spawned_where_the_setting_says_so(processes: Processes) -> None:
@@ -89,7 +89,8 @@ def test_trainers_are_spawned_where_the_setting_says_so(processes: Processes) ->
     assert find_fork_server(worker) is None
     kill_trainer(processes, run_id, worker)
     assert processes.log.count("Loading the training code") == 2
-    assert_finished_as_if_alone(processes, run_id)
+    assert processes.finish(run_id)["status"] == "succeeded"
+    processes.stop()
 
 
 def test_a_sigterm_to_the_whole_process_group_gives_the_runs_back(processes: Processes) -> None:

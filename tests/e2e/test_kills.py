@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from app.runs import queue
+from app.runs.lifecycle import MAX_CRASHES_WITHOUT_PROGRESS
 from app.runs.queue import Claim, StaleClaim
 from app.tables import Run, RunStatus
 from tests.e2e.conftest import Processes, find_trainer, wait_for
@@ -29,10 +30,10 @@ FAST = {
     "DIGITLAB_COMMIT_SECONDS": "0.2",
     "DIGITLAB_POLL_SECONDS": "0.1",
 }
-# It trains for ten seconds or more, if it is let.
+# It trains for several seconds, if it is let.
 LONG_RUN = {
     "model": {"hidden_sizes": [64, 48], "activation": "relu", "dropout": 0.0},
-    "training": {"batch_size": 50, "epochs": 16_000, "evaluate_every": 80},
+    "training": {"batch_size": 50, "epochs": 10_000, "evaluate_every": 80},
 }
 
 
@@ -89,12 +90,17 @@ def _keep_busy(processes: Processes, accepted: list[str]) -> None:
 
 
 def _in_training(processes: Processes) -> tuple[list[Run], Process] | None:
-    """What living workers train, once each of the runs has made progress; and the first one's worker."""
+    """What living workers train, once each of the runs has made progress; and the first one's worker.
+
+    A kill also hits what has been claimed since: no run may be one crash from its failure.
+    """
     workers = {processes.worker_name(worker): worker for worker in processes.workers}
     with processes.database.reading() as session:
-        running = list(session.scalars(select(Run).where(Run.status == RunStatus.RUNNING).order_by(Run.id)))
-    training = [run for run in running if run.worker in workers]
+        unfinished = list(session.scalars(select(Run).where(Run.finished_at.is_(None)).order_by(Run.id)))
+    training = [run for run in unfinished if run.status is RunStatus.RUNNING and run.worker in workers]
     if not training or any(run.epochs_per_second is None for run in training):
+        return None
+    if any(run.crashes_without_progress + 1 >= MAX_CRASHES_WITHOUT_PROGRESS for run in unfinished):
         return None
     return training, workers[training[0].worker]
 
@@ -165,6 +171,6 @@ def _check_history(processes: Processes, run_id: str) -> None:
             assert worker is not None
             if event["type"] == "metric":
                 epochs.append(data["epoch"])
-    assert epochs == [1, *range(80, 16_001, 80)]
+    assert epochs == [1, *range(80, 10_001, 80)]
     metrics = processes.client.get(f"/runs/{run_id}/metrics").json()["data"]
     assert [row["epoch"] for row in metrics] == epochs

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,6 +26,7 @@ NUM_PROCESSES = 3
 def several(idle_processes: Processes, add_model: AddModel) -> Processes:
     add_model(0.5, graph_answering(1))
     running = idle_processes
+    running.client.headers["Connection"] = "close"  # any process may accept the next request's connection
     running.api = running.start("app.cli", "api", "--port", running.port, "--processes", str(NUM_PROCESSES))
     wait_for(lambda: running.log.count("Application startup complete") >= NUM_PROCESSES)
     return running
@@ -42,16 +42,15 @@ def command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def ask(running: Processes, _: int = 0) -> dict[str, Any]:
-    """By a connection of its own, which any process may accept."""
-    response = httpx2.post(f"http://127.0.0.1:{running.port}/predict", json=AN_IMAGE, timeout=60)
+def ask(running: Processes) -> dict[str, Any]:
+    response = running.client.post("/predict", json=AN_IMAGE)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
 def total(running: Processes, name: str) -> float:
-    text = httpx2.get(f"http://127.0.0.1:{running.port}/metrics").text
+    text = running.client.get("/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == name)
 

@@ -17,7 +17,7 @@ from tests.e2e.uninterrupted import assert_as_if_alone
 OFTEN = {"DIGITLAB_COMMIT_SECONDS": "0.2", "DIGITLAB_HEARTBEAT_SECONDS": "0.2", "DIGITLAB_POLL_SECONDS": "0.1"}
 
 
-def document(seed: int, epochs: int = 6_000) -> dict[str, Any]:
+def document(seed: int, epochs: int = 3_000) -> dict[str, Any]:
     """Of one stack key, whatever the seed."""
     return {
         "seed": seed,
@@ -45,7 +45,7 @@ def test_runs_leave_their_stack_when_asked_and_the_others_do_not_notice(processe
     types = [event["type"] for event in processes.events(paused) if event["type"] not in ("metric", "checkpoint")]
     assert types[:5] == ["queued", "started", "paused", "resumed", "started"]
     run = processes.get(cancelled)
-    assert 0 < run["progress"]["epoch"] < 6_000
+    assert 0 < run["progress"]["epoch"] < 3_000
     epochs = [row["epoch"] for row in processes.client.get(f"/runs/{cancelled}/metrics").json()["data"]]
     assert epochs[-1] <= run["progress"]["epoch"]
     processes.stop()

@@ -29,7 +29,7 @@ SETTINGS = {
 RUN: dict[str, Any] = {
     "seed": 3,
     "model": {"hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
-    "training": {"batch_size": 20, "epochs": 6_000, "evaluate_every": 100},
+    "training": {"batch_size": 20, "epochs": 3_000, "evaluate_every": 100},
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from torchvision.transforms import ToTensor, v2
 
 from workers.training.data import load_dataset, split_indices, to_tensor
 
@@ -23,6 +22,8 @@ def test_the_split_is_the_notebook_s() -> None:
 
 
 def test_images_are_scaled_as_torchvision_does_it() -> None:
+    from torchvision.transforms import v2  # here: it takes seconds, and every process of the tests loads this module
+
     pixels, _ = load_dataset("digits")
     images = torch.from_numpy(pixels.copy()).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
     as_bytes = v2.ToDtype(torch.float32, scale=True)(images)
@@ -32,6 +33,8 @@ def test_images_are_scaled_as_torchvision_does_it() -> None:
 
 
 def test_the_notebook_s_own_scaling_differs_in_the_last_place_at_most() -> None:
+    from torchvision.transforms import ToTensor
+
     pixels, _ = load_dataset("digits")
     notebook = np.stack([ToTensor()(image).numpy().reshape(64) for image in pixels])
     np.testing.assert_array_max_ulp(to_tensor(pixels, "byte").numpy(), notebook, maxulp=1)
