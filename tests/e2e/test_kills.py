@@ -117,11 +117,13 @@ def _kill(processes: Processes, victim: str, worker: Process) -> None:
     }
     for pid in pids[victim]:
         os.kill(pid, signal.SIGKILL)
+    for process in (processes.api, *processes.workers):
+        if process.pid in pids[victim]:
+            process.wait(60)
 
 
 def _start_again(processes: Processes) -> None:
     """As a supervisor does with what has died."""
-    time.sleep(0.1)
     assert processes.api is not None
     if processes.api.poll() is not None:
         processes.start_api()
