@@ -178,7 +178,7 @@ def _prepare(module: str) -> None:
 
 def _draw(module: str, data: dict[str, Any]) -> bytes | str:
     try:
-        with _giving_way():
+        with giving_way():
             picture: bytes = importlib.import_module(module).draw(data)
     except Exception:
         return traceback.format_exc()
@@ -186,7 +186,7 @@ def _draw(module: str, data: dict[str, Any]) -> bytes | str:
 
 
 @contextmanager
-def _giving_way() -> Iterator[None]:
+def giving_way() -> Iterator[None]:
     """Let others have the core every so often: the scheduler alone would keep a prediction waiting for milliseconds.
 
     A prediction takes less than one. Whoever keeps the core for longer is busy with something else: the next turn is as

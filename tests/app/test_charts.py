@@ -18,7 +18,7 @@ import pytest
 
 from app.charts import sweep
 from app.charts.labels import parameter_names, printable, value_label
-from app.charts.renderer import Renderer
+from app.charts.renderer import Renderer, giving_way
 from app.errors import Unavailable
 
 LEARNING_RATE = "training.optimizer.learning_rate"
@@ -314,6 +314,23 @@ def test_one_child_draws_all_pictures_and_gives_way_to_the_api(renderer: Rendere
     assert renderer.draw(drawing, {}) == first
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no sched_yield")
+def test_giving_way_to_a_busy_machine_leaves_turns_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_yields = 0
+
+    def let_others_have_the_core() -> None:
+        nonlocal num_yields
+        num_yields += 1
+        time.sleep(0.005)
+
+    monkeypatch.setattr("os.sched_yield", let_others_have_the_core)
+    with giving_way():
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+    assert 0 < num_yields <= 100, "0.2 s are 40 turns of 5 ms; a turn may have been cut in halves"
+
+
 def test_a_killed_child_is_replaced(renderer: Renderer, drawing: str) -> None:
     before = child_of(renderer, drawing)
     os.kill(before, signal.SIGKILL)
@@ -353,7 +370,7 @@ def test_a_closed_renderer_draws_no_more(renderer: Renderer, drawing: str) -> No
 
 API = """
 import os, sys, time
-from app.charts.renderer import Renderer
+from app.charts.renderer import Renderer, giving_way
 import app.main
 print("matplotlib" in sys.modules, flush=True)
 renderer = Renderer()
