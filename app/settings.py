@@ -16,9 +16,8 @@ from app.api_keys import ApiKey, parse_keys
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-_ORIGIN = re.compile(
-    r"\*|[a-z][a-z0-9+.-]*://[^/\s]+/?", re.IGNORECASE
-)  # https://www.rfc-editor.org/rfc/rfc6454#section-6
+# As browsers write one (https://www.rfc-editor.org/rfc/rfc6454#section-6): in lower case, without a path.
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?/?")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -105,7 +104,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+        try:
+            return value.expanduser()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("api_keys")
     @classmethod

@@ -165,7 +165,8 @@ def _ignore_matplotlib_settings() -> None:
     os.environ.pop("MPLBACKEND", None)
     found = find_spec("matplotlib")  # does not import it
     if found is not None and found.origin is not None:
-        os.chdir(Path(found.origin).parent / "mpl-data")
+        with suppress(OSError):  # some distributions keep it elsewhere
+            os.chdir(Path(found.origin).parent / "mpl-data")
 
 
 def _prepare(module: str) -> None:

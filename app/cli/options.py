@@ -26,7 +26,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         except ValidationError as error:
             for each in error.errors():
                 variable = f"DIGITLAB_{'_'.join(map(str, each['loc'])).upper()}" if each["loc"] else "Settings"
-                typer.secho(f"{variable}: {each['msg']}", err=True, fg="red")
+                typer.secho(f"{variable}: {each['msg'].removeprefix('Value error, ')}", err=True, fg="red")
             raise typer.Exit(2) from None
         command(settings=settings, **own)
 

@@ -63,6 +63,7 @@ class Part:
     start_at: float = 0.0  # not before, by the monotonic clock
     was_ever_ready: bool = False
     num_failed_starts: int = 0
+    reader: threading.Thread | None = None  # of what it logs
     last_words: deque[bytes] = field(default_factory=lambda: deque(maxlen=NUM_LAST_WORDS))
 
     def look(self) -> int | None:
@@ -74,7 +75,11 @@ class Part:
         now = time.monotonic()
         if self.process is None:
             if now >= self.start_at:
-                self._start()
+                try:
+                    self._start()
+                except (OSError, RuntimeError) as error:  # no process, no thread, no file to be had just now
+                    _say(f"The {self.name} cannot be started: {error}.")
+                    self._plan_start(now)
             return None
         exit_code = self.process.poll()
         if exit_code is None:
@@ -95,7 +100,9 @@ class Part:
             env={**os.environ, lifeline.VARIABLE: "1"},
         )
         self.ready_at = None
-        threading.Thread(target=_pass_on, args=(self.process, self.last_words), daemon=True).start()
+        self.last_words.clear()
+        self.reader = threading.Thread(target=_pass_on, args=(self.process, self.last_words), daemon=True)
+        self.reader.start()
 
     def _plan_start(self, now: float) -> None:
         if self.ready_at is not None and now - self.ready_at >= HEALTHY_SECONDS:
@@ -123,6 +130,8 @@ class Part:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process = None
+        if self.reader is not None:
+            self.reader.join(1.0)  # no longer: a process that it has started may hold the pipe
 
 
 def run_service(settings: Settings, *, starter_run: bool) -> int:
@@ -240,6 +249,8 @@ def _catch_signals() -> None:
 
 
 def _stop(_number: int, _frame: object) -> None:
+    for number in _signals():  # a terminal that is closed may send two
+        signal.signal(number, signal.SIG_IGN)
     raise Stopped
 
 

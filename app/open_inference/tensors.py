@@ -22,6 +22,8 @@ from app.predictions.instances import MAX_INSTANCES, Pixels, explain_pixel
 from app.predictions.predictor import LoadedModel, Probabilities
 from app.validation import invalid_document
 
+MAX_DIMENSIONS = 4  # a shape has no more; beyond 32, numpy raises errors of its own
+
 IMAGE_SHAPES = ((NUM_PIXELS,), (8, 8), (1, 8, 8))
 JSON_LENGTH_PATTERN = re.compile("[0-9]{1,9}")  # Python's int() refuses thousands of digits
 DTYPES: dict[str, npt.DTypeLike] = {"FP32": "<f4", "UINT8": "u1"}
@@ -103,6 +105,8 @@ def _read(tensor: InputTensor, binary: bytes) -> Pixels:
 def _from_json(tensor: InputTensor) -> npt.NDArray[np.float64]:
     assert tensor.data is not None
     values = np.asarray(tensor.data, dtype=object)  # would otherwise make numbers of true and false
+    if values.ndim > MAX_DIMENSIONS:
+        raise wrong("The data of 'pixels' is nested too deeply.")
     types = set(map(type, values.flat))
     if list in types:
         raise wrong("The data of 'pixels' is nested unevenly.")

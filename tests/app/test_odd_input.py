@@ -20,6 +20,13 @@ def send(client: TestClient, method: str, path: str, document: Any) -> Any:
     return client.request(method, path, content=content, headers={"Content-Type": "application/json"})
 
 
+def nested(depth: int) -> Any:
+    data: Any = 1
+    for _ in range(depth):
+        data = [data]
+    return {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "data": data}]}
+
+
 BODIES: list[tuple[str, str, Any]] = [
     ("POST", "/runs", {"from_run": HALF}),
     ("POST", "/runs", {"preset": HALF}),
@@ -43,12 +50,20 @@ BODIES: list[tuple[str, str, Any]] = [
     ("POST", "/sweeps", {"parameters": {HALF: [1]}}),
     ("POST", "/sweeps", {"parameters": {"model.activation": [HALF]}}),
     ("POST", "/sweeps", {"preset": HALF}),
-    ("POST", "/sweeps", {"parameters": {"seed": {"min": -1e308, "max": 1e308}}, "kind": "random", "num_points": 3}),
+    (
+        "POST",
+        "/sweeps",
+        {
+            "search": {"kind": "random", "trials": 3},
+            "parameters": {"seed": {"low": -1e308, "high": 1e308, "integer": True}},
+        },
+    ),
     ("POST", "/runs", {"seed": 1e308}),
     ("POST", "/runs", {"seed": 10**40}),
     ("POST", "/runs", {"priority": 10**40}),
     ("POST", "/v2/models/champion/infer", {"id": HALF, "inputs": []}),
     ("POST", "/v2/models/champion/infer", {"inputs": [{"name": HALF}]}),
+    *(("POST", "/v2/models/champion/infer", nested(depth)) for depth in (5, 33, 70, 150)),
 ]
 
 

@@ -25,7 +25,9 @@ LIMITS = {
 BODY_LIMIT = 64 * 2**10
 MAX_GROWTH_BYTES = 24 * 2**20
 ENDLESS_BYTES = 200 * 2**20
-CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -88,15 +90,16 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     "chunks of one byte": (CHUNKED, b"1\r\n \r\n" * 2000),
     "one chunk extension": (CHUNKED + b"1;", b"x" * 16384),
     "body of a known length": (
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999999999\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 999999999\r\n\r\n",
         b" " * 16384,
     ),
     "body that nobody reads": (
-        b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n",
+        b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n",
         b" " * 16384,
     ),
-    "headers": (b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-Y: z\r\n" * 500),
-    "one header": (b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: ", b"z" * 16384),
+    "headers": (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"X-Y: z\r\n" * 500),
+    "one header": (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Y: ", b"z" * 16384),
     "path": (b"GET /", b"z" * 16384),
     "trailers": (CHUNKED + b"1\r\n \r\n0\r\n", b"X-Y: z\r\n" * 500),
 }
@@ -114,10 +117,10 @@ def test_what_never_ends_is_ended(limited: Processes, name: str) -> None:
 @pytest.mark.parametrize(
     ("request_bytes", "status", "slug"),
     [
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Y: " + b"z" * 9000 + b"\r\n\r\n", 431, "head-too-large"),
-        (b"GET /" + b"z" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "head-too-large"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Y: " + b"z" * 9000 + b"\r\n\r\n", 431, "head-too-large"),
+        (b"GET /" + b"z" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "head-too-large"),
         (b"nonsense\r\n\r\n", 400, "malformed-request"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX-", 408, "request-timeout"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-", 408, "request-timeout"),
         (CHUNKED + b"8000\r\n" + b" " * 0x8000 + b"\r\n9000\r\n" + b" " * 0x9000, 413, "body-too-large"),
     ],
     ids=["header", "path", "nonsense", "slow", "body"],
@@ -216,7 +219,7 @@ def test_an_answer_that_nobody_fetches_is_dropped(limited: Processes) -> None:
             connection.settimeout(0.5)
             with suppress(TimeoutError, ConnectionError):
                 for _ in range(300):  # the OpenAPI document is large
-                    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     time.sleep(0.005)
         assert_served(limited)
         assert wait_for(lambda: connections_of(limited) <= 3)
@@ -227,12 +230,14 @@ def test_requests_that_are_sent_ahead_by_the_thousand_are_not_kept(limited: Proc
         connections = [stack.enter_context(connect(limited)) for _ in range(20)]
         for connection in connections:
             with suppress(ConnectionError):
-                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 5000)
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5000)
         assert_served(limited)
         for connection in connections:
             received(connection)
     with connect(limited) as connection:  # a few are answered, in their order
-        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
+        connection.sendall(
+            b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" * 4
+        )
         connection.settimeout(2)
         answers = received(connection)
     assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"200", b"404"] * 4

@@ -90,5 +90,8 @@ def test_a_closed_terminal_stops_everything_cleanly(running: Up) -> None:
 @pytest.mark.parametrize("hangup", [signal.SIG_IGN])
 def test_under_nohup_it_stays(running: Up) -> None:
     running.process.send_signal(signal.SIGHUP)
+    api = running.parts[0]
+    os.kill(api, signal.SIGKILL)
+    wait_for(lambda: api not in running.parts and len(running.parts) == 2)
     running.wait_until_live()
     assert running.process.poll() is None
