@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, Field
 
 from app.errors import FieldError
-from app.validation import invalid_input, is_text
+from app.validation import MAX_INTEGER, invalid_input, is_text
 
 MAX_PAGE = 200
 
@@ -53,4 +53,4 @@ def _can_be_compared(value: object) -> bool:
     """Whether every database can: with whole numbers of 64 bits, finite ones, and texts of characters alone."""
     if isinstance(value, str):
         return is_text(value)
-    return not isinstance(value, int | float) or abs(value) < 2**63
+    return not isinstance(value, int | float) or abs(value) <= MAX_INTEGER

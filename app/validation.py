@@ -12,6 +12,7 @@ from pydantic import BaseModel, StringConstraints, ValidationError
 from app.errors import FieldError, InvalidInput
 
 TEXT = r"^[^\x00]*$"  # what every database can hold
+MAX_INTEGER = 2**63 - 1  # that every database can hold and compare with
 Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

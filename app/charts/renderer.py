@@ -205,9 +205,8 @@ def giving_way() -> Iterator[None]:
             os.sched_yield()
             turn = min(max(YIELD_SECONDS, time.perf_counter() - started), LONGEST_TURN_SECONDS)
             began_at = time.thread_time()
-        signal.setitimer(
-            signal.ITIMER_REAL, turn
-        )  # only now: a timer that repeats would ring while others have the core
+        # Only now: a timer that repeats would ring while others have the core.
+        signal.setitimer(signal.ITIMER_REAL, turn)
 
     signal.signal(signal.SIGALRM, give_way)
     signal.setitimer(signal.ITIMER_REAL, turn)

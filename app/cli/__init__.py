@@ -18,10 +18,8 @@ cli = typer.Typer(
 )
 
 
-# Set by others for libraries that the service uses: for a notebook's pictures, to find bugs in compiled code, …
+# Set by others for libraries that the service uses. Those for pictures: `app.charts.renderer`.
 FOREIGN_VARIABLES = (
-    "MATPLOTLIBRC",
-    "MPLBACKEND",
     "NUMBA_DISABLE_JIT",
     "PROMETHEUS_MULTIPROC_DIR",
     "prometheus_multiproc_dir",

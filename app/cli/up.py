@@ -243,8 +243,9 @@ def _signals() -> list[signal.Signals]:
 
 def _catch_signals() -> None:
     for number in _signals():
-        is_ignored = signal.getsignal(number) is signal.SIG_IGN
-        if not (is_ignored and number not in (signal.SIGINT, signal.SIGTERM)):  # under nohup, SIGHUP stays ignored
+        if (
+            number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN
+        ):  # as under nohup
             signal.signal(number, _stop)
 
 

@@ -13,14 +13,13 @@ from starlette.responses import StreamingResponse
 
 from app.events.feed import Feed, FeedEvent
 from app.events.repository import EventFilter
-
-MAX_EVENT_ID = 2**63 - 1
+from app.validation import MAX_INTEGER
 
 EventCursor = Annotated[
-    int | None, Query(ge=0, le=MAX_EVENT_ID, description="The id of an event; those behind it follow.")
+    int | None, Query(ge=0, le=MAX_INTEGER, description="The id of an event; those behind it follow.")
 ]
 LastEventId = Annotated[
-    Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] | None,
+    Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None,
     BeforeValidator(lambda value: value or None),  # a client that has seen no event yet may send an empty one
     Header(description="What a reconnecting client sends by itself; it outranks `after`."),
 ]

@@ -15,11 +15,11 @@ from app.runs import repository, service
 from app.runs.endpoints import RunId
 from app.runs.metrics_csv import to_csv
 from app.runs.schemas import CheckpointView, MetricView
+from app.validation import MAX_INTEGER
 
 router = APIRouter(tags=["runs"])
 
 MAX_METRICS = 10_000
-MAX_INTEGER = 2**63 - 1  # that a database can compare with
 
 
 @router.get(
