@@ -331,6 +331,17 @@ def test_giving_way_to_a_busy_machine_leaves_turns_as_long(monkeypatch: pytest.M
     assert 0 < num_yields <= 100, "0.2 s are 40 turns of 5 ms; a turn may have been cut in halves"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no sched_yield")
+def test_a_signal_that_comes_at_the_end_of_a_picture_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
+    monkeypatch.setattr("app.charts.renderer.YIELD_SECONDS", 0.00002)
+    for length in range(20_000):
+        with giving_way():
+            sum(range(length % 97))
+    assert complaints == []
+
+
 def test_a_killed_child_is_replaced(renderer: Renderer, drawing: str) -> None:
     before = child_of(renderer, drawing)
     os.kill(before, signal.SIGKILL)
