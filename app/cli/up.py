@@ -34,6 +34,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 HEALTHY_SECONDS = 10.0
 MAX_FAILED_STARTS = 5
 NUM_LAST_WORDS = 12  # lines
+KILLED = -9  # the exit code after SIGKILL, which Windows lacks
 
 
 class NeverReady(Exception):
@@ -79,6 +80,7 @@ class Part:
                     self._start()
                 except (OSError, RuntimeError) as error:  # no process, no thread, no file to be had just now
                     _say(f"The {self.name} cannot be started: {error}.")
+                    self._note_failed_start()
                     self._plan_start(now)
             return None
         exit_code = self.process.poll()
@@ -87,6 +89,8 @@ class Part:
                 self.ready_at, self.was_ever_ready = now, True
             return None
         self._forget()
+        if exit_code != KILLED:  # what is killed from outside says nothing about whether it could start
+            self._note_failed_start()
         self._plan_start(now)
         return exit_code
 
@@ -104,14 +108,17 @@ class Part:
         self.reader = threading.Thread(target=_pass_on, args=(self.process, self.last_words), daemon=True)
         self.reader.start()
 
+    def _note_failed_start(self) -> None:
+        if self.was_ever_ready:
+            return
+        self.num_failed_starts += 1
+        if self.num_failed_starts >= MAX_FAILED_STARTS:
+            words = b"".join(self.last_words).decode(errors="replace").rstrip()
+            raise NeverReady(f"The {self.name} has ended {MAX_FAILED_STARTS} times without being ready:\n{words}")
+
     def _plan_start(self, now: float) -> None:
         if self.ready_at is not None and now - self.ready_at >= HEALTHY_SECONDS:
             self.pause_seconds = 0.0
-        if not self.was_ever_ready:
-            self.num_failed_starts += 1
-            if self.num_failed_starts >= MAX_FAILED_STARTS:
-                words = b"".join(self.last_words).decode(errors="replace").rstrip()
-                raise NeverReady(f"The {self.name} has ended {MAX_FAILED_STARTS} times without being ready:\n{words}")
         self.pause_seconds = min(max(FIRST_PAUSE_SECONDS, 2 * self.pause_seconds), LONGEST_PAUSE_SECONDS)
         self.start_at = now + self.pause_seconds
 

@@ -71,3 +71,13 @@ def test_what_was_ready_once_may_fail_to_start_for_long(part: Part) -> None:
     part.command, part.is_ready = DIES, lambda _: False
     for _ in range(2 * MAX_FAILED_STARTS):
         assert watch_until_ended(part) == 1
+
+
+def test_what_is_killed_before_it_is_ready_is_started_again(part: Part) -> None:
+    part.is_ready = lambda _: False
+    for _ in range(2 * MAX_FAILED_STARTS):
+        while part.process is None:
+            part.look()
+            time.sleep(0.002)
+        part.process.send_signal(signal.SIGKILL)
+        assert watch_until_ended(part) == -signal.SIGKILL
