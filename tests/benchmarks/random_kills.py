@@ -95,8 +95,8 @@ def check_runs(client: httpx2.Client, run_ids: list[str], epochs: int) -> None:
     started_at = time.monotonic()
 
     def ended() -> list[dict[str, Any]] | None:
-        runs = [_get(client, f"/runs/{run_id}") for run_id in run_ids]
-        return runs if all(run and run["finished_at"] for run in runs) else None
+        runs = [run for run_id in run_ids if (run := _get(client, f"/runs/{run_id}")) is not None]
+        return runs if len(runs) == len(run_ids) and all(run["finished_at"] for run in runs) else None
 
     runs = wait_for(ended, PATIENCE_SECONDS)
     print(f"all ended {time.monotonic() - started_at:.0f} s after the last kill")
