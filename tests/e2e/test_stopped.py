@@ -57,7 +57,7 @@ def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what
     (other,) = workers
     wait_for(lambda: processes.row(run_id).claim_number == first.claim_number + 1)
     print(f"{what}: taken over after {time.monotonic() - stopped_at:.1f} s")
-    # Whoever comes first, where the worker itself goes on: it kills its stuck trainer, and its next one is there at once.
+    # A worker that goes on kills its stuck trainer, and the next one may be there before the other worker looks.
     successors = {other, first.worker} if what == "trainer" else {other}
     successor = wait_for(lambda: successors & {processes.row(run_id).worker}).pop()
     for pid in pids:
