@@ -9,7 +9,7 @@ from app.dependencies import DatabaseDep, SettingsDep
 from app.errors import Unavailable
 from app.health import service
 from app.health.schemas import Liveness, ReadinessView
-from app.predictions.endpoints import PredictorDep
+from app.predictions.endpoints import LookedPredictorDep
 from app.problem import problems
 
 router = APIRouter(tags=["health"], prefix="/health")
@@ -26,7 +26,7 @@ async def get_liveness() -> Liveness:
     summary="Can predictions be answered?",
     responses=problems(),
 )
-def get_readiness(database: DatabaseDep, settings: SettingsDep, predictor: PredictorDep) -> ReadinessView:
+def get_readiness(database: DatabaseDep, settings: SettingsDep, predictor: LookedPredictorDep) -> ReadinessView:
     """200 when the database answers and a champion is loaded: `degraded` when, say, no worker is there to train.
 
     503 otherwise, with the causes in `detail`.

@@ -23,7 +23,14 @@ from app.open_inference.schemas import (
 from app.open_inference.tensors import parse_request, write_response
 from app.openapi import reference
 from app.predictions import batching
-from app.predictions.endpoints import BINARY, INLINE_BINARY_BYTES, PredictorDep, find_model, read_body
+from app.predictions.endpoints import (
+    BINARY,
+    INLINE_BINARY_BYTES,
+    LookedPredictorDep,
+    PredictorDep,
+    find_model,
+    read_body,
+)
 from app.predictions.predictor import LoadedModel, Predictor
 from app.problem import protocol_errors
 from app.validation import Id
@@ -72,7 +79,7 @@ async def get_server_liveness() -> ServerLiveness:
 
 
 @router.get("/health/ready", summary="Can the server infer?", responses=protocol_errors())
-async def get_server_readiness(predictor: PredictorDep) -> Readiness:
+async def get_server_readiness(predictor: LookedPredictorDep) -> Readiness:
     """When there is a champion."""
     if not predictor.has_champion:
         raise Unavailable("There is no saved model yet.", slug="no-saved-model")

@@ -37,7 +37,14 @@ async def _predictor(request: Request) -> Predictor:
     return predictor
 
 
+async def _predictor_after_a_look(request: Request) -> Predictor:
+    predictor: Predictor = request.app.state.predictor
+    await predictor.look_for_first_champion()
+    return predictor
+
+
 PredictorDep = Annotated[Predictor, Depends(_predictor)]
+LookedPredictorDep = Annotated[Predictor, Depends(_predictor_after_a_look)]  # for those who ask for the champion
 _REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
@@ -116,6 +123,7 @@ async def find_model(predictor: Predictor, run_id: str | None) -> LoadedModel:
         DamagedData: The saved model is not what was saved.
     """
     if run_id is None:
+        await predictor.look_for_first_champion()
         return predictor.champion
     loaded = predictor.cached(run_id)
     return loaded if loaded is not None else await run_in_threadpool(predictor.load, run_id)

@@ -1,10 +1,12 @@
 """The models in memory: the champion, followed as it changes, and those asked for by run id.
 
-Answering takes no database access: a thread of its own looks for a new champion a few times a second.
+Answering takes no database access: a thread of its own looks for a new champion a few times a second. While there is
+none, whoever asks for it waits for one look.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -16,6 +18,7 @@ import numpy.typing as npt
 import onnxruntime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.database import Database, describe_failure, explain_failure
 from app.datasets.catalog import NUM_PIXELS
@@ -29,6 +32,7 @@ logger = logging.getLogger(__name__)
 Probabilities = npt.NDArray[np.float32]
 NO_MODEL_RETRY_SECONDS = 2
 UNUSABLE_RETRY_SECONDS = 30.0
+LOOK_SECONDS = 0.05  # between two looks for the first champion that requests wait for
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,9 @@ class Predictor:
         self._others: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")  # when the last such look began, by the monotonic clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
 
@@ -126,6 +133,21 @@ class Predictor:
             )
         return champion
 
+    async def look_for_first_champion(self) -> None:
+        """While there is no champion, look at the database: whoever has seen a run succeed can predict.
+
+        All who ask at the same time share a look that begins after they have asked. Where there is a champion, nothing
+        is done.
+        """
+        if self._champion is not None:
+            return
+        asked_at = time.monotonic()
+        async with self._looking:
+            if self._champion is None and self._looked_at < asked_at:
+                await asyncio.sleep(self._looked_at + LOOK_SECONDS - asked_at)
+                self._looked_at = time.monotonic()
+                await run_in_threadpool(self._refresh)
+
     def cached(self, run_id: str) -> LoadedModel | None:
         """The model of a run, if it is in memory."""
         champion = self._champion
@@ -160,6 +182,10 @@ class Predictor:
 
     def _refresh(self) -> None:
         """Swap in a newly promoted champion; whatever goes wrong, the one before goes on answering."""
+        with self._refreshing:
+            self._refresh_alone()
+
+    def _refresh_alone(self) -> None:
         try:
             with self._database.reading() as session:
                 self._forget_deleted(session)

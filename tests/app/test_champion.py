@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import threading
@@ -14,8 +15,10 @@ import pytest
 from sqlalchemy import update
 
 from app.database import Database
+from app.main import create_app
 from app.models import promotion
 from app.predictions.predictor import Predictor
+from app.settings import Settings
 from app.tables import SavedModel
 from tests.conftest import AddModel, AddRun, AssertProblem, TestClient
 from tests.graphs import graph_answering
@@ -254,3 +257,45 @@ def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: 
             resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
     assert len(predictor._others) == 3
     assert resident[-1] - resident[1] < 8 * 2**20, resident
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document"),
+    [
+        ("POST", "/predict", A_DIGIT),
+        ("GET", "/health/ready", None),
+        ("GET", "/v2/health/ready", None),
+        ("GET", "/v2/models/champion/ready", None),
+    ],
+)
+def test_whoever_sees_the_first_run_succeed_can_predict(
+    settings: Settings, add_model: AddModel, method: str, path: str, document: Any
+) -> None:
+    rarely = settings.model_copy(update={"champion_poll_seconds": 60.0})
+    with TestClient(create_app(rarely)) as client:
+        assert client.request(method, path, json=document).status_code == 503
+        add_model()
+        assert client.request(method, path, json=document).status_code == 200
+
+
+def test_those_who_wait_for_the_first_champion_share_their_looks(database: Database, add_model: AddModel) -> None:
+    predictor = Predictor(database, poll_seconds=60, max_loaded_models=1)
+    num_looks, refresh = 0, predictor._refresh
+
+    def look() -> None:
+        nonlocal num_looks
+        num_looks += 1
+        refresh()
+
+    async def ask() -> tuple[int, bool]:
+        await asyncio.gather(*(predictor.look_for_first_champion() for _ in range(500)))
+        return num_looks, predictor.has_champion
+
+    async def ask_before_and_after() -> None:
+        assert await ask() == (1, False)
+        await asyncio.to_thread(add_model)
+        assert await ask() == (2, True)
+        assert await ask() == (2, True)
+
+    predictor._refresh = look  # type: ignore[method-assign]
+    asyncio.run(ask_before_and_after())
