@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from app.datasets.catalog import (
     CANONICAL_SPLIT_SEED,
@@ -30,6 +30,33 @@ MAX_MULTIPLY_ADDS = 10**14
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth: it bounds a forest's size
 MAX_AUTO_METRICS = 200
 WIDTH_MULTIPLE = 16  # what a network's widths are padded to in a stack
+SUBMITTED = "submitted"  # validation's context: bounds that are newer than stored configurations hold for these alone
+SMALLEST = 1e-30  # networks are trained in float32, whose smallest normal number is 1.2e-38
+LARGEST_BETA = 0.999999  # float32 rounds 0.99999999 to 1, and what remains of 1 - beta gets inexact before
+SMALLEST_EPSILON = 1e-20  # the square of a smaller gradient is 0 in float32: no less keeps the step from overflowing
+
+
+def _check_smallest(value: float, info: ValidationInfo) -> float:
+    if info.context == SUBMITTED and 0 < value < SMALLEST:
+        raise ValueError(f"Input is too small for float32: send 0, where that is allowed, or at least {SMALLEST:g}")
+    return value
+
+
+def _check_beta(value: float, info: ValidationInfo) -> float:
+    if info.context == SUBMITTED and value > LARGEST_BETA:
+        raise ValueError(f"Input should be at most {LARGEST_BETA:g}: float32 holds little between that and 1")
+    return value
+
+
+def _check_epsilon(value: float, info: ValidationInfo) -> float:
+    if info.context == SUBMITTED and value < SMALLEST_EPSILON:
+        raise ValueError(f"Input should be at least {SMALLEST_EPSILON:g}: with less, a step may overflow float32")
+    return value
+
+
+Float32 = Annotated[float, AfterValidator(_check_smallest)]
+Beta = Annotated[Float32, AfterValidator(_check_beta)]
+Epsilon = Annotated[float, AfterValidator(_check_epsilon)]
 
 
 class Part(BaseModel):
@@ -88,6 +115,16 @@ class Split(Part):
         sizes = split_sizes(num_samples, self.val_size, self.test_size)
         return sizes if self.fold is None else fold_sizes(sizes, self.fold.number, self.fold.of)
 
+    def find_few_images(self, num_folds: int, dataset: str) -> str | None:
+        """What is wrong, if the train split has too few images for so many folds: each is to hold each digit."""
+        about = DATASETS[dataset]
+        whole = split_sizes(about.num_samples, self.val_size, self.test_size).train
+        num_rarest = whole * about.num_rarest // about.num_samples
+        if num_rarest >= num_folds:
+            return None
+        left = f"val_size and test_size leave {whole} images, about {num_rarest} of the rarest digit"
+        return f"{left}: too few for {num_folds} folds"
+
 
 class Mlp(Part):
     """A multilayer perceptron: 64 pixels, hidden layers, 10 classes."""
@@ -97,7 +134,7 @@ class Mlp(Part):
         [128, 64], max_length=8, description="Width of each hidden layer; empty: a linear classifier."
     )
     activation: Literal["sigmoid", "tanh", "relu"] = "relu"
-    dropout: float = Field(0.2, ge=0.0, le=0.9, description="Share of each hidden layer dropped in training.")
+    dropout: Float32 = Field(0.2, ge=0.0, le=0.9, description="Share of each hidden layer dropped in training.")
 
     @property
     def num_parameters(self) -> int:
@@ -123,20 +160,20 @@ class Sgd(Part):
     """Stochastic gradient descent with momentum, as torch.optim.SGD."""
 
     kind: Literal["sgd"]
-    learning_rate: float = Field(0.05, gt=0.0, le=100.0)
-    momentum: float = Field(0.9, ge=0.0, lt=1.0)
-    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    learning_rate: Float32 = Field(0.05, gt=0.0, le=100.0)
+    momentum: Beta = Field(0.9, ge=0.0, lt=1.0)
+    weight_decay: Float32 = Field(0.0, ge=0.0, le=10.0)
 
 
 class Adam(Part):
     """Adam, as torch.optim.Adam."""
 
     kind: Literal["adam"]
-    learning_rate: float = Field(0.001, gt=0.0, le=100.0)
-    beta1: float = Field(0.9, ge=0.0, lt=1.0)
-    beta2: float = Field(0.999, ge=0.0, lt=1.0)
-    epsilon: float = Field(1e-8, gt=0.0, le=1.0)
-    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    learning_rate: Float32 = Field(0.001, gt=0.0, le=100.0)
+    beta1: Beta = Field(0.9, ge=0.0, lt=1.0)
+    beta2: Beta = Field(0.999, ge=0.0, lt=1.0)
+    epsilon: Epsilon = Field(1e-8, gt=0.0, le=1.0)
+    weight_decay: Float32 = Field(0.0, ge=0.0, le=10.0)
 
 
 class EarlyStopping(Part):
@@ -180,6 +217,16 @@ class RunConfig(Part):
         if isinstance(data, Mapping) and _is_forest(data):
             return {"scaling": None, "training": None, **data}
         return data
+
+    @field_validator("split")
+    @classmethod
+    def _folds_hold_each_digit(cls, split: Split, info: ValidationInfo) -> Split:
+        dataset = info.data.get("dataset")
+        if info.context != SUBMITTED or split.fold is None or dataset is None:
+            return split
+        if problem := split.find_few_images(split.fold.of, dataset):
+            raise ValueError(problem)
+        return split
 
     @field_validator("scaling")
     @classmethod

@@ -121,6 +121,10 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
                 raise _wrong("#/repeats", "Repeats count up the seed: search it, or repeat, but not both")
             if submission.cross_validation is not None and path.startswith("split.fold"):
                 raise _wrong(place, "cross_validation makes the folds itself: leave it out")
+        if submission.cross_validation is not None:
+            problem = config.split.find_few_images(submission.cross_validation.folds, config.dataset)
+            if problem is not None:
+                raise _wrong("#/cross_validation/folds", problem)
         anywhere = next(iter(point.places.values()), "#/base")
         if submission.stopping is not None and not isinstance(config.model, Mlp):
             raise _wrong(anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by")
