@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
-_OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/openapi\.json")
+_OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/docs/start\.js|/docs/assets/[^/]+|/openapi\.json")
 _ASKS_A_MODEL = re.compile(r"/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 
