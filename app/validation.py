@@ -13,6 +13,7 @@ from app.errors import FieldError, InvalidInput
 
 TEXT = r"^[^\x00]*$"  # what every database can hold
 MAX_INTEGER = 2**63 - 1  # that every database can hold and compare with
+MAX_WHOLE_FLOAT = 2**53  # up to here a float is one integer
 Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -31,8 +32,9 @@ def printable(text: str) -> str:
 
 
 def whole_number(value: Any) -> Any:
-    """JSON knows one kind of number: 3.0 is as whole as 3."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """JSON knows one kind of number: 3.0 is as whole as 3. Beyond 2^53 a float may stand for several integers."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= MAX_WHOLE_FLOAT
+    return int(value) if is_whole else value
 
 
 def parse_query(model: type[Model], query: bytes) -> Model:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
 from app.predictions.instances import MAX_INSTANCES
 from app.predictions.schemas import A_ZERO
+from app.validation import whole_number
 
 INPUT = "pixels"
 PROBABILITIES, DIGIT = "probabilities", "digit"
@@ -50,6 +51,10 @@ class ModelMetadata(BaseModel):
     ]
 
 
+# The body is read without `app.json_bodies`.
+Whole = Annotated[int, BeforeValidator(whole_number)]
+
+
 class Document(BaseModel):
     """Part of a request. Unknown fields are let pass, as the protocol wants it."""
 
@@ -61,13 +66,13 @@ class TensorParameters(Document):
 
 
 class InputParameters(TensorParameters):
-    binary_data_size: int | None = Field(None, ge=0, description="Bytes of this tensor behind the JSON.")
+    binary_data_size: Whole | None = Field(None, ge=0, description="Bytes of this tensor behind the JSON.")
 
 
 class InputTensor(Document):
     name: Literal["pixels"]
     datatype: Literal["FP32", "UINT8"]
-    shape: list[Annotated[int, Field(ge=1, le=MAX_INSTANCES)]] = Field(
+    shape: list[Annotated[Whole, Field(ge=1, le=MAX_INSTANCES)]] = Field(
         min_length=2, max_length=4, description="[N, 64], [N, 8, 8] or [N, 1, 8, 8], with N up to 4,096."
     )
     data: list[Any] | None = Field(None, description="Numbers from 0 to 16, row by row, flat or nested.")
@@ -76,7 +81,7 @@ class InputTensor(Document):
 
 class OutputParameters(TensorParameters):
     binary_data: bool | None = Field(None, description="Send this tensor's bytes behind the JSON.")
-    classification: int | None = Field(None, description="Not supported.")
+    classification: Whole | None = Field(None, description="Not supported.")
 
 
 class RequestedOutput(Document):

@@ -16,6 +16,7 @@ from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
 from app.head import is_head
+from app.json_bodies import JsonRoute
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
@@ -24,7 +25,7 @@ from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
 RunId = Annotated[Id, Path(min_length=1, description="The run's id.")]
 IdempotencyKey = Annotated[

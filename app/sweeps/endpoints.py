@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
 from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.json_bodies import JsonRoute
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
 from app.runs.endpoints import IdempotencyKey
@@ -22,7 +23,7 @@ from app.sweeps.views import view
 from app.tables import Sweep
 from app.validation import Id
 
-router = APIRouter(tags=["sweeps"])
+router = APIRouter(tags=["sweeps"], route_class=JsonRoute)
 
 SweepId = Annotated[Id, Path(min_length=1, description="The sweep's id.")]
 
