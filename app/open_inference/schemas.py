@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
 from app.predictions.instances import MAX_INSTANCES
@@ -54,11 +56,32 @@ class ModelMetadata(BaseModel):
 # The body is read without `app.json_bodies`.
 Whole = Annotated[int, BeforeValidator(whole_number)]
 
+_ANNOTATIONS = ("title", "description", "default", "examples")
+
 
 class Document(BaseModel):
-    """Part of a request. Unknown fields are let pass, as the protocol wants it."""
+    """Part of a request. Unknown fields are let pass, as the protocol wants it; null is as if left out."""
 
     model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_nulls_out(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        return {name: value for name, value in data.items() if value is not None or name in required}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The same for the documentation: what may be left out may be null."""
+        document = handler.resolve_ref_schema(handler(schema))
+        for name, field in document["properties"].items():
+            members = field.get("anyOf", [{key: field.pop(key) for key in list(field) if key not in _ANNOTATIONS}])
+            if name not in document.get("required", ()) and {"type": "null"} not in members:
+                members.append({"type": "null"})
+            field |= {"anyOf": members} if len(members) > 1 else members[0]
+        return document
 
 
 class TensorParameters(Document):

@@ -6,6 +6,7 @@ docs/protocol/extension_binary_data.md.
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any
 
@@ -48,7 +49,7 @@ def parse_request(body: bytes, json_length: str | None) -> tuple[InferRequest, P
     """
     text, binary = _cut(body, json_length)
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(text.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise wrong(f"The request is not JSON: {error}.") from None
     try:

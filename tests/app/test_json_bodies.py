@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Any
 
@@ -112,3 +113,16 @@ def test_a_tensors_shape_may_be_written_as_floats(client: TestClient, add_model:
     add_model()
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1.0, 64.0], "data": [1.0] * 64}
     assert send(client, "POST", "/v2/models/champion/infer", {"inputs": [tensor]}).status_code == 200
+
+
+def test_every_body_may_begin_with_a_byte_order_mark(client: TestClient, add_model: AddModel) -> None:
+    run_id = add_model()
+    image = json.dumps({"instances": [[[0] * 8] * 8]})
+    for method, path, text in (
+        ("POST", "/runs", "{}"),
+        ("PATCH", f"/runs/{run_id}", '{"name": "é"}'),
+        ("POST", "/sweeps", '{"parameters": {"seed": [1]}}'),
+        ("PUT", "/models/champion", json.dumps({"run_id": run_id})),
+        ("POST", f"/predict?run_id={run_id}", image),
+    ):
+        assert send(client, method, path, codecs.BOM_UTF8 + text.encode()).status_code < 300
