@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from app.errors import FieldError, InvalidInput
+from app.wording import as_json
 
 TEXT = r"^[^\x00]*$"  # what every database can hold
 MAX_INTEGER = 2**63 - 1  # that every database can hold and compare with
@@ -65,13 +66,48 @@ def invalid_input(errors: Iterable[FieldError]) -> InvalidInput:
 
 def explain(error: Mapping[str, Any]) -> str:
     """What is wrong, in words; and what was got, where that is short."""
-    if error["type"] == "extra_forbidden":
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
         return "There is no such field."
-    message: str = error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("missing", "value_error") or isinstance(error["input"], dict | list):
+    message = _in_words_of_json(error)
+    if kind in ("missing", "value_error", "union_tag_not_found"):
         return message
-    got = repr(error["input"])
+    if kind == "union_tag_invalid":
+        given = error["ctx"]["tag"]
+    if isinstance(given, dict | list):
+        return f"{message}; got an {'object' if isinstance(given, dict) else 'array'}" if "_type" in kind else message
+    got = as_json(given)
     return f"{message}; got {got if len(got) <= 80 else got[:79] + '…'}"
+
+
+def _in_words_of_json(error: Mapping[str, Any]) -> str:
+    """Pydantic's message, which speaks of Python's types."""
+    message: str = error["msg"].removeprefix("Value error, ")
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "dict_type" | "mapping_type" | "model_type" | "model_attributes_type":
+            return "Input should be an object"
+        case "list_type" | "tuple_type" | "set_type":
+            return "Input should be an array"
+        case "none_required":
+            return "Input should be null"
+        case "union_tag_not_found":
+            return f"The field {_quoted(context['discriminator'])} is required"
+        case "union_tag_invalid":
+            expected = _quoted(context["expected_tags"]).replace(", ", " or ")
+            return f"The field {_quoted(context['discriminator'])} should be {expected}"
+        case "literal_error" | "enum":
+            return _quoted(message)
+        case "too_long" | "too_short":
+            words = {"Dictionary": "Object", "List": "Array", "Tuple": "Array", "Set": "Array"}
+            first, _, rest = message.partition(" ")
+            return f"{words.get(first, first)} {rest}".replace(" after validation", "")
+    return message
+
+
+def _quoted(names: str) -> str:
+    """Names of ours, which hold no quotes."""
+    return names.replace("'", '"')
 
 
 def json_pointer(location: Sequence[str | int], document: Any) -> str:

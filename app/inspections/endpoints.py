@@ -32,6 +32,7 @@ from app.runs import service as runs
 from app.runs.endpoints import RunId
 from app.tables import Run
 from app.validation import Id, invalid_input
+from app.wording import count
 
 router = APIRouter(tags=["inside a run"])
 
@@ -269,7 +270,7 @@ def draw_mistakes(
     note = "true digit → predicted one, with its probability"
     data = {
         "format": "png",
-        "title": f"{len(found)} mistakes of {_title(run)} on val",
+        "title": f"{count(len(found), 'mistake')} of {_title(run)} on val",
         "note": note if len(shown) == len(found) else f"{note}; the {MAX_ON_SHEET} most confident",
         "images": [{"pixels": each.pixels, "caption": caption} for each, caption in zip(shown, captions, strict=False)],
     }
