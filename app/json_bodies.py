@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,8 +14,13 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from app.errors import AppError, MalformedBody
-from app.validation import MAX_INTEGER, whole_number
+from app.errors import AppError, FieldError, MalformedBody
+from app.validation import MAX_INTEGER, invalid_input, is_text, whole_number, write_pointer
+
+MAX_ERRORS = 20
+NO_TEXT = "A text holds U+0000, or half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+# What such a text is written with, or a character beyond 16 bits: other bodies need not be walked through.
+_SUSPICIOUS = re.compile("[\ud800-\udfff]|\\\\u(?:0000|[dD][89a-fA-F])")
 
 MAX_DIGITS = 20  # a longer integer is beyond 64 bits; Python reads thousands of digits slowly, or not at all
 
@@ -25,14 +31,39 @@ def parse(body: bytes) -> Any:
     Raises:
         JSONDecodeError: It is not JSON.
         MalformedBody: It is JSON that cannot be read.
+        InvalidInput: A text in it cannot be stored; the first ones are named.
     """
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
-        return json.loads(text, parse_float=_read_float, parse_int=_read_integer)
+        document = json.loads(text, parse_float=_read_float, parse_int=_read_integer)
+        if _SUSPICIOUS.search(text):
+            _require_texts(document)
+        return document
     except UnicodeDecodeError:
         raise MalformedBody("The body is not JSON: it is not UTF-8 text.") from None
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
+
+
+def _require_texts(document: Any) -> None:
+    """See to it that every text and every name of a field can be stored, sent and looked for."""
+    errors: list[FieldError] = []
+    path: list[str | int] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, str) and not is_text(value):
+            errors.append(FieldError(f"#{write_pointer(path)}", NO_TEXT))
+        if len(errors) >= MAX_ERRORS or not isinstance(value, dict | list):
+            return
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            path.append(step)
+            look(step)
+            look(inner)
+            path.pop()
+
+    look(document)
+    if errors:
+        raise invalid_input(errors)
 
 
 def _read_float(text: str) -> int | float:

@@ -121,5 +121,10 @@ def json_pointer(location: Sequence[str | int], document: Any) -> str:
             break
         inside = step in here if isinstance(here, dict) else isinstance(step, int) and step < len(here)
         here = here[step] if inside else None  # type: ignore[index]
-        pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
+        pointer += write_pointer([step])
     return pointer
+
+
+def write_pointer(path: Iterable[str | int]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)

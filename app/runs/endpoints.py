@@ -102,10 +102,10 @@ def submit_run(
 def list_runs(
     session: ReadSession,
     status: RunStatus | None = None,
-    sweep_id: Annotated[str | None, Query(max_length=36)] = None,
+    sweep_id: Id | None = None,
     model_kind: Literal["mlp", "random_forest"] | None = None,
     tag: Annotated[
-        str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:", description="As `key:value`.")
+        str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00]*$", description="As `key:value`.")
     ] = None,
     sort: Annotated[
         RunSort, Query(description="`-` for descending; runs without the value come last.")

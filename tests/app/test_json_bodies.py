@@ -126,3 +126,132 @@ def test_every_body_may_begin_with_a_byte_order_mark(client: TestClient, add_mod
         ("POST", f"/predict?run_id={run_id}", image),
     ):
         assert send(client, method, path, codecs.BOM_UTF8 + text.encode()).status_code < 300
+
+
+HALF, NUL = "\ud800", "\0"
+
+
+TEXTS: list[tuple[str, str, Any, str]] = [
+    ("POST", "/runs", {"from_run": "WRONG"}, "#/from_run"),
+    ("POST", "/runs", {"preset": "WRONG"}, "#/preset"),
+    ("POST", "/runs", {"name": "WRONG"}, "#/name"),
+    ("POST", "/runs?dry_run=true", {"notes": "WRONG"}, "#/notes"),
+    ("POST", "/runs", {"tags": {"a": "WRONG"}}, "#/tags/a"),
+    ("POST", "/runs", {"tags": {"WRONG": "a"}}, "#/tags/WRONG"),
+    ("POST", "/runs", {"WRONG": 1}, "#/WRONG"),
+    ("POST", "/runs", {"model": {"kind": "WRONG"}}, "#/model/kind"),
+    ("POST", "/runs", {"model": {"~/": [1, {"WRONG": 2}]}}, "#/model/~0~1/1/WRONG"),
+    ("PATCH", "/runs/RUN", {"name": "WRONG"}, "#/name"),
+    ("PUT", "/models/champion", {"run_id": "WRONG"}, "#/run_id"),
+    ("POST", "/sweeps", {"parameters": {"WRONG": [1]}}, "#/parameters/WRONG"),
+    ("POST", "/sweeps", {"parameters": {"seed": [1, "WRONG"]}}, "#/parameters/seed/1"),
+    ("POST", "/sweeps", {"search": {"kind": "list"}, "points": [{"WRONG": 1}]}, "#/points/0/WRONG"),
+    ("POST", "/sweeps", {"base": {"from_run": "WRONG"}, "parameters": {"seed": [1]}}, "#/base/from_run"),
+    ("PUT", "/models/champion", "WRONG", "#"),
+]
+
+
+def test_a_text_that_cannot_be_stored_is_pointed_at(
+    client: TestClient, add_model: AddModel, assert_problem: AssertProblem
+) -> None:
+    run_id = add_model()
+    for method, path, document, pointer in TEXTS:
+        for wrong in (HALF, NUL, "a\udfffb", "\0\ud83d"):
+            body = json.dumps(document).replace("WRONG", json.dumps(wrong)[1:-1]).encode()
+            headers = {"Idempotency-Key": "one"} if method == "POST" else {}
+            response = send(client, method, path.replace("RUN", run_id), body, **headers)
+            (error,) = assert_problem(response, 422, "invalid-input")["errors"]
+            shown = "".join(f"\\u{ord(char):04x}" if "\ud800" <= char <= "\udfff" else char for char in wrong)
+            assert error["pointer"] == pointer.replace("WRONG", shown)
+            assert "U+0000" in error["detail"]
+    (run,) = client.get("/runs").json()["data"]
+    assert run["name"] == ""
+
+
+def test_escapes_that_are_characters_are_texts(client: TestClient) -> None:
+    body = rb'{"name": "\ud83d\ude00\ud83d\udc4d \\u0000 \\ud800", "notes": "\u00e9", "tags": {"a": "\uD83D\uDE00"}}'
+    run = send(client, "POST", "/runs", body).json()
+    assert (run["name"], run["notes"], run["tags"]) == ("😀👍 \\u0000 \\ud800", "é", {"a": "😀"})
+
+
+def test_half_a_character_in_bytes_is_pointed_at(client: TestClient, assert_problem: AssertProblem) -> None:
+    body = b'{"name": "' + HALF.encode("utf-8", "surrogatepass") + b'"}'
+    (error,) = assert_problem(send(client, "POST", "/runs", body), 422, "invalid-input")["errors"]
+    assert error["pointer"] == "#/name"
+    assert_problem(send(client, "POST", "/runs", b'{"name": "\xff"}'), 400, "malformed-json")
+
+
+@pytest.mark.parametrize("depth", [70, 5_000, 100_000])
+def test_a_body_that_is_nested_deeply_is_refused(
+    client: TestClient, add_model: AddModel, assert_problem: AssertProblem, depth: int
+) -> None:
+    run_id = add_model()
+    for value in (b"[" * depth + b"1" + b"]" * depth, b'{"a":' * depth + rb'"\u0000"' + b"}" * depth):
+        for method, path, body in (
+            ("POST", "/runs", b'{"model": %b}'),
+            ("PATCH", f"/runs/{run_id}", b'{"name": %b}'),
+            ("POST", "/sweeps", b'{"parameters": {"seed": [%b]}}'),
+            ("POST", "/sweeps", b'{"search": {"kind": "list"}, "points": [%b]}'),
+            ("PUT", "/models/champion", b'{"run_id": %b}'),
+            ("POST", f"/predict?run_id={run_id}", b'{"instances": %b}'),
+        ):
+            response = send(client, method, path, body % value, **{"Idempotency-Key": "one"})
+            assert_problem(response, 422 if depth == 70 else 400, None)
+        tensor = b'{"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "data": [%b]}]}' % value
+        assert send(client, "POST", f"/v2/models/{run_id}/infer", tensor).status_code == 400
+
+
+def test_a_range_that_is_wider_than_any_number_is_pointed_at(client: TestClient, assert_problem: AssertProblem) -> None:
+    for path, is_integer in (("seed", True), ("model.dropout", False)):
+        space = {"low": -1e308, "high": 1e308, "integer": is_integer}
+        document = {"search": {"kind": "random", "trials": 2}, "parameters": {path: space}}
+        (error,) = assert_problem(send(client, "POST", "/sweeps", document), 422, None)["errors"]
+        assert error["pointer"] == f"#/parameters/{path}"
+        assert "far apart" in error["detail"]
+
+
+PARAMETERS = {
+    "/runs?sweep_id=%00": "?sweep_id",
+    "/runs?tag=a:%00": "?tag",
+    "/runs?tag=a:b%00c": "?tag",
+    "/events?run_id=%00": "?run_id/0",
+    "/events?sweep_id=%00": "?sweep_id",
+    "/runs/%00/mistakes": "{run_id}",
+    "/runs/RUN/mistakes?against=%00": "?against",
+    "/charts/curves.png?run_id=%00": "?run_id/0",
+    "/sweeps/%00/report": "{sweep_id}",
+    "/runs?after=99999999999999999999": "?after",
+    "/events?after=99999999999999999999": "?after",
+    "/runs/RUN/metrics?after=99999999999999999999": "?after",
+}
+
+
+def test_a_parameter_that_cannot_be_looked_for_is_pointed_at(
+    client: TestClient, add_model: AddModel, assert_problem: AssertProblem
+) -> None:
+    run_id = add_model()
+    for query, pointer in PARAMETERS.items():
+        body = assert_problem(client.get(query.replace("RUN", run_id)), 422, "invalid-input")
+        assert body["errors"][0]["pointer"] == pointer
+    for path in ("/datasets/%00", "/presets/%00", "/datasets/%00/data.npz", "/datasets/%00/samples"):
+        assert_problem(client.get(path), 404, None)
+
+
+@pytest.mark.parametrize("error", [OverflowError("int too large"), UnicodeEncodeError("utf-8", HALF, 0, 1, "no")])
+def test_what_slips_through_is_logged_and_no_fault_of_a_get(
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    assert_problem: AssertProblem,
+    error: Exception,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("app.runs.service.prepare", fail)
+    monkeypatch.setattr("app.runs.service.get_run", fail)
+    assert_problem(send(client, "POST", "/runs", {}), 422, "invalid-input")
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info
+    assert record.exc_info[1] is error
+    assert_problem(client.get("/runs/x"), 500, "internal-error")
