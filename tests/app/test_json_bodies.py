@@ -61,16 +61,16 @@ def described(answer: dict[str, Any]) -> str:
     return json.dumps({name: value for name, value in answer.items() if name not in own}, sort_keys=True)
 
 
-@pytest.mark.parametrize(
-    ("path", "document"), [("/runs", each) for each in CHANGED] + [("/sweeps", each) for each in SWEEPS]
-)
-def test_a_whole_float_is_that_integer(client: TestClient, path: str, document: Any) -> None:
-    whole = send(client, "POST", path, document, **{"Idempotency-Key": "one"})
-    with_point = send(client, "POST", path, as_floats(document), **{"Idempotency-Key": "other"})
-    assert (whole.status_code, with_point.status_code) == (202, 202), with_point.text
-    assert described(with_point.json()) == described(whole.json())
-    repeated = send(client, "POST", path, as_floats(document), **{"Idempotency-Key": "one"})
-    assert (repeated.status_code, repeated.json()["id"]) == (202, whole.json()["id"])
+def test_a_whole_float_is_that_integer(client: TestClient) -> None:
+    documents = [("/runs", each) for each in CHANGED] + [("/sweeps", each) for each in SWEEPS]
+    for number, (path, document) in enumerate(documents):
+        one, other = {"Idempotency-Key": f"{number}"}, {"Idempotency-Key": f"{number}.0"}
+        whole = send(client, "POST", path, document, **one)
+        with_point = send(client, "POST", path, as_floats(document), **other)
+        assert (whole.status_code, with_point.status_code) == (202, 202), with_point.text
+        assert described(with_point.json()) == described(whole.json())
+        repeated = send(client, "POST", path, as_floats(document), **one)
+        assert (repeated.status_code, repeated.json()["id"]) == (202, whole.json()["id"])
 
 
 def test_labels_are_changed_by_a_whole_float(client: TestClient) -> None:
@@ -80,26 +80,23 @@ def test_labels_are_changed_by_a_whole_float(client: TestClient) -> None:
 
 def test_1_and_1_0_are_one_point(client: TestClient, assert_problem: AssertProblem) -> None:
     for values in ("[1, 1.0]", "[1e0, 1]"):
-        response = send(client, "POST", "/sweeps", b'{"parameters": {"seed": %s}}' % values.encode())
-        assert assert_problem(response, 422, None)["errors"][0]["pointer"] == "#/parameters/seed/1"
+        for space in (b"", b" " * 2**17):  # a longer body is read in a thread
+            body = b'{"parameters": {"seed": %b}}' % values.encode() + space
+            (error,) = assert_problem(send(client, "POST", "/sweeps", body), 422, None)["errors"]
+            assert error["pointer"] == "#/parameters/seed/1"
 
 
-@pytest.mark.parametrize(
-    "wrong", ["60.5", "1e300", "-1e300", '"60"', '"60.0"', "true", "false", "1e400", "NaN", "[60]"]
-)
-def test_what_is_no_whole_number_is_none(client: TestClient, assert_problem: AssertProblem, wrong: str) -> None:
-    places = {
-        "/runs": [("#/seed", '{"seed": %s}'), ("#/training/epochs", '{"training": {"epochs": %s}}')],
-        "/sweeps": [
-            ("#/parameters/seed/0", '{"parameters": {"seed": [%s]}}'),
-            ("#/search/trials", '{"search": {"kind": "random", "trials": %s}}'),
-        ],
-    }
-    for path, bodies in places.items():
-        for pointer, body in bodies:
+def test_what_is_no_whole_number_is_none(client: TestClient, assert_problem: AssertProblem) -> None:
+    places = [
+        ("/runs", "#/seed", '{"seed": %s}'),
+        ("/runs", "#/training/epochs", '{"training": {"epochs": %s}}'),
+        ("/sweeps", "#/parameters/seed/0", '{"parameters": {"seed": [%s]}}'),
+        ("/sweeps", "#/search/trials", '{"search": {"kind": "random", "trials": %s}}'),
+    ]
+    for wrong in ("60.5", "1e300", "-1e300", '"60"', '"60.0"', "true", "false", "1e400", "NaN", "[60]", "1" * 5000):
+        for path, pointer, body in places:
             response = send(client, "POST", path, (body % wrong).encode())
-            found = assert_problem(response, 422, "invalid-input")["errors"][0]["pointer"]
-            assert found in (pointer, f"{pointer}/0")
+            assert assert_problem(response, 422, "invalid-input")["errors"][0]["pointer"] == pointer
 
 
 def test_a_float_beyond_2_to_the_53_stays_one(client: TestClient, assert_problem: AssertProblem) -> None:
@@ -110,9 +107,9 @@ def test_a_float_beyond_2_to_the_53_stays_one(client: TestClient, assert_problem
 
 
 def test_a_tensors_shape_may_be_written_as_floats(client: TestClient, add_model: AddModel) -> None:
-    add_model()
+    path = f"/v2/models/{add_model()}/infer"
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1.0, 64.0], "data": [1.0] * 64}
-    assert send(client, "POST", "/v2/models/champion/infer", {"inputs": [tensor]}).status_code == 200
+    assert send(client, "POST", path, {"inputs": [tensor]}).status_code == 200
 
 
 def test_every_body_may_begin_with_a_byte_order_mark(client: TestClient, add_model: AddModel) -> None:
