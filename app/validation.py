@@ -73,10 +73,11 @@ def explain(error: Mapping[str, Any]) -> str:
     if kind in ("missing", "value_error", "union_tag_not_found"):
         return message
     if kind == "union_tag_invalid":
-        given = error["ctx"]["tag"]
+        given = given[error["ctx"]["discriminator"].strip("'")]  # its own `tag` is a text, whatever was sent
     if isinstance(given, dict | list):
-        return f"{message}; got an {'object' if isinstance(given, dict) else 'array'}" if "_type" in kind else message
-    got = as_json(given)
+        is_of_wrong_type = kind.endswith("_type") or kind == "union_tag_invalid"
+        return f"{message}; got an {'object' if isinstance(given, dict) else 'array'}" if is_of_wrong_type else message
+    got = as_json(given[:80] if isinstance(given, str) else given)
     return f"{message}; got {got if len(got) <= 80 else got[:79] + '…'}"
 
 
@@ -94,7 +95,8 @@ def _in_words_of_json(error: Mapping[str, Any]) -> str:
         case "union_tag_not_found":
             return f"The field {_quoted(context['discriminator'])} is required"
         case "union_tag_invalid":
-            expected = _quoted(context["expected_tags"]).replace(", ", " or ")
+            *others, last = _quoted(context["expected_tags"]).split(", ")
+            expected = f"{', '.join(others)} or {last}"
             return f"The field {_quoted(context['discriminator'])} should be {expected}"
         case "literal_error" | "enum":
             return _quoted(message)

@@ -35,6 +35,7 @@ WISHES: list[tuple[list[str], bool]] = [
     (["application/json;q=0, */*"], True),
     (["application/json;q=0, */*;q=0.001"], True),
     (["application/json;q=0, KIND/*"], True),
+    (["application/json;q=0.5, KIND/*;q=0.7, OTHER;q=0.6"], True),
     (["*/*;q=0"], False),  # never a 406
     (["image/png"], False),
     (["image/png, OTHER;q=0.1"], True),

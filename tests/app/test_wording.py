@@ -40,6 +40,9 @@ MESSAGES: list[tuple[str, str, str, str]] = [
         "#/model",
         'The field "kind" should be "mlp" or "random_forest"; got "x"',
     ),
+    ("/runs", '{"model": {"kind": null}}', "#/model", "; got null"),
+    ("/runs", '{"model": {"kind": [1]}}', "#/model", "; got an array"),
+    ("/sweeps", '{"search": {"kind": true}}', "#/search", 'should be "grid", "random" or "list"; got true'),
     ("/sweeps", '{"search": {}}', "#/search", 'The field "kind" is required'),
     ("/runs", '{"model": {"hidden_sizes": {}}}', "#/model/hidden_sizes", "Input should be an array; got an object"),
     (
@@ -71,6 +74,7 @@ MESSAGES: list[tuple[str, str, str, str]] = [
         "Input should be a valid boolean; got 1",
     ),
     ("/sweeps", '{"parameters": {"training.epochs": [null]}}', "#/parameters/training.epochs/0", "got null"),
+    ("/runs", json.dumps({"seed": "x" * 1000}), "#/seed", 'got "' + "x" * 78 + "…"),
     ("/predict", "[]", "#", "got an array of 0"),
     ("/predict", '{"instances": {}}', "#/instances", "got an object"),
     ("/predict", '{"instances": [[[]]]}', "#/instances/0", "An image is an array of 8 rows; got an array of 1"),
@@ -87,7 +91,7 @@ def test_a_message_speaks_json(client: TestClient, add_model: AddModel) -> None:
         (found,) = response.json()["errors"]
         assert (body, response.status_code, found["pointer"]) == (body, 422, pointer)
         assert found["detail"].endswith(detail)
-        assert not re.search(r"\b(None|True|False|nan|inf|dictionary|dict|list|tuple|str)\b|'", found["detail"])
+        assert not re.search(r"\b(None|True|False|nan|inf|dictionary|dict|valid list|tuple|str)\b|'", found["detail"])
 
 
 @on_sqlite
@@ -120,8 +124,14 @@ class FakeClient:
     def __init__(self, _url: str) -> None:
         pass
 
-    def call(self, _method: str, path: str, **_options: Any) -> Any:
-        return self.answers[path.rpartition("/")[2]]
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, _method: str, *path: str, **_options: Any) -> Any:
+        return self.answers[path[-1].rpartition("/")[2]]
 
 
 @pytest.fixture
