@@ -103,7 +103,8 @@ def _in_words_of_json(error: Mapping[str, Any]) -> str:
         case "too_long" | "too_short":
             words = {"Dictionary": "Object", "List": "Array", "Tuple": "Array", "Set": "Array"}
             first, _, rest = message.partition(" ")
-            return f"{words.get(first, first)} {rest}".replace(" after validation", "")
+            rest = rest.replace(" after validation", "").replace("not more", f"not {len(error['input'])}")
+            return f"{words.get(first, first)} {rest}"
     return message
 
 

@@ -26,7 +26,7 @@ OPENMETRICS = "application/openmetrics-text"
 @router.get(
     "/metrics",
     summary="Read Prometheus metrics",
-    responses=problems() | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses=problems() | {200: {"content": {each: {"schema": {"type": "string"}} for each in (TEXT, OPENMETRICS)}}},
     response_class=Response,
 )
 def get_metrics(database: DatabaseDep, settings: SettingsDep, request: Request) -> Response:

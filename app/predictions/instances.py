@@ -13,7 +13,7 @@ import orjson
 
 from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
 from app.errors import FieldError, InvalidInput, MalformedBody
-from app.validation import invalid_input
+from app.validation import invalid_input, write_pointer
 from app.wording import as_json, count
 
 # There are no wheels for Python 3.14 yet.
@@ -126,8 +126,7 @@ def _check(document: Any) -> None:
         raise _wrong("#", f"Send an object with the field `instances`; got {_name(document)}")
     for field in document:
         if field != "instances":
-            pointer = "#/" + str(field).replace("~", "~0").replace("/", "~1")
-            raise _wrong(pointer, "There is no such field; the images go into `instances`")
+            raise _wrong(f"#{write_pointer([field])}", "There is no such field; the images go into `instances`")
     if "instances" not in document:
         raise _wrong("#/instances", "Field required: an array of 8×8 images")
     instances = document["instances"]

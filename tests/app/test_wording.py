@@ -56,7 +56,7 @@ MESSAGES: list[tuple[str, str, str, str]] = [
         "/runs",
         json.dumps({"tags": {f"t{number}": "" for number in range(33)}}),
         "#/tags",
-        "Object should have at most 32 items, not more",
+        "Object should have at most 32 items, not 33",
     ),
     (
         "/runs",
