@@ -116,9 +116,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_request_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(DataError, _on_data_error)
-    app.add_exception_handler(UnicodeEncodeError, _on_half_a_character)
-    app.add_exception_handler(OverflowError, _on_large_number)
+    for late in (DataError, UnicodeEncodeError, OverflowError):
+        app.add_exception_handler(late, _on_value_that_cannot_be_used)
     for kind in DATABASE_FAILURES:
         app.add_exception_handler(kind, _on_database_failure)
 
@@ -173,20 +172,17 @@ async def _on_database_failure(request: Request, error: Exception) -> Response:
     return render(request, 503, "database-unavailable", explain_failure(error), headers={"Retry-After": "2"})
 
 
-async def _on_data_error(request: Request, error: Exception) -> Response:
-    """Postgres takes no NUL in a text; SQLite does."""
-    logger.warning("%s %s: %s", request.method, request.url.path, error)
-    detail = "A text holds a character that the database cannot store or look for (U+0000)."
-    return render(request, 422, "invalid-input", detail)
-
-
-async def _on_half_a_character(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    detail = "A text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character."
-    return render(request, 422, "invalid-input", detail)
-
-
-async def _on_large_number(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return render(request, 422, "invalid-input", "A number is larger than any that can be stored or computed with.")
+async def _on_value_that_cannot_be_used(request: Request, error: Exception) -> Response:
+    """What should have been refused where it was read, with its place; a GET has no body that could be to blame."""
+    if request.method == "GET":
+        raise error
+    logger.error("Refused late: %s %s", request.method, request.url.path, exc_info=error)
+    detail = {
+        DataError: "A text or a number is none that the database can store or look for.",
+        UnicodeEncodeError: "A text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character.",
+        OverflowError: "A number is larger than any that can be stored or computed with.",
+    }
+    return render(request, 422, "invalid-input", next(each for kind, each in detail.items() if isinstance(error, kind)))
 
 
 def unexpected(request: Request) -> Response:

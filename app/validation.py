@@ -10,9 +10,11 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from app.errors import FieldError, InvalidInput
+from app.wording import as_json
 
 TEXT = r"^[^\x00]*$"  # what every database can hold
 MAX_INTEGER = 2**63 - 1  # that every database can hold and compare with
+MAX_WHOLE_FLOAT = 2**53  # up to here a float is one integer
 Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -31,8 +33,9 @@ def printable(text: str) -> str:
 
 
 def whole_number(value: Any) -> Any:
-    """JSON knows one kind of number: 3.0 is as whole as 3."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """JSON knows one kind of number: 3.0 is as whole as 3. Beyond 2^53 a float may stand for several integers."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= MAX_WHOLE_FLOAT
+    return int(value) if is_whole else value
 
 
 def parse_query(model: type[Model], query: bytes) -> Model:
@@ -63,13 +66,51 @@ def invalid_input(errors: Iterable[FieldError]) -> InvalidInput:
 
 def explain(error: Mapping[str, Any]) -> str:
     """What is wrong, in words; and what was got, where that is short."""
-    if error["type"] == "extra_forbidden":
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
         return "There is no such field."
-    message: str = error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("missing", "value_error") or isinstance(error["input"], dict | list):
+    message = _in_words_of_json(error)
+    if kind in ("missing", "value_error", "union_tag_not_found"):
         return message
-    got = repr(error["input"])
+    if kind == "union_tag_invalid":
+        given = given[error["ctx"]["discriminator"].strip("'")]  # its own `tag` is a text, whatever was sent
+    if isinstance(given, dict | list):
+        is_of_wrong_type = kind.endswith("_type") or kind == "union_tag_invalid"
+        return f"{message}; got an {'object' if isinstance(given, dict) else 'array'}" if is_of_wrong_type else message
+    got = as_json(given[:80] if isinstance(given, str) else given)
     return f"{message}; got {got if len(got) <= 80 else got[:79] + '…'}"
+
+
+def _in_words_of_json(error: Mapping[str, Any]) -> str:
+    """Pydantic's message, which speaks of Python's types."""
+    message: str = error["msg"].removeprefix("Value error, ")
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "dict_type" | "mapping_type" | "model_type" | "model_attributes_type":
+            return "Input should be an object"
+        case "list_type" | "tuple_type" | "set_type":
+            return "Input should be an array"
+        case "none_required":
+            return "Input should be null"
+        case "union_tag_not_found":
+            return f"The field {_quoted(context['discriminator'])} is required"
+        case "union_tag_invalid":
+            *others, last = _quoted(context["expected_tags"]).split(", ")
+            expected = f"{', '.join(others)} or {last}"
+            return f"The field {_quoted(context['discriminator'])} should be {expected}"
+        case "literal_error" | "enum":
+            return _quoted(message)
+        case "too_long" | "too_short":
+            words = {"Dictionary": "Object", "List": "Array", "Tuple": "Array", "Set": "Array"}
+            first, _, rest = message.partition(" ")
+            rest = rest.replace(" after validation", "").replace("not more", f"not {len(error['input'])}")
+            return f"{words.get(first, first)} {rest}"
+    return message
+
+
+def _quoted(names: str) -> str:
+    """Names of ours, which hold no quotes."""
+    return names.replace("'", '"')
 
 
 def json_pointer(location: Sequence[str | int], document: Any) -> str:
@@ -83,5 +124,10 @@ def json_pointer(location: Sequence[str | int], document: Any) -> str:
             break
         inside = step in here if isinstance(here, dict) else isinstance(step, int) and step < len(here)
         here = here[step] if inside else None  # type: ignore[index]
-        pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
+        pointer += write_pointer([step])
     return pointer
+
+
+def write_pointer(path: Iterable[str | int]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)

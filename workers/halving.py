@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from app.database import Database
 from app.sweeps.halving import Standing, find_hopeless, read_rung
+from app.wording import count
 from workers.preparation import PreparedRun
 from workers.training import TrainingRun
 from workers.training.evaluation import Metrics
@@ -31,7 +32,7 @@ def end_hopeless(
         with database.reading() as session:
             others = read_rung(session, sweep_id, epoch, excluding=standings)
         hopeless = find_hopeless(standings, others, reduction)
-        logger.info("Rung of epoch %d: %d of %d trials end here", epoch, len(hopeless), len(runs))
+        logger.info("Rung of epoch %d: %d of %s end here", epoch, len(hopeless), count(len(runs), "trial"))
         for run in runs:
             if by_run[run].claim.run_id in hopeless:
                 run.stop()

@@ -17,6 +17,7 @@ from app.runs import lifecycle, queue
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
+from app.wording import count
 from workers.halving import end_hopeless
 from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, LetGo, Ready, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
@@ -98,7 +99,7 @@ class Trainer:
         except (EOFError, ConnectionError, DBAPIError):
             raise
         except Exception as error:
-            logger.exception("A stack of %d runs failed", len(claims))
+            logger.exception("A stack of %s failed", count(len(claims), "run"))
             for claim in claims:
                 self._give_up(claim, f"{type(error).__name__}: {error}", is_alone=len(claims) == 1)
 

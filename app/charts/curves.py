@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from app.charts.labels import printable
 from app.charts.scales import robust_limits, say, set_ticks
 from app.charts.style import BLUE, CYCLE, DPI, INK, MARGIN, MARKERS, SKY, VERMILION, place, settings, to_bytes
+from app.wording import count
 
 WIDTH = 1400  # pixels, as all of these
 LEFT, TOP = 76, 90
@@ -292,10 +293,12 @@ def _notes(axes: Axes, lines: list[Line], measure: str, unit: str) -> list[str]:
         num_hidden = sum(bool((cut | np.isnan(line.values)).all()) for cut, line in zip(outside, lines, strict=True))
         if num_cut:
             wholly = f", {num_hidden} of them wholly" if num_hidden else ""
-            notes.append(f"{num_cut} of {len(lines)} lines are cut off {word} {limit:.3g} {unit}{wholly}")
+            which = f"{num_cut} of {count(len(lines), 'line')} {'is' if len(lines) == 1 else 'are'}"
+            notes.append(f"{which} cut off {word} {limit:.3g} {unit}{wholly}")
     num_broken = sum(bool(np.isnan(line.values).any()) for line in lines)
     if num_broken:
-        notes.append(f"{num_broken} of {len(lines)} lines have gaps where the {measure} is not finite")
+        which = f"{num_broken} of {count(len(lines), 'line')} {'has' if len(lines) == 1 else 'have'}"
+        notes.append(f"{which} gaps where the {measure} is not finite")
     most = max(len(line.values) for line in lines)
     if most > MAX_POINTS:
         notes.append(f"bold: medians of up to {-(-most // NUM_MEDIANS)} epochs; pale: lowest and highest")

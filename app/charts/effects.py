@@ -15,6 +15,7 @@ from app.charts.findings import Findings, accuracy, standard_error
 from app.charts.labels import parameter_names, printable, value_label
 from app.charts.scales import MAX_GRID_VALUES, numeric_axis, say
 from app.charts.style import BLUE, SKY, VERMILION
+from app.wording import count
 
 MAX_PANELS = 24
 PIXELS_PER_CHARACTER = 7.5
@@ -53,9 +54,11 @@ def _explanation(findings: Findings, num_effects: int) -> str:
         low, _ = findings.limits
         num_below = sum(accuracy(point) < low for point in findings.measured)
         if num_below:
-            parts.append(f"▼ below the axis and not in the means ({num_below} of {len(findings.measured)} points)")
+            where = f"{num_below} of {count(len(findings.measured), 'point')}"
+            parts.append(f"▼ below the axis and not in the means ({where})")
     if num_effects > MAX_PANELS:
-        parts.append(f"{num_effects - MAX_PANELS} weaker parameters are left out")
+        num_hidden = num_effects - MAX_PANELS
+        parts.append(f"{count(num_hidden, 'weaker parameter')} {'is' if num_hidden == 1 else 'are'} left out")
     return "; ".join(parts)
 
 
@@ -127,8 +130,8 @@ def _mark_below(axes: Axes, x: np.ndarray, low: float, *, is_counted: bool) -> N
     places, counts = np.unique(x, return_counts=True)
     if not is_counted or len(places) > MAX_GRID_VALUES:
         return
-    for place, count in zip(places, counts, strict=True):
-        axes.annotate(str(count), (place, low), (6, 3), textcoords="offset points", in_layout=False)
+    for place, number in zip(places, counts, strict=True):
+        axes.annotate(str(number), (place, low), (6, 3), textcoords="offset points", in_layout=False)
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:

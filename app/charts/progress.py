@@ -14,6 +14,7 @@ from app.charts.findings import Findings
 from app.charts.labels import parameters_label
 from app.charts.scales import legend_below, robust_limits, say
 from app.charts.style import GREY, VERMILION
+from app.wording import count
 
 Curve = np.ndarray  # (epochs, 2): epoch, accuracy in percent
 
@@ -60,7 +61,8 @@ def _cut_off(curves: list[Curve], low: float) -> str:
     num_hidden = sum(bool(curve[:, 1].max() < low) for curve in curves)
     if not num_cut:
         return ""
-    note = f"{num_cut} of {len(curves)} lines are cut off below {low:.3g} %"
+    which = f"{num_cut} of {count(len(curves), 'line')} {'is' if len(curves) == 1 else 'are'}"
+    note = f"{which} cut off below {low:.3g} %"
     return f"   ({note}, {num_hidden} of them wholly)" if num_hidden else f"   ({note})"
 
 
@@ -73,7 +75,7 @@ def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None
     trials = [trial for trial in trials if trial["run_id"] in curves]
     if not trials:
         return
-    what = f"{findings.best_word} point {best['point_number']}, on its {len(trials)} folds"
+    what = f"{findings.best_word} point {best['point_number']}, on its {count(len(trials), 'fold')}"
     if not findings.is_on_folds:
         trials = trials[:1]  # the report's are best first
         what = f"trial {trials[0]['trial_number']}, the best of point {best['point_number']}"

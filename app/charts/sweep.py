@@ -13,6 +13,7 @@ from app.charts.front import draw_front, label_front
 from app.charts.labels import parameters_label, printable
 from app.charts.progress import draw_progress
 from app.charts.style import DPI, settings, to_png
+from app.wording import count
 
 WIDTH = 14.0  # inches, as all of these
 HEADER = 0.65
@@ -58,8 +59,8 @@ def _facts(findings: Findings) -> list[str]:
     trials = ", ".join(f"{number} {status}" for status, number in counts.most_common())
     facts = [
         f"{report['status']}",
-        f"{_count(len(report['points']), 'point')}",
-        f"{_count(len(report['trials']), 'trial')}" + (f" ({trials})" if len(counts) > 1 else ""),
+        f"{count(len(report['points']), 'point')}",
+        f"{count(len(report['trials']), 'trial')}" + (f" ({trials})" if len(counts) > 1 else ""),
     ]
     if report["name"]:
         facts.insert(0, f"sweep {report['sweep_id']}")
@@ -78,7 +79,3 @@ def _chosen(choice: dict[str, Any]) -> str:
     if choice["final_val_accuracy"] is not None:
         text += f"; {100 * choice['final_val_accuracy']:.2f} % on val"
     return text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

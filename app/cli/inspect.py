@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.client import Client
+from app.cli.train import FINAL
+from app.wording import count
 
 SHADES = " ░▒▓█"
 MAX_PIXEL = 16
@@ -27,14 +29,15 @@ def show(url: str, run_id: str) -> int:
     if run["error"]:
         console.print(f"{run['error']['code']}: {run['error']['detail']}")
     for layer in summary["layers"]:
-        parameters = f"{layer['num_parameters']:,} parameters" if layer["num_parameters"] else ""
+        parameters = count(layer["num_parameters"], "parameter") if layer["num_parameters"] else ""
         shapes = f"{layer['input_shape'][0]} → {layer['output_shape'][0]}"
         console.print(f"  {layer['name']:<10} {shapes:<12} {parameters} {layer['note']}".rstrip())
     if run["num_parameters"] is not None:
-        console.print(f"  {run['num_parameters']:,} parameters in all")
+        console.print(f"  {count(run['num_parameters'], 'parameter')} in all")
     metrics = client.call("GET", f"/runs/{run_id}/metrics", params={"points": CHART_WIDTH})["data"]
     if not metrics:
-        console.print("No epoch has been evaluated yet.")
+        is_over = run["status"] in FINAL
+        console.print("No epoch was evaluated." if is_over else "No epoch has been evaluated yet.")
         return 0
     last, best = metrics[-1], run["best"]
     console.print(
@@ -67,7 +70,7 @@ def show_mistakes(url: str, run_id: str, limit: int) -> int:
     """Draw the digits that a run's saved model gets wrong, the most confident first."""
     found = Client(url).call("GET", f"/runs/{run_id}/mistakes", params={"limit": limit})
     console = Console(highlight=False)
-    console.print(f"{found['total']} mistakes on val: true digit → predicted one, with its probability")
+    console.print(f"{count(found['total'], 'mistake')} on val: true digit → predicted one, with its probability")
     per_row = max(1, console.width // DIGIT_WIDTH)
     mistakes = found["data"]
     for start in range(0, len(mistakes), per_row):

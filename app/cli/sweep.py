@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from app.cli.client import Client, read_json
+from app.wording import as_json, count
 
 POLL_SECONDS = 0.4
 FINAL = ("succeeded", "failed", "cancelled")
@@ -45,16 +46,17 @@ def show_report(url: str, sweep_id: str, rows: int = MAX_ROWS) -> int:
     """Print a sweep's report: its points, best first, the effect of each parameter, and what follows from them."""
     report = Client(url).call("GET", f"/sweeps/{sweep_id}/report")
     console = Console()
-    console.print(f"Sweep {report['sweep_id']} {report['name']}: {report['status']}, {len(report['trials'])} trials")
+    trials = count(len(report["trials"]), "trial")
+    console.print(f"Sweep {report['sweep_id']} {report['name']}: {report['status']}, {trials}")
     if report["noise"] is None:
-        console.print("No trial has succeeded yet.")
+        console.print("No trial succeeded." if report["status"] in FINAL else "No trial has succeeded yet.")
         return 0
     console.print(
         "± is the standard error, size the parameters, plateau epochs; ≈ within noise of the best, ◆ Pareto front"
     )
     console.print(_points_table(report, rows))
     if len(report["points"]) > rows:
-        console.print(f"… and {len(report['points']) - rows} more points (--rows)")
+        console.print(f"… and {count(len(report['points']) - rows, 'more point')} (--rows)")
     if report["effects"]:
         console.print(_effects_table(report))
     for line in _conclusions(report):
@@ -89,7 +91,7 @@ def _follow(client: Client, sweep: dict[str, Any]) -> dict[str, Any]:
 def _describe(sweep: dict[str, Any]) -> str:
     progress = sweep["progress"]
     ended = progress["succeeded"] + progress["failed"] + progress["cancelled"]
-    text = f"{ended}/{progress['trials']} trials"
+    text = f"{ended}/{count(progress['trials'], 'trial')}"
     if progress["failed"]:
         text += f", {progress['failed']} failed"
     if sweep["best"] is not None:
@@ -144,15 +146,15 @@ def _conclusions(report: dict[str, Any]) -> list[str]:
     def name(number: int) -> str:
         point = by_number[number]
         values = ", ".join(f"{short_name(path)} {show_value(value)}" for path, value in point["parameters"].items())
-        return f"point {number} ({values + '; ' if values else ''}{point['num_parameters']:,} parameters)"
+        return f"point {number} ({values + '; ' if values else ''}{count(point['num_parameters'], 'parameter')})"
 
     lines = [
         f"Best: {name(noise['best_point'])}.",
-        f"Within noise of it: {noise['num_within_noise']} points. "
+        f"Within noise of it: {count(noise['num_within_noise'], 'point')}. "
         f"The smallest is {name(noise['smallest_point'])}, the quickest {name(noise['quickest_point'])}.",
     ]
     if full := sum(point["num_full_train_accuracy"] for point in report["points"]):
-        lines.append(f"100 % on train was reached by {full} trials.")
+        lines.append(f"100 % on train was reached by {count(full, 'trial')}.")
     if choice := report["choice"]:
         final = choice["final_val_accuracy"]
         said = f"val accuracy {final:.2%}" if final is not None else choice["final_status"]
@@ -178,4 +180,4 @@ def show_value(value: Any) -> str:
         return "-".join(map(str, value)) or "none"
     if isinstance(value, list):
         return " … ".join(map(show_value, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else as_json(value)

@@ -26,11 +26,13 @@ from app.inspections import repository, service
 from app.inspections.evaluations import compare, confuse, find_mistakes
 from app.inspections.layers import to_text
 from app.inspections.schemas import Comparison, Confusion, LayerWeights, Mistake, MistakePage, Summary
+from app.negotiation import JSON, TEXT, VARY, accepted
 from app.problem import problems
 from app.runs import service as runs
 from app.runs.endpoints import RunId
 from app.tables import Run
 from app.validation import Id, invalid_input
+from app.wording import count
 
 router = APIRouter(tags=["inside a run"])
 
@@ -119,11 +121,12 @@ def _state(run: Run) -> list[Any]:
     responses=problems(404) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     response_model=Summary,
 )
-def get_summary(run_id: RunId, session: ReadSession, request: Request) -> Any:
+def get_summary(run_id: RunId, session: ReadSession, request: Request, response: Response) -> Any:
     """Shapes, parameters, weight and gradient norms, layer by layer; as a table with `Accept: text/plain`."""
     summary = service.summarize(session, runs.get_run(session, run_id))
-    if "text/plain" in request.headers.get("accept", ""):
-        return Response(to_text(summary), media_type="text/plain")
+    if accepted(request.scope, JSON, TEXT) == TEXT:
+        return Response(to_text(summary), media_type=TEXT, headers=VARY)
+    response.headers.update(VARY)
     return summary
 
 
@@ -267,7 +270,7 @@ def draw_mistakes(
     note = "true digit → predicted one, with its probability"
     data = {
         "format": "png",
-        "title": f"{len(found)} mistakes of {_title(run)} on val",
+        "title": f"{count(len(found), 'mistake')} of {_title(run)} on val",
         "note": note if len(shown) == len(found) else f"{note}; the {MAX_ON_SHEET} most confident",
         "images": [{"pixels": each.pixels, "caption": caption} for each, caption in zip(shown, captions, strict=False)],
     }

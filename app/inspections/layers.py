@@ -9,6 +9,8 @@ from typing import Literal
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
 from app.inspections.schemas import Layer, Summary
 from app.runs.config import Mlp, RunConfig
+from app.tables import RunStatus
+from app.wording import count
 
 BYTES_PER_PARAMETER = 4
 _DIVISORS = {"byte": "pixels / 255", "unit": "pixels / 16"}
@@ -25,7 +27,7 @@ def list_layers(
         gradient_norms: The same.
     """
     if not isinstance(config.model, Mlp):
-        note = f"{config.model.n_estimators} trees, at most {config.model.max_depth} deep"
+        note = f"{count(config.model.n_estimators, 'tree')}, at most {config.model.max_depth} deep"
         return [_layer("forest", "random_forest", NUM_PIXELS, NUM_CLASSES, note=note)]
     layers = [_layer("scale", "scale", NUM_PIXELS, NUM_PIXELS, note=_DIVISORS[config.scaling or "byte"])]
     sizes = [NUM_PIXELS, *config.model.hidden_sizes, NUM_CLASSES]
@@ -91,9 +93,13 @@ def to_text(summary: Summary) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (header, tuple("-" * width for width in widths), *rows)
     ]
-    total = "not known yet" if summary.num_parameters is None else f"{summary.num_parameters:,}"
-    size = "" if summary.size_bytes is None else f", {summary.size_bytes:,} bytes"
-    when = "no epoch has been evaluated yet" if summary.epoch is None else f"epoch {summary.epoch}"
+    is_over = RunStatus(summary.status).is_finished()
+    unknown, nothing = "not known yet", "no epoch has been evaluated yet"
+    if is_over:
+        unknown, nothing = "not known", "no epoch was evaluated"
+    total = unknown if summary.num_parameters is None else f"{summary.num_parameters:,}"
+    size = "" if summary.size_bytes is None else f", {count(summary.size_bytes, 'byte')}"
+    when = nothing if summary.epoch is None else f"epoch {summary.epoch}"
     return "\n".join(
         [f"run {summary.run_id}, {summary.status}: {when}", "", *lines, "", f"parameters: {total}{size}", ""]
     )

@@ -23,6 +23,7 @@ from app.inspections.schemas import LayerWeights, Summary
 from app.runs import service as runs
 from app.runs.config import RunConfig
 from app.tables import Run, RunStatus
+from app.wording import as_json
 
 MAX_RUNS = 12  # in one picture
 
@@ -191,4 +192,4 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _show(value: Any) -> str:
     if isinstance(value, list):
         return "-".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else as_json(value)

@@ -6,12 +6,13 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from app.dependencies import After, JsonOnly, Limit, ReadSession, WriteSession
+from app.json_bodies import JsonRoute
 from app.models import service
 from app.models.schemas import ChampionView, ModelView, Pin, PromotionView
 from app.paging import Page
 from app.problem import problems
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=JsonRoute)
 
 
 @router.get("/models", summary="List saved models, best first", responses=problems())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
 from app.predictions.instances import MAX_INSTANCES
 from app.predictions.schemas import A_ZERO
+from app.validation import whole_number
 
 INPUT = "pixels"
 PROBABILITIES, DIGIT = "probabilities", "digit"
@@ -50,10 +53,35 @@ class ModelMetadata(BaseModel):
     ]
 
 
+# The body is read without `app.json_bodies`.
+Whole = Annotated[int, BeforeValidator(whole_number)]
+
+_ANNOTATIONS = ("title", "description", "default", "examples")
+
+
 class Document(BaseModel):
-    """Part of a request. Unknown fields are let pass, as the protocol wants it."""
+    """Part of a request. Unknown fields are let pass, as the protocol wants it; null is as if left out."""
 
     model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_nulls_out(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        return {name: value for name, value in data.items() if value is not None or name in required}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The same for the documentation: what may be left out may be null."""
+        document = handler.resolve_ref_schema(handler(schema))
+        for name, field in document["properties"].items():
+            members = field.get("anyOf", [{key: field.pop(key) for key in list(field) if key not in _ANNOTATIONS}])
+            if name not in document.get("required", ()) and {"type": "null"} not in members:
+                members.append({"type": "null"})
+            field |= {"anyOf": members} if len(members) > 1 else members[0]
+        return document
 
 
 class TensorParameters(Document):
@@ -61,13 +89,13 @@ class TensorParameters(Document):
 
 
 class InputParameters(TensorParameters):
-    binary_data_size: int | None = Field(None, ge=0, description="Bytes of this tensor behind the JSON.")
+    binary_data_size: Whole | None = Field(None, ge=0, description="Bytes of this tensor behind the JSON.")
 
 
 class InputTensor(Document):
     name: Literal["pixels"]
     datatype: Literal["FP32", "UINT8"]
-    shape: list[Annotated[int, Field(ge=1, le=MAX_INSTANCES)]] = Field(
+    shape: list[Annotated[Whole, Field(ge=1, le=MAX_INSTANCES)]] = Field(
         min_length=2, max_length=4, description="[N, 64], [N, 8, 8] or [N, 1, 8, 8], with N up to 4,096."
     )
     data: list[Any] | None = Field(None, description="Numbers from 0 to 16, row by row, flat or nested.")
@@ -76,7 +104,7 @@ class InputTensor(Document):
 
 class OutputParameters(TensorParameters):
     binary_data: bool | None = Field(None, description="Send this tensor's bytes behind the JSON.")
-    classification: int | None = Field(None, description="Not supported.")
+    classification: Whole | None = Field(None, description="Not supported.")
 
 
 class RequestedOutput(Document):

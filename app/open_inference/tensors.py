@@ -6,6 +6,7 @@ docs/protocol/extension_binary_data.md.
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.predictions.answers import Digits
 from app.predictions.instances import MAX_INSTANCES, Pixels, explain_pixel
 from app.predictions.predictor import LoadedModel, Probabilities
 from app.validation import invalid_document
+from app.wording import count
 
 MAX_DIMENSIONS = 4  # a shape has no more; beyond 32, numpy raises errors of its own
 
@@ -48,7 +50,7 @@ def parse_request(body: bytes, json_length: str | None) -> tuple[InferRequest, P
     """
     text, binary = _cut(body, json_length)
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(text.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise wrong(f"The request is not JSON: {error}.") from None
     try:
@@ -91,7 +93,7 @@ def _read(tensor: InputTensor, binary: bytes) -> Pixels:
             "The input 'pixels' has either 'data', or the parameter 'binary_data_size' and bytes behind the JSON."
         )
     if size is None and binary:
-        raise wrong(f"{len(binary):,} bytes follow the JSON, and no input says that they are its.")
+        raise wrong(f"{_follow(binary)}, and no input says that they are its.")
     values = _from_json(tensor) if size is None else _from_bytes(tensor, size, binary)
     if len(values) != num_images * NUM_PIXELS:
         raise wrong(f"The shape {tensor.shape} has {num_images * NUM_PIXELS:,} numbers; got {len(values):,}.")
@@ -123,10 +125,14 @@ def _from_json(tensor: InputTensor) -> npt.NDArray[np.float64]:
 def _from_bytes(tensor: InputTensor, size: int, binary: bytes) -> npt.NDArray[np.number[Any]]:
     dtype = np.dtype(DTYPES[tensor.datatype])
     if size != len(binary):
-        raise wrong(f"'binary_data_size' is {size:,}, and {len(binary):,} bytes follow the JSON.")
+        raise wrong(f"'binary_data_size' is {size:,}, and {_follow(binary)}.")
     if size % dtype.itemsize:
-        raise wrong(f"{size:,} bytes are no whole number of {tensor.datatype}.")
+        raise wrong(f"{count(size, 'byte')} {'is' if size == 1 else 'are'} no whole number of {tensor.datatype}.")
     return np.frombuffer(binary, dtype)
+
+
+def _follow(binary: bytes) -> str:
+    return f"{count(len(binary), 'byte')} {'follows' if len(binary) == 1 else 'follow'} the JSON"
 
 
 def write_response(

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.dependencies import media_type_of
-from app.headers import find_header
+from app.negotiation import JSON, accepted
 from app.openapi import parameters, reference
 from app.predictions.answers import MODEL_HEADERS, Writer, model_headers, to_bytes, to_json, to_lean_json
 from app.predictions.batching import infer
@@ -80,11 +80,11 @@ async def predict(request: Request) -> Response:
     """Answer from the best saved model, or from the one that `run_id` names.
 
     The answer says which model gave it; while a new champion is swapped in, a request is answered whole by one of them.
-    Images come as JSON or, faster, as bytes; the answer is JSON unless `Accept` asks for bytes.
+    Images come as JSON or, faster, as bytes; the answer is JSON unless `Accept` prefers bytes.
     """
     options = _parse_options(request.scope["query_string"])
     sends_bytes = media_type_of(request, BINARY) == BINARY
-    wants_bytes = BINARY.encode() in find_header(request.scope, b"accept")
+    wants_bytes = accepted(request.scope, JSON, BINARY) == BINARY
     body = await read_body(request)
     model = await find_model(request.app.state.predictor, options.run_id)
     parse = parse_bytes if sends_bytes else parse_instances

@@ -13,7 +13,8 @@ import orjson
 
 from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
 from app.errors import FieldError, InvalidInput, MalformedBody
-from app.validation import invalid_input
+from app.validation import invalid_input, write_pointer
+from app.wording import as_json, count
 
 # There are no wheels for Python 3.14 yet.
 simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
@@ -44,7 +45,7 @@ def parse_bytes(body: bytes) -> Pixels:
     """
     num_images, rest = divmod(len(body), NUM_PIXELS)
     if rest or not num_images:
-        raise _wrong("#", f"An image is {NUM_PIXELS} bytes, one a pixel; got {len(body):,} bytes")
+        raise _wrong("#", f"An image is {NUM_PIXELS} bytes, one a pixel; got {count(len(body), 'byte')}")
     if num_images > MAX_INSTANCES:
         raise _wrong("#", f"At most {MAX_INSTANCES:,} images a request; got {num_images:,}")
     pixels = np.frombuffer(body, np.uint8).reshape(num_images, NUM_PIXELS)
@@ -125,19 +126,18 @@ def _check(document: Any) -> None:
         raise _wrong("#", f"Send an object with the field `instances`; got {_name(document)}")
     for field in document:
         if field != "instances":
-            pointer = "#/" + str(field).replace("~", "~0").replace("/", "~1")
-            raise _wrong(pointer, "There is no such field; the images go into `instances`")
+            raise _wrong(f"#{write_pointer([field])}", "There is no such field; the images go into `instances`")
     if "instances" not in document:
-        raise _wrong("#/instances", "Field required: a list of 8×8 images")
+        raise _wrong("#/instances", "Field required: an array of 8×8 images")
     instances = document["instances"]
     if not isinstance(instances, list) or not instances:
-        raise _wrong("#/instances", f"Send a list of 1 to {MAX_INSTANCES:,} images; got {_name(instances)}")
+        raise _wrong("#/instances", f"Send an array of 1 to {MAX_INSTANCES:,} images; got {_name(instances)}")
     if len(instances) > MAX_INSTANCES:
         raise _wrong("#/instances", f"At most {MAX_INSTANCES:,} images a request; got {len(instances):,}")
     for number, image in enumerate(instances):
-        _check_list(f"#/instances/{number}", image, "An image is a list of 8 rows")
+        _check_list(f"#/instances/{number}", image, "An image is an array of 8 rows")
         for y, row in enumerate(image):
-            _check_list(f"#/instances/{number}/{y}", row, "A row is a list of 8 pixels")
+            _check_list(f"#/instances/{number}/{y}", row, "A row is an array of 8 pixels")
             for x, pixel in enumerate(row):
                 _check_pixel(f"#/instances/{number}/{y}/{x}", pixel)
 
@@ -157,7 +157,7 @@ def _check_pixel(pointer: str, pixel: Any) -> None:
 def explain_pixel(pixel: float) -> str:
     """What is wrong with a number that is no pixel."""
     if isinstance(pixel, float) and not math.isfinite(pixel):
-        return f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {pixel}"
+        return f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {as_json(pixel)}"
     got = str(pixel) if abs(pixel) < 1e15 else "a very large number"
     hint = ". Pixels of 0–255? Divide them by 16 first" if MAX_PIXEL < pixel <= 255 else ""
     return f"A pixel is a number from 0 to {MAX_PIXEL}; got {got}{hint}"
@@ -165,7 +165,7 @@ def explain_pixel(pixel: float) -> str:
 
 def _name(value: Any) -> str:
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        return f"an array of {len(value)}"
     if isinstance(value, dict):
         return "an object"
     text = json.dumps(value)

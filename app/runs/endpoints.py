@@ -16,6 +16,7 @@ from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
 from app.head import is_head
+from app.json_bodies import JsonRoute
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
@@ -24,7 +25,7 @@ from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
 RunId = Annotated[Id, Path(min_length=1, description="The run's id.")]
 IdempotencyKey = Annotated[
@@ -101,10 +102,10 @@ def submit_run(
 def list_runs(
     session: ReadSession,
     status: RunStatus | None = None,
-    sweep_id: Annotated[str | None, Query(max_length=36)] = None,
+    sweep_id: Id | None = None,
     model_kind: Literal["mlp", "random_forest"] | None = None,
     tag: Annotated[
-        str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:", description="As `key:value`.")
+        str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00]*$", description="As `key:value`.")
     ] = None,
     sort: Annotated[
         RunSort, Query(description="`-` for descending; runs without the value come last.")

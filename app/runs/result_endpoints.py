@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.charts.answers import UNCHANGED, IfNoneMatch, answer_unchanged
 from app.dependencies import ReadSession
 from app.models import service as models
+from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page
 from app.problem import problems
 from app.runs import repository, service
@@ -31,7 +32,12 @@ MAX_METRICS = 10_000
 def list_metrics(
     run_id: RunId,
     session: ReadSession,
-    format: Annotated[Literal["json", "csv"], Query(description="`csv` holds the whole history.")] = "json",
+    request: Request,
+    response: Response,
+    format: Annotated[
+        Literal["json", "csv"] | None,
+        Query(description="`csv` holds the whole history. Default: what `Accept` prefers, or else JSON."),
+    ] = None,
     points: Annotated[
         int | None, Query(ge=2, le=1000, description="Thin out to about so many; first, last and best stay.")
     ] = None,
@@ -42,12 +48,13 @@ def list_metrics(
 ) -> Any:
     """Loss and accuracy on both splits, gradient and weight norms, by epoch."""
     run = service.get_run(session, run_id)
-    if format == "csv":
+    if (format or accepted(request.scope, JSON, CSV)) in ("csv", CSV):
         return Response(
             to_csv(service.history(session, run, after=after, limit=None, points=points)),
-            media_type="text/csv",
-            headers={"Content-Disposition": f'attachment; filename="{run.id}-metrics.csv"'},
+            media_type=CSV,
+            headers={"Content-Disposition": f'attachment; filename="{run.id}-metrics.csv"', **VARY},
         )
+    response.headers.update(VARY)
     metrics = service.history(session, run, after=after, limit=limit + 1, points=points)
     has_more = points is None and len(metrics) > limit
     if has_more:

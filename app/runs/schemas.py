@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from app.runs.config import Part, RunConfig
 from app.tables import Checkpoint, Metric, Run, RunStatus
-from app.validation import TEXT, whole_number
+from app.validation import TEXT
 
 Name = Annotated[str, Field(max_length=200, pattern=TEXT, examples=["tanh with dropout"])]
 Notes = Annotated[str, Field(max_length=10_000, pattern=TEXT)]
@@ -19,11 +19,7 @@ Tags = Annotated[
     dict[TagKey, TagValue],
     Field(max_length=32, examples=[{"unit": "2"}], json_schema_extra={"additionalProperties": False}),
 ]
-Priority = Annotated[
-    int,
-    Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first."),
-    BeforeValidator(whole_number),
-]
+Priority = Annotated[int, Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first.")]
 RunSort = Literal[
     "created_at", "-created_at", "val_accuracy", "-val_accuracy", "num_parameters", "-num_parameters", "name", "-name"
 ]

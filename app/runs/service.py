@@ -24,6 +24,7 @@ from app.runs.presets import get_preset
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
 from app.validation import invalid_document, invalid_input
+from app.wording import count
 
 QUEUE_FULL_RETRY_SECONDS = 5
 
@@ -126,7 +127,7 @@ def require_room(session: Session, number: int, max_queued_runs: int) -> None:
     queued = repository.count_queued(session)
     if queued + number > max_queued_runs:
         raise QueueFull(
-            f"{queued} runs are queued, and {number} more would be beyond {max_queued_runs} "
+            f"Queued: {count(queued, 'run')}; {number:,} more would be beyond {max_queued_runs:,} "
             "(DIGITLAB_MAX_QUEUED_RUNS); try again when some are done.",
             headers={"Retry-After": str(QUEUE_FULL_RETRY_SECONDS)},
         )
@@ -264,14 +265,14 @@ def _lock_run(session: Session, run_id: str) -> Run:
 
 def _require_unfinished(run: Run, what: str) -> None:
     if run.status.is_finished():
-        raise Conflict(f"The run has {_FINISHED[run.status]}; it cannot be {what}.", slug="run-finished")
+        raise Conflict(f"The run has {_FINISHED[run.status]} already; it cannot be {what}.", slug="run-finished")
     if run.cancel_requested:
         raise Conflict(f"The run is being cancelled; it cannot be {what}.", slug="run-being-cancelled")
 
 
 _FINISHED = {
-    RunStatus.SUCCEEDED: "succeeded already",
-    RunStatus.FAILED: "failed already",
+    RunStatus.SUCCEEDED: "succeeded",
+    RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "been cancelled",
 }
 
@@ -292,7 +293,7 @@ def get_checkpoint(session: Session, run: Run, role: str) -> Checkpoint:
     """
     checkpoint = repository.get_checkpoint(session, run.id, role)
     if checkpoint is None:
-        why = f"the run is {run.status.value}"
+        why = f"the run has {_FINISHED[run.status]}" if run.status.is_finished() else f"the run is {run.status.value}"
         if run.model_kind == "random_forest":
             why = "a forest has none"
         elif role == "last" and run.status.is_finished():

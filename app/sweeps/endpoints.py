@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Query, Response, status
+from fastapi import APIRouter, Body, Path, Query, Request, Response, status
 from sqlalchemy.orm import Session
 
 from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
 from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.json_bodies import JsonRoute
+from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
 from app.runs.endpoints import IdempotencyKey
@@ -22,7 +24,7 @@ from app.sweeps.views import view
 from app.tables import Sweep
 from app.validation import Id
 
-router = APIRouter(tags=["sweeps"])
+router = APIRouter(tags=["sweeps"], route_class=JsonRoute)
 
 SweepId = Annotated[Id, Path(min_length=1, description="The sweep's id.")]
 
@@ -112,14 +114,18 @@ def get_sweep(sweep_id: SweepId, session: ReadSession) -> SweepView:
 def get_report(
     sweep_id: SweepId,
     session: ReadSession,
-    format: Annotated[Literal["json", "csv"], Query(description="`csv` holds the trials.")] = "json",
+    request: Request,
+    format: Annotated[
+        Literal["json", "csv"] | None,
+        Query(description="`csv` holds the trials. Default: what `Accept` prefers, or else JSON."),
+    ] = None,
 ) -> Any:
     """What it has found so far: trials and points ranked, what is noise, each parameter's effect, the Pareto front."""
     found = service.report(session, service.get_sweep(session, sweep_id))
-    if format == "csv":
-        headers = {"Content-Disposition": f'attachment; filename="{sweep_id}-report.csv"'}
-        return Response(to_csv(found), media_type="text/csv", headers=headers)
-    return Response(found.model_dump_json(), media_type="application/json")
+    if (format or accepted(request.scope, JSON, CSV)) in ("csv", CSV):
+        headers = {"Content-Disposition": f'attachment; filename="{sweep_id}-report.csv"', **VARY}
+        return Response(to_csv(found), media_type=CSV, headers=headers)
+    return Response(found.model_dump_json(), media_type=JSON, headers=VARY)
 
 
 @router.get(

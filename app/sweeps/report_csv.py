@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+from typing import Any
 
 from app.sweeps.schemas import SweepReport, TrialReport
+from app.wording import as_json
 
 _COLUMNS = [name for name in TrialReport.model_fields if name != "parameters"]
 
@@ -18,6 +19,10 @@ def to_csv(report: SweepReport) -> str:
     writer.writerow([*_COLUMNS, *report.paths])
     for trial in report.trials:
         values = [trial.parameters.get(path, "") for path in report.paths]
-        cells = [value if isinstance(value, int | float | str) else json.dumps(value) for value in values]
-        writer.writerow([*(getattr(trial, column) for column in _COLUMNS), *cells])
+        cells = [value if isinstance(value, str) else as_json(value) for value in values]
+        writer.writerow([*(_cell(getattr(trial, column)) for column in _COLUMNS), *cells])
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return as_json(value) if isinstance(value, bool) else value

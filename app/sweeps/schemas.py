@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -46,6 +47,8 @@ class Range(Part):
     def _is_a_range(self) -> Self:
         if self.low >= self.high:
             raise ValueError("low must be less than high")
+        if not math.isfinite(self.high - self.low):
+            raise ValueError("low and high are too far apart")
         if self.log and self.low <= 0:
             raise ValueError("with log, low must be more than 0")
         if self.integer and not (self.low.is_integer() and self.high.is_integer()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import Any
@@ -113,6 +114,45 @@ def test_outputs_are_sent_as_they_are_asked_for(client_with_model: TestClient) -
     assert len(first["data"]) == 5
     assert second["parameters"] == {"binary_data_size": 200}
     assert list(outputs(response)) == ["digit", "probabilities"]
+
+
+def test_a_member_that_is_null_is_as_if_left_out(client_with_model: TestClient) -> None:
+    """Clients of some languages write all members of a class. A text may begin with a byte order mark, too."""
+    plain = infer(client_with_model, tensor()).content
+    of_input = {"shared_memory_region": None, "binary_data_size": None, "other": None}
+    of_output = {"shared_memory_region": None, "binary_data": None, "classification": None}
+    for nulls in (
+        {"id": None, "outputs": None, "parameters": None},
+        {"parameters": {"binary_data_output": None, "other": None}, "inputs": [tensor(parameters=None)]},
+        {"inputs": [tensor(parameters=of_input)], "outputs": []},
+        {"outputs": [{"name": name, "parameters": None} for name in ("probabilities", "digit")]},
+        {"outputs": [{"name": name, "parameters": of_output} for name in ("probabilities", "digit")]},
+    ):
+        document = {"inputs": [tensor()]} | nulls
+        assert infer(client_with_model, **document).content == plain
+    marked = codecs.BOM_UTF8 + json.dumps({"inputs": [tensor()]}).encode()
+    assert client_with_model.post(INFER, content=marked).content == plain
+    length = {JSON_LENGTH: str(len(marked))}
+    assert client_with_model.post(INFER, content=marked, headers=length).content == plain
+    binary = (
+        codecs.BOM_UTF8
+        + json.dumps({"inputs": [tensor(data=None, datatype="UINT8", parameters={"binary_data_size": 320})]}).encode()
+    )
+    response = client_with_model.post(
+        INFER, content=binary + IMAGES.astype(np.uint8).tobytes(), headers={JSON_LENGTH: str(len(binary))}
+    )
+    assert response.content == plain
+    assert "#/inputs" in error_of(infer(client_with_model, inputs=None), 400)
+    assert "#/outputs/0/name" in error_of(infer(client_with_model, tensor(), outputs=[{"name": None}]), 400)
+
+
+def test_nulls_are_documented(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("InferRequest", "InputTensor", "RequestedOutput", "InputParameters", "RequestParameters"):
+        document = schemas[name]
+        for field, schema in document["properties"].items():
+            takes_null = {"type": "null"} in schema.get("anyOf", [])
+            assert takes_null == (field not in document.get("required", [])), (name, field)
 
 
 def test_metadata_and_health(client_with_model: TestClient) -> None:

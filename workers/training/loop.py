@@ -5,6 +5,7 @@ R runs, P parameters of a network, padding included; N samples.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -191,7 +192,10 @@ class MlpTraining:
     def check(self, loss: float) -> None:
         """Give the run up if a loss of it is not a finite number."""
         if not math.isfinite(loss) and self.failure is None:
-            self.failure = f"The loss is {loss} at epoch {self.epoch}; a lower learning rate may help."
+            # As JSON's users write it: NaN, not nan.
+            self.failure = (
+                f"The loss is {json.dumps(float(loss))} at epoch {self.epoch}; a lower learning rate may help."
+            )
 
     def take_in(self, metrics: Metrics) -> None:
         """Compare an evaluated epoch with the best one, and see whether to stop."""

@@ -1,0 +1,103 @@
+"""Bodies of JSON, read as JSON means them: it knows one kind of number, so that 60.0 is 60.
+
+`/predict` and `/v2` read theirs themselves, since Python's parser would take longer than the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError, FieldError, MalformedBody
+from app.validation import MAX_INTEGER, invalid_input, is_text, whole_number, write_pointer
+
+MAX_ERRORS = 20
+NO_TEXT = "A text holds U+0000, or half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+# What such a text is written with, or a character beyond 16 bits: other bodies need not be walked through.
+_SUSPICIOUS = re.compile("[\ud800-\udfff]|\\\\u(?:0000|[dD][89a-fA-F])")
+
+MAX_DIGITS = 20  # a longer integer is beyond 64 bits; Python reads thousands of digits slowly, or not at all
+_LONG_NUMBER = re.compile("[0-9]{19}")
+INLINE_BYTES = 2**16  # a larger body is read in a thread, so that other requests need not wait for it
+
+
+def parse(body: bytes) -> Any:
+    """A body as Python has it, with whole numbers as `int`; those beyond 64 bits as `float`, which no field takes.
+
+    Raises:
+        JSONDecodeError: It is not JSON.
+        MalformedBody: It is JSON that cannot be read.
+        InvalidInput: A text in it cannot be stored; the first ones are named.
+    """
+    try:
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        parse_int = _read_integer if _LONG_NUMBER.search(text) else None  # without, it is several times as fast
+        document = json.loads(text, parse_float=_read_float, parse_int=parse_int)
+        if _SUSPICIOUS.search(text):
+            _require_texts(document)
+        return document
+    except UnicodeDecodeError:
+        raise MalformedBody("The body is not JSON: it is not UTF-8 text.") from None
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+
+
+def _require_texts(document: Any) -> None:
+    """See to it that every text and every name of a field can be stored, sent and looked for."""
+    errors: list[FieldError] = []
+    path: list[str | int] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, str) and not is_text(value):
+            errors.append(FieldError(f"#{write_pointer(path)}", NO_TEXT))
+        if len(errors) >= MAX_ERRORS or not isinstance(value, dict | list):
+            return
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            path.append(step)
+            look(step)
+            look(inner)
+            path.pop()
+
+    look(document)
+    if errors:
+        raise invalid_input(errors)
+
+
+def _read_float(text: str) -> int | float:
+    number: int | float = whole_number(float(text))
+    return number
+
+
+def _read_integer(text: str) -> int | float:
+    number = float(text) if len(text) > MAX_DIGITS else int(text)
+    return number if abs(number) <= MAX_INTEGER else float(number)
+
+
+class _JsonRequest(Request):
+    async def json(self) -> Any:
+        body = await self.body()
+        return parse(body) if len(body) <= INLINE_BYTES else await run_in_threadpool(parse, body)
+
+
+class JsonRoute(APIRoute):
+    """A route whose body FastAPI reads by `parse`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            try:
+                return await handle(_JsonRequest(request.scope, request.receive))
+            except HTTPException as error:
+                if isinstance(error.__cause__, AppError):  # FastAPI makes a 400 of whatever `json` raises
+                    raise error.__cause__ from None
+                raise
+
+        return handle_json if self.body_field is not None else handle
