@@ -235,7 +235,7 @@ async def _open_stream(
 )
 async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> EventStreamResponse:
     """Server-sent events from the run's beginning, or from `after` or `Last-Event-ID` on; it ends when the run has."""
-    return respond(stream.events_of_run())
+    return respond(stream, stream.events_of_run())
 
 
 def _view(session: Session, run: Run) -> RunView:
