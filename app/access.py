@@ -8,10 +8,19 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problem
-from app.api_keys import ApiKey, KeyScope, allowed_scopes, required_scope
+from app.api_keys import ApiKey, KeyScope, allowed_scopes, endpoint_decides, required_scope
 from app.headers import find_header
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_READS_ONLY = "digitlab.reads_only"
+
+
+FORBIDDEN = "This key can predict and read; what changes something needs an admin key."
+
+
+def reads_only(scope: Scope) -> bool:
+    """Whether a request's key allows no change; asked where `endpoint_decides`."""
+    return _READS_ONLY in scope
 
 
 class KeyCheck:
@@ -31,8 +40,11 @@ class KeyCheck:
             detail = "This needs a key: send it as 'Authorization: Bearer KEY'."
             refusal = problem.render(Request(scope), 401, "unauthorized", detail, headers=_CHALLENGE)
         elif needed is KeyScope.ADMIN and KeyScope.ADMIN not in given:
-            detail = "This key can predict and read; what changes something needs an admin key."
-            refusal = problem.render(Request(scope), 403, "forbidden", detail)
+            if endpoint_decides(scope["method"], scope["path"]):
+                scope[_READS_ONLY] = True
+                await self.app(scope, receive, send)
+                return
+            refusal = problem.render(Request(scope), 403, "forbidden", FORBIDDEN)
         else:
             await self.app(scope, receive, send)
             return

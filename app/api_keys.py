@@ -12,7 +12,9 @@ from hashlib import sha256
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
 _OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/docs/start\.js|/docs/assets/[^/]+|/openapi\.json")
-_ASKS_A_MODEL = re.compile(r"/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer")
+# With a slash at its end, such a path is redirected to the one without.
+_ASKS_A_MODEL = re.compile(r"(/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
+_CAN_BE_DRY = re.compile(r"(/runs|/sweeps)/?")
 
 
 class KeyScope(StrEnum):
@@ -53,6 +55,14 @@ def required_scope(method: str, path: str) -> KeyScope | None:
     if method in _SAFE_METHODS or (method == "POST" and _ASKS_A_MODEL.fullmatch(path)):
         return KeyScope.PREDICT
     return KeyScope.ADMIN
+
+
+def endpoint_decides(method: str, path: str) -> bool:
+    """Whether the endpoint itself asks for `admin` (`app.dependencies.DryRun`), unless it is to change nothing.
+
+    It alone knows how the query is read.
+    """
+    return method == "POST" and _CAN_BE_DRY.fullmatch(path) is not None
 
 
 def allowed_scopes(keys: Iterable[ApiKey], sent: bytes) -> set[KeyScope]:

@@ -12,8 +12,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
+from app.access import FORBIDDEN, reads_only
 from app.database import Database
-from app.errors import UnsupportedMedia
+from app.errors import Forbidden, UnsupportedMedia
 from app.headers import find_header
 from app.paging import MAX_PAGE
 from app.settings import Settings
@@ -49,6 +50,20 @@ def _writing(database: DatabaseDep) -> Iterator[Session]:
 # scope="function": a writing session is committed before the answer is sent.
 ReadSession = Annotated[Session, Depends(_reading, scope="function")]
 WriteSession = Annotated[Session, Depends(_writing, scope="function")]
+
+
+async def _dry_run(
+    request: Request,
+    dry_run: Annotated[bool, Query(description="Validate only, and answer what it would come to.")] = False,
+) -> bool:
+    """Here alone the query is read, so here it is asked who may do more than that (`app.api_keys.endpoint_decides`)."""
+    if not dry_run and reads_only(request.scope):
+        raise Forbidden(FORBIDDEN)
+    return dry_run
+
+
+DryRun = Annotated[bool, Depends(_dry_run)]
+AdminUnlessDry = Depends(_dry_run)  # first among an operation's dependencies: the others say more
 
 
 JSON = "application/json"

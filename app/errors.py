@@ -1,6 +1,7 @@
 """The errors that services raise; `app.problem` turns them into HTTP answers, and nobody else does.
 
 AppError
+├── Forbidden           403
 ├── NotFound            404
 ├── Conflict            409
 ├── InvalidInput        422   with `errors`: where and what
@@ -52,6 +53,11 @@ class AppError(Exception):
         self.slug = slug or self.default_slug
         self.headers = dict(headers or {})
         self.errors = tuple(errors)
+
+
+class Forbidden(AppError):
+    status = 403
+    default_slug = "forbidden"
 
 
 class NotFound(AppError):

@@ -47,6 +47,7 @@ from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
+from app.query import StrictQuery
 from app.runs import endpoints as runs
 from app.runs import result_endpoints as run_results
 from app.settings import Settings
@@ -118,10 +119,10 @@ def create_app(settings: Settings) -> FastAPI:
         predictions.router,
         datasets.router,
         workers.router,
-        health.router,
-        monitoring.router,
         open_inference.router,
     ):
+        app.include_router(router, dependencies=[StrictQuery])
+    for router in (health.router, monitoring.router):  # probes and scrapers may add what they like
         app.include_router(router)
     documentation.install(app)
     describe(app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys))

@@ -39,7 +39,7 @@ def whole_number(value: Any) -> Any:
 
 
 def parse_query(model: type[Model], query: bytes) -> Model:
-    """A query as a pydantic model; of a name that comes several times, the last counts, as in FastAPI.
+    """A query as a pydantic model; its names are those of the model, each once (`app.query`).
 
     Raises:
         InvalidInput: A value is not what it should be.

@@ -1,15 +1,18 @@
-"""uvicorn's HTTP protocol with bounds on what a client can make it hold: head, time, connections, unread answers.
+"""uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with bounds on what a client can make it hold.
 
-What belongs to a body, the application bounds (`app.body_limit`). uvicorn itself bounds none of these with httptools.
+Bounded are head, time, connections and unread answers; the application bounds bodies (`app.body_limit`). uvicorn itself
+bounds none of these with httptools. What a request means never depends on how TCP cuts its bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
+import httptools
 import uvicorn
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -22,13 +25,18 @@ MIN_BODY_BYTES_PER_SECOND = 1_000
 DISCARDED_BODIES = 4
 MAX_PIPELINED = 16  # requests that wait for the answer to another one on the same connection
 
+VERSIONS = ("1.0", "1.1")
+# RFC 3986, 3.2.2 and 3.2.3, and the zone of RFC 6874.
+_HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9a-fA-F:.]+(%[\w.~%-]+)?\])(:\d*)?")
+_HTTP2_PREFACE = "Pause on PRI/Upgrade"  # what llhttp says of the bytes that begin an HTTP/2 connection
+
 
 class BoundedConfig(uvicorn.Config):
     """uvicorn's configuration with the bounds."""
 
     def __init__(
         self,
-        app: str,
+        app: str | ASGI3Application,
         *,
         max_header_bytes: int,
         max_body_bytes: int,
@@ -56,11 +64,14 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.parser = self._new_parser()
         self._framing_bytes = 0  # of the request that is being received: all that is not body
         self._body_bytes = 0
         self._discarded_bytes = 0
         self._receiving_since: float | None = None  # None: a request has been received to its end
         self._answering: RequestResponseCycle | None = None
+        self._has_head = False  # whether `cycle` belongs to the request that is being received
+        self._last_words: bytes | None = None  # sent after the answers to the requests before; then the connection ends
         self._unsent_bytes = 0
         self._unsent_since = 0.0
         self._check_timer: asyncio.TimerHandle | None = None
@@ -83,21 +94,57 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._is_over:
             return
         self._framing_bytes += len(data)
-        super().data_received(data)
-        if self._framing_bytes > self._max_framing_bytes and not self.transport.is_closing():
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            if not self._is_over:
+                self._refuse_malformed(error)
+        if self._framing_bytes > self._max_framing_bytes and not self._is_over:
             self._refuse_head()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser, past any `Upgrade`, which this server may ignore (RFC 9110, 7.8).
+
+        llhttp would take everything after such a head for another protocol's, and the request's body for a request. So
+        the head is read again without that header.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._is_over:
+                    return
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = self._new_parser()
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # A request after one that closes the connection is no error: it is not answered. Other versions are told so.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)
+        return parser
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_head = False
         if self._receiving_since is None:
             self._receiving_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        if self.transport.is_closing():
+        if self._is_over:
             return
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # `_parse` reads it again
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
             return
@@ -105,14 +152,38 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._framing_bytes > self.config.max_header_bytes and self._head_bytes() > self.config.max_header_bytes:
             self._refuse_head()
             return
+        version = self.parser.get_http_version()
+        if version not in VERSIONS:
+            self._refuse_version(version)
+            return
+        if (wrong := self._find_wrong(version)) is not None:
+            self._refuse(400, "malformed-request", wrong)
+            return
+        self._has_head = True
         super().on_headers_complete()
+        self.headers = []  # trailers go there, and are ignored: a request has the headers of its head
+
+    def _find_wrong(self, version: str) -> str | None:
+        """What RFC 9112 does not allow, and llhttp does."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or version == "1.1"):
+            return f"A request has one Host header (RFC 9112, 3.2); this one has {len(hosts) or 'none'}."
+        if hosts and not _HOST.fullmatch(hosts[0].strip()):
+            return "The Host header is not a name or an address, with or without a port."
+        if self.parser.get_method() == b"CONNECT":
+            return "This service is no proxy: it opens no tunnels (CONNECT)."
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            return "HTTP/1.0 knows no Transfer-Encoding."
+        return None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = _without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        if self.transport.is_closing():
+        if self._is_over:
             return
         self._framing_bytes -= len(body)
         self._body_bytes += len(body)
@@ -124,11 +195,33 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.transport.is_closing():
+        if self._is_over or not self._has_head:
             return
         self._framing_bytes = self._body_bytes = self._discarded_bytes = 0
         self._receiving_since = None
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._last_words is not None and not self.pipeline and not self.transport.is_closing():
+            self.transport.write(self._last_words)
+            self.transport.close()
+        super().on_response_complete()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more: it may have left, or wait for its answers; only writing to it tells.
+
+        Returns:
+            Whether there are answers to be sent.
+        """
+        if self._receiving_since is not None and (self._framing_bytes > 0 or self._body_bytes):
+            self._refuse(400, "malformed-request", "The request ended in the middle.")
+        if self._answering is None or self._answering.response_complete:
+            return False
+        if self._last_words is None:
+            self._last_words = b""
+        for cycle in (self._answering, *(waiting for waiting, _ in self.pipeline)):
+            _tell_half_closed(cycle.scope["state"])
+        return True
 
     def shutdown(self) -> None:
         """The server stops: answers that would go on for ever end now."""
@@ -137,8 +230,10 @@ class BoundedProtocol(HttpToolsProtocol):
             end_streams()
         super().shutdown()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002, what uvicorn would say
-        self._refuse(400, "malformed-request", "This is not an HTTP request that can be understood.")
+    @property
+    def _is_over(self) -> bool:
+        """Whether what comes now is ignored."""
+        return self._last_words is not None or self.transport.is_closing()
 
     @property
     def _max_framing_bytes(self) -> int:
@@ -150,13 +245,33 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self._refuse(431, "head-too-large", "The request's head is larger than this service takes.")
 
+    def _refuse_malformed(self, error: httptools.HttpParserError) -> None:
+        if str(error) == _HTTP2_PREFACE:
+            self._refuse_version("2.0")
+        else:
+            self._refuse(400, "malformed-request", "This is not an HTTP request that can be understood.")
+
+    def _refuse_version(self, version: str) -> None:
+        detail = f"This service speaks HTTP/1.1 and HTTP/1.0, not HTTP/{version}."
+        self._refuse(505, "http-version-not-supported", detail)
+
     def _refuse(self, status: int, slug: str, detail: str) -> None:
-        """Answer without the application, and close; where an answer has begun, close alone."""
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            body = problem.write("/", status, slug, detail).encode()
-            head = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            self.transport.write(STATUS_LINE[status] + head.encode() + body)
-        self.transport.close()
+        """Answer without the application, after the requests before, and close; an answer that has begun is cut off."""
+        body = problem.write("/", status, slug, detail).encode()
+        head = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        answer = STATUS_LINE[status] + head.encode() + body
+        is_its_turn = self._answering is None or self._answering.response_complete
+        if self._has_head and self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()  # the newest one: it is not to be answered otherwise
+        elif self._has_head and self._answering is self.cycle:
+            is_its_turn = True
+            if self.cycle.response_started:
+                answer = b""
+        if is_its_turn:
+            self.transport.write(answer)
+            self.transport.close()
+        else:
+            self._last_words = answer
 
     def _schedule_check(self) -> None:
         self._check_timer = self.loop.call_later(self.config.timeout_seconds / 4, self._check)
@@ -171,7 +286,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         is_late = self._receiving_since is not None and now > self._receiving_since + self._patience
-        if is_late and not self.transport.is_closing():
+        if is_late and not self._is_over:
             self._give_up()
         self._schedule_check()
 
@@ -191,3 +306,26 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(408, "request-timeout", "The request took too long to arrive.")
         else:
             self.transport.close()  # it has never sent anything
+
+
+def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """An answer as HTTP/1.0 has it: without a length, the end of the connection is its end."""
+
+    async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_plain(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.start":
+                cycle.chunked_encoding = False
+            elif message["type"] == "http.response.body":
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return answer
+
+
+def _tell_half_closed(state: dict[str, Any]) -> None:
+    """For answers that would go on for ever (`app.events.stream`)."""
+    state["is_half_closed"] = True
+    if (on_half_close := state.get("on_half_close")) is not None:
+        on_half_close()

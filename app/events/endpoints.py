@@ -61,4 +61,4 @@ async def stream_events(stream: Annotated[Stream, Depends(_open)]) -> EventStrea
 
     A client that reconnects with the id that it saw last misses nothing and gets nothing twice.
     """
-    return respond(stream.events())
+    return respond(stream, stream.events())

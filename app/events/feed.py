@@ -11,7 +11,7 @@ import logging
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi.sse import format_sse_event
@@ -45,6 +45,31 @@ class FeedEvent:
         text = EventView.of(event).model_dump_json()
         sse = format_sse_event(data_str=text, event=event.type.value, id=str(event.id))
         return cls(event.id, event.run_id, event.sweep_id, event.type, sse)
+
+
+class Departure:
+    """Lets a stream go on until it has sent all there is, and no longer: its client has said that it leaves."""
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self._pause: asyncio.Timeout | None = None
+
+    def leave(self) -> None:
+        self.has_left = True
+        if self._pause is not None and not self._pause.expired():
+            self._pause.reschedule(0)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, but not for ever, and not for a client that has left."""
+        if self.has_left:
+            return
+        try:
+            async with asyncio.timeout(seconds) as self._pause:
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._pause = None
 
 
 class Feed:
@@ -105,11 +130,14 @@ class Feed:
         finally:
             self._num_streams -= 1
 
-    async def read(self, wanted: EventFilter, position: int) -> AsyncIterator[Sequence[FeedEvent]]:
-        """What follows a position, in batches, as it happens, until the feed is closed.
+    async def read(
+        self, wanted: EventFilter, position: int, departure: Departure | None = None
+    ) -> AsyncIterator[Sequence[FeedEvent]]:
+        """What follows a position, in batches, as it happens, until the feed is closed or the client has left.
 
         A batch is empty when nothing has happened for a while.
         """
+        departure = departure or Departure()
         quiet_since = time.monotonic()
         while not self._is_closed:
             news = self._news
@@ -123,7 +151,9 @@ class Feed:
                 yield events
                 quiet_since = time.monotonic()
             if position >= self._position:
-                await _happens(news, KEEPALIVE_SECONDS - (time.monotonic() - quiet_since))
+                if departure.has_left:
+                    return
+                await departure.wait(news, KEEPALIVE_SECONDS - (time.monotonic() - quiet_since))
 
     async def replay(self, wanted: EventFilter, position: int, end: int) -> AsyncIterator[Sequence[FeedEvent]]:
         """What lies between a position and an end, all of which has happened."""
@@ -184,9 +214,3 @@ class Feed:
     def _announce(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
-
-
-async def _happens(event: asyncio.Event, seconds: float) -> None:
-    """Wait for it, but not for ever."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BeforeValidator, Field
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from app.events.feed import Feed, FeedEvent
+from app.events.feed import Departure, Feed, FeedEvent
 from app.events.repository import EventFilter
 from app.validation import MAX_INTEGER
 
@@ -33,12 +34,13 @@ class Stream:
     wanted: EventFilter
     position: int
     end: int | None = None  # the newest event, where nothing more can happen
+    departure: Departure = field(default_factory=Departure)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Everything, until the client leaves or the service stops."""
         # An id alone: a client that reconnects before its first event misses nothing either.
         yield format_sse_event(id=str(self.position))
-        async for batch in self.feed.read(self.wanted, self.position):
+        async for batch in self.feed.read(self.wanted, self.position, self.departure):
             yield _to_bytes(batch)
 
     async def events_of_run(self) -> AsyncIterator[bytes]:
@@ -47,7 +49,7 @@ class Stream:
             async for batch in self.feed.replay(self.wanted, self.position, self.end):
                 yield _to_bytes(batch)
             return
-        async for batch in self.feed.read(self.wanted, self.position):
+        async for batch in self.feed.read(self.wanted, self.position, self.departure):
             yield _to_bytes(batch)
             if any(event.type.is_last() for event in batch):
                 # In the same transaction it may have been promoted.
@@ -77,7 +79,19 @@ class EventStreamResponse(StreamingResponse):
 
     media_type = "text/event-stream"
 
+    departure: Departure | None = None
 
-def respond(events: AsyncIterator[bytes]) -> EventStreamResponse:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.departure is not None:
+            state = scope.setdefault("state", {})
+            state["on_half_close"] = self.departure.leave  # called by the server (`app.cli.protocol`)
+            if state.get("is_half_closed"):
+                self.departure.leave()
+        await super().__call__(scope, receive, send)
+
+
+def respond(stream: Stream, events: AsyncIterator[bytes]) -> EventStreamResponse:
     """Send parts as they come, through proxies too."""
-    return EventStreamResponse(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    response = EventStreamResponse(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    response.departure = stream.departure
+    return response

@@ -21,6 +21,7 @@ from app.predictions.instances import Pixels, parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Predictor
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.problem import problems
+from app.query import check_names
 from app.validation import parse_query
 
 router = APIRouter(tags=["predict"])
@@ -144,6 +145,7 @@ async def read_body(request: Request) -> bytes:
 
 @lru_cache(maxsize=256)  # clients use few
 def _parse_options(query: bytes) -> PredictOptions:
+    check_names(query, dict.fromkeys(PredictOptions.model_fields, False))
     return parse_query(PredictOptions, query)
 
 

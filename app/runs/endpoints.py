@@ -9,7 +9,18 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Resp
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import (
+    AdminUnlessDry,
+    After,
+    DatabaseDep,
+    DescribedAs,
+    DryRun,
+    JsonOnly,
+    Limit,
+    ReadSession,
+    SettingsDep,
+    WriteSession,
+)
 from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
@@ -68,14 +79,14 @@ SubmissionBody = Annotated[
     status_code=status.HTTP_202_ACCEPTED,
     responses=problems(400, 404, 413, 415, 429) | {200: {"model": Plan, "description": "With `dry_run`: the plan."}},
     response_model=RunView,
-    dependencies=[JsonOnly],
+    dependencies=[AdminUnlessDry, JsonOnly],
 )
 def submit_run(
     document: SubmissionBody,
-    session: WriteSession,
+    database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
-    dry_run: Annotated[bool, Query(description="Validate only, and answer what would be trained.")] = False,
+    dry_run: DryRun,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Queue a run for training.
@@ -85,17 +96,19 @@ def submit_run(
     The same `Idempotency-Key` and body answer the same run, however often they come.
     """
     if dry_run:
-        config = service.prepare(session, document).config
+        with database.reading() as session:
+            config = service.prepare(session, document).config
         plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    run = service.find_submitted(session, idempotency)
-    if run is None:
-        submission = service.prepare(session, document)
-        limit = settings.max_queued_runs
-        run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
-    response.headers["Location"] = f"/runs/{run.id}"
-    return _view(session, run)
+    with database.writing() as session:
+        run = service.find_submitted(session, idempotency)
+        if run is None:
+            submission = service.prepare(session, document)
+            limit = settings.max_queued_runs
+            run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
+        response.headers["Location"] = f"/runs/{run.id}"
+        return _view(session, run)
 
 
 @router.get("/runs", summary="List runs", responses=problems())
@@ -236,7 +249,7 @@ async def _open_stream(
 )
 async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) -> EventStreamResponse:
     """Server-sent events from the run's beginning, or from `after` or `Last-Event-ID` on; it ends when the run has."""
-    return respond(stream.events_of_run())
+    return respond(stream, stream.events_of_run())
 
 
 def _view(session: Session, run: Run) -> RunView:

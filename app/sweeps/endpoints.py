@@ -9,7 +9,18 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response, status
 from sqlalchemy.orm import Session
 
 from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
-from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import (
+    AdminUnlessDry,
+    After,
+    DatabaseDep,
+    DescribedAs,
+    DryRun,
+    JsonOnly,
+    Limit,
+    ReadSession,
+    SettingsDep,
+    WriteSession,
+)
 from app.json_bodies import JsonRoute
 from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page, decode_cursor, encode_cursor
@@ -59,14 +70,14 @@ SubmissionBody = Annotated[
     responses=problems(400, 404, 413, 415, 429)
     | {200: {"model": SweepPlan, "description": "With `dry_run`: how much it is."}},
     response_model=SweepView,
-    dependencies=[JsonOnly],
+    dependencies=[AdminUnlessDry, JsonOnly],
 )
 def submit_sweep(
     document: SubmissionBody,
-    session: WriteSession,
+    database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
-    dry_run: Annotated[bool, Query(description="Validate only, and answer how much would be trained.")] = False,
+    dry_run: DryRun,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Queue the trials of a search over any field of a run's configuration.
@@ -76,17 +87,19 @@ def submit_sweep(
     sweep, however often they come.
     """
     if dry_run:
-        prepared = service.prepare(session, document, max_trials=settings.max_trials)
-        trials = [trial.config for trial in prepared.trials]
-        plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=settings.max_stack_bytes)
+        with database.reading() as session:
+            prepared = service.prepare(session, document, max_trials=settings.max_trials)
+            trials, stack_bytes = [trial.config for trial in prepared.trials], settings.max_stack_bytes
+            plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=stack_bytes)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    sweep = service.find_submitted(session, idempotency)
-    if sweep is None:
-        prepared = service.prepare(session, document, max_trials=settings.max_trials)
-        sweep = service.submit(session, prepared, max_queued_runs=settings.max_queued_runs, idempotency=idempotency)
-    response.headers["Location"] = f"/sweeps/{sweep.id}"
-    return _view(session, sweep)
+    with database.writing() as session:
+        sweep = service.find_submitted(session, idempotency)
+        if sweep is None:
+            prepared = service.prepare(session, document, max_trials=settings.max_trials)
+            sweep = service.submit(session, prepared, max_queued_runs=settings.max_queued_runs, idempotency=idempotency)
+        response.headers["Location"] = f"/sweeps/{sweep.id}"
+        return _view(session, sweep)
 
 
 @router.get("/sweeps", summary="List sweeps", responses=problems())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import pytest
 import uvicorn
@@ -83,10 +85,41 @@ def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
 def test_a_predict_key_changes_nothing(guarded: TestClient) -> None:
     reader = {"Authorization": f"Bearer {PREDICT}"}
     assert guarded.post("/runs", json={}, headers=reader).status_code == 403
-    assert guarded.post("/runs?dry_run=true", json={}, headers=reader).status_code == 403
-    assert guarded.get("/runs", headers=reader).json()["data"] == []
-    for path in ("/predict/", "/predict/../runs", "/v2/models/a/b/infer", "/v2/models/infer"):
+    for path in ("/predict/../runs", "/predict//", "/v2/models/a/b/infer", "/v2/models/infer"):
         assert guarded.post(path, json={}, headers=reader).status_code == 403, path
+
+
+@pytest.mark.parametrize(("path", "body"), [("/runs", {}), ("/sweeps", {"parameters": {"seed": [1, 2]}})])
+def test_a_predict_key_may_ask_for_a_dry_run_and_nothing_more(
+    guarded: TestClient, path: str, body: dict[str, Any], assert_problem: AssertProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = {"Authorization": f"Bearer {PREDICT}"}
+    for query in ("", "?dry_run=false", "?dry_run=0", "?dry-run=true", "?dry_run=", "?dry_run=true;dry_run=false"):
+        assert guarded.post(path + query, json=body, headers=reader).status_code in (403, 422), query
+    for query in ("?dry_run=true&dry_run=false", "?dry_run=false&dry_run=true", "?dry_run=true&dry%5frun=true"):
+        for key in (PREDICT, ADMIN):
+            refused = guarded.post(path + query, json=body, headers={"Authorization": f"Bearer {key}"})
+            assert_problem(refused, 422, "invalid-input")
+    for form in ({"data": {"dry_run": "true"}}, {"json": body | {"dry_run": True}}):
+        assert guarded.post(path, headers=reader, **form).status_code == 403
+    assert guarded.get(path, headers=reader).json()["data"] == []
+    assert guarded.post(path, json=body, headers={"Authorization": f"Bearer {ADMIN}"}).status_code == 202
+
+    monkeypatch.setattr(guarded.app.state.database, "writing", None)  # type: ignore[attr-defined]
+    for query in ("?dry_run=true", "?dry_run=1", "?dry%5Frun=true"):
+        assert guarded.post(path + query, json=body, headers=reader).status_code == 200
+    assert guarded.post(path + "?dry_run=true", json=body).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each not in OPEN])
+def test_a_slash_at_the_end_is_redirected_as_without_keys(guarded: TestClient, method: str, path: str) -> None:
+    may_predict = method == "GET" or path in {*ASKS_A_MODEL, "/runs", "/sweeps"}
+    path = re.sub(r"{\w+}", "x", path) + "/"
+    for key, status in ((PREDICT, 307 if may_predict else 403), (ADMIN, 307)):
+        headers = {"Authorization": f"Bearer {key}"}
+        response = guarded.request(method, path, headers=headers, follow_redirects=False)
+        assert response.status_code == status, (path, key)
+    assert guarded.request(method, path, follow_redirects=False).status_code == 401
 
 
 def test_a_refusal_says_what_is_missing(guarded: TestClient, assert_problem: AssertProblem) -> None:
@@ -168,4 +201,6 @@ def test_what_a_request_needs() -> None:
     assert required_scope("GET", "/metrics") is KeyScope.PREDICT
     assert required_scope("POST", "/v2/models/champion/infer") is KeyScope.PREDICT
     assert required_scope("POST", "/models/champion/rollback") is KeyScope.ADMIN
+    assert required_scope("POST", "/predict/") is KeyScope.PREDICT
+    assert required_scope("POST", "/runs") is KeyScope.ADMIN  # for pages of other sites, too
     assert required_scope("BREW", "/predict") is KeyScope.ADMIN

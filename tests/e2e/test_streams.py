@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
 from collections.abc import Iterator
 
 import httpx2
@@ -93,3 +95,30 @@ def test_a_finished_runs_stream_ends_after_its_replay(processes: Processes) -> N
     text = processes.client.get(f"/runs/{run_id}/events/stream").text
     assert [line for line in text.splitlines() if line.startswith("event:")] == ["event: queued", "event: cancelled"]
     assert processes.client.get(f"/runs/{run_id}/events/stream", headers={"Last-Event-ID": "2"}).text == ""
+
+
+def ask_and_send_no_more(processes: Processes, target: str, version: str) -> tuple[bytes, bytes]:
+    """Head and body of the answer to a client that closes its sending side."""
+    with socket.create_connection(("127.0.0.1", int(processes.port)), timeout=60) as connection:
+        connection.sendall(f"GET {target} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.lower(), body
+
+
+def test_a_stream_to_a_client_that_sends_no_more_holds_what_there_is_and_ends(processes: Processes) -> None:
+    run_id = processes.submit({})
+    for path in ("/events/stream?after=0", f"/runs/{run_id}/events/stream"):
+        head, body = ask_and_send_no_more(processes, path, "1.0")
+        assert head.startswith(b"http/1.1 200")
+        assert b"transfer-encoding" not in head
+        assert re.match(rb"(id: 0\n\n)?event: queued\n", body)  # no length of a chunk before it
+        head, body = ask_and_send_no_more(processes, path, "1.1")
+        assert b"transfer-encoding: chunked" in head
+        assert b"event: queued\n" in body
+        assert body.endswith(b"\r\n0\r\n\r\n")  # it ends as it should
+    with processes.client.stream("GET", "/events/stream", params={"after": 0}) as stream:  # others go on
+        assert next(read_events(stream.iter_lines()))["event"] == "queued"

@@ -1,0 +1,66 @@
+"""No query parameter is ignored: a mistyped one would pass for its default."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import get_origin
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
+
+from app.errors import FieldError
+from app.validation import invalid_input
+
+MAX_ERRORS = 20
+_PICTURES = (".png", ".svg")  # pages ask for them with names of their own, so that no cache answers
+
+
+async def _check_query(request: Request) -> None:
+    query = request.scope["query_string"]
+    if query:
+        route = request.scope["route"]
+        check_names(query, dict(_declared(route.dependant)), allows_others=route.path.endswith(_PICTURES))
+
+
+StrictQuery = Depends(_check_query)
+
+
+def check_names(query: bytes, declared: Mapping[str, bool], *, allows_others: bool = False) -> None:
+    """Refuse names that are not declared, and such as come several times and have one value.
+
+    Args:
+        query: As it was sent.
+        declared: By name, whether there may be several.
+        allows_others: Whether names that are not declared are let pass.
+
+    Raises:
+        InvalidInput: With every such name, up to `MAX_ERRORS`.
+    """
+    sent = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    errors = []
+    for name, number in sent.items():
+        if name not in declared:
+            if not allows_others:
+                errors.append(FieldError(f"?{name}", _unknown(name, declared)))
+        elif number > 1 and not declared[name]:
+            errors.append(FieldError(f"?{name}", f"This may be given once; it came {number} times."))
+    if errors:
+        raise invalid_input(errors[:MAX_ERRORS])
+
+
+def _unknown(name: str, declared: Mapping[str, bool]) -> str:
+    if near := get_close_matches(name[:100].lower(), declared, n=1):
+        return f'There is no such parameter; did you mean "{near[0]}"?'
+    names = ", ".join(sorted(declared))
+    return f"There is no such parameter; here {f'are: {names}' if names else 'are none'}."
+
+
+def _declared(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """Names of a route's query parameters, those of its dependencies too, and whether each may come several times."""
+    for parameter in dependant.query_params:
+        yield parameter.alias, get_origin(parameter.field_info.annotation) is list
+    for each in dependant.dependencies:
+        yield from _declared(each)
