@@ -11,6 +11,7 @@ import typer
 
 from app import __version__
 from app.cli.options import with_settings
+from app.cli.terminal import replace_unknown_characters
 from app.settings import Settings
 
 cli = typer.Typer(
@@ -31,6 +32,7 @@ def main() -> None:
         os.environ.pop(name, None)
     # Child processes import nothing from the folder in which they are started: a `random.py` there is the user's.
     os.environ["PYTHONSAFEPATH"] = "1"
+    replace_unknown_characters()
     cli()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from app.cli.terminal import complain
 from app.settings import Settings
 
 
@@ -26,7 +27,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         except ValidationError as error:
             for each in error.errors():
                 variable = f"DIGITLAB_{'_'.join(map(str, each['loc'])).upper()}" if each["loc"] else "Settings"
-                typer.secho(f"{variable}: {each['msg'].removeprefix('Value error, ')}", err=True, fg="red")
+                complain(f"{variable}: {each['msg'].removeprefix('Value error, ')}")
             raise typer.Exit(2) from None
         command(settings=settings, **own)
 
