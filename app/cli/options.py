@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from app.cli.terminal import complain
-from app.settings import Settings
+from app.settings import Settings, describe_invalid
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,9 +25,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         try:
             settings = Settings()
         except ValidationError as error:
-            for each in error.errors():
-                variable = f"DIGITLAB_{'_'.join(map(str, each['loc'])).upper()}" if each["loc"] else "Settings"
-                complain(f"{variable}: {each['msg'].removeprefix('Value error, ')}")
+            complain(*describe_invalid(error))
             raise typer.Exit(2) from None
         command(settings=settings, **own)
 
