@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import typer
 import uvicorn
@@ -42,19 +43,28 @@ class CannotListen(Exception):
     """The message is a sentence for people."""
 
 
+def resolve(settings: Settings) -> list[tuple[Any, ...]]:
+    """The addresses of the host, as `socket.getaddrinfo` has them.
+
+    Raises:
+        CannotListen: It has none.
+    """
+    try:
+        return socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CannotListen(f"{settings.host} is no address of this machine ({why}): choose another --host.") from None
+
+
 def listen(settings: Settings) -> list[socket.socket]:
     """Listen on every address of the host, all on one port, which may be any (0).
 
     Raises:
         CannotListen: Not on this host, or not on this port.
     """
-    try:
-        found = socket.getaddrinfo(
-            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise CannotListen(f"{settings.host} is no address of this machine ({why}): choose another --host.") from None
+    found = resolve(settings)
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, (address, *rest) in dict.fromkeys(found):
@@ -120,9 +130,10 @@ class Server(uvicorn.Server):
 def serve(settings: Settings, num_processes: int) -> None:
     """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
     configure_logging("api", settings.log_format)
-    check_address(settings, logger.error if settings.log_format == "json" else complain)
     lifeline.hold_on()
     try:
+        resolve(settings)
+        check_address(settings, logger.error if settings.log_format == "json" else complain)
         open_database(settings).close()
         sockets = listen(settings)
     except (Unusable, CannotListen) as error:

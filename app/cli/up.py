@@ -21,7 +21,7 @@ from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import lifeline
-from app.cli.server import CannotListen, authority, check_address, listen
+from app.cli.server import CannotListen, authority, check_address, listen, resolve
 from app.database import Database, describe_failure, utc_now
 from app.logs import configure_logging
 from app.opening import Unusable, open_migrated
@@ -167,8 +167,9 @@ def run_service(settings: Settings, *, starter_run: bool) -> int:
     _log_format = settings.log_format
     if _log_format == "json":
         configure_logging("up", _log_format)
-    check_address(settings, _say_wrong)
     try:
+        resolve(settings)
+        check_address(settings, _say_wrong)
         for listener in listen(settings):  # a look; the API itself listens when it starts
             listener.close()
         database = open_migrated(settings)

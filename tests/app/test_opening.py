@@ -11,17 +11,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from shutil import copyfile
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app import lifeline
 from app.cli import cli
 from app.cli.server import CannotListen, authority, listen
+from app.database import Database
 from app.logs import configure_logging
-from app.opening import Unusable, open_database
+from app.opening import Unusable, open_database, open_migrated
 from app.settings import Settings
 from workers.__main__ import main as work
 
@@ -105,7 +108,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for place in (sys, threading):
         monkeypatch.setattr(place, "excepthook", place.excepthook)
     monkeypatch.setattr(lifeline, "_is_held", False)
-    monkeypatch.setattr("app.cli.up._log_format", "text")
+    up = import_module("app.cli.up")  # the package has a command of that name too
+    monkeypatch.setattr(up, "_log_format", "text")
     monkeypatch.setenv("DIGITLAB_PORT", "0")
     yield
     logging.captureWarnings(False)
@@ -170,11 +174,23 @@ def test_a_database_that_is_to_be_migrated_yet_is_no_obstacle(tmp_path: Path, mi
     open_database(Settings(database_url="postgresql+psycopg://127.0.0.1:1/none")).close()
 
 
+@pytest.mark.parametrize(("revision", "said"), [("9999", "newer version")])
+def test_a_database_of_a_newer_version(settings: Settings, database: Database, revision: str, said: str) -> None:
+    open_migrated(settings).close()
+    with database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    with pytest.raises(Unusable, match=said):
+        open_database(settings)
+    with database.writing() as session:
+        session.execute(text("DROP TABLE alembic_version"))
+    with pytest.raises(Unusable, match="another program's database"):
+        open_migrated(settings)
+
+
 def test_a_host_or_a_port_that_will_never_do(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DIGITLAB_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DIGITLAB_ALLOW_UNAUTHENTICATED", "true")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for host, wanted, said in (
@@ -183,6 +199,8 @@ def test_a_host_or_a_port_that_will_never_do(
             ("a" * 70, "0", "is no address of this machine"),
             ("127.0.0.1", port, f"Something listens on 127.0.0.1:{port} already"),
         ):
+            if host == "203.0.113.1":  # another machine's, for all that is known before it is tried
+                monkeypatch.setenv("DIGITLAB_ALLOW_UNAUTHENTICATED", "true")
             monkeypatch.setenv("DIGITLAB_HOST", host)
             monkeypatch.setenv("DIGITLAB_PORT", wanted)
             for command in ("up", "api"):
