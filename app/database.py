@@ -173,6 +173,8 @@ def explain_failure(error: SQLAlchemyError) -> str:
         return "The database is read-only."
     if code.startswith("SQLITE_CANTOPEN"):
         return "The database cannot be opened: its file is missing or cannot be written to."
+    if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return "The database's file is damaged, or no SQLite database."
     if code.startswith("SQLITE_IOERR"):
         return "The database's disk cannot be read or written."
     if code in ("42P01", "42703") or "no such " in str(original):

@@ -10,15 +10,28 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 VARIABLE = "DIGITLAB_LIFELINE"
 STOP_SECONDS = 20.0
+ANNOUNCEMENT = b"\0"  # begins a line on standard error that is for the parent; no line of a log can (`app.visible`)
+
+_is_held = False
 
 
 def hold_on() -> None:
     """End, by SIGTERM, with the parent; does nothing in a process that was not started for that."""
+    global _is_held
     if os.environ.pop(VARIABLE, None):  # child processes have other parents
+        _is_held = True
         threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+
+
+def announce(what: str) -> None:
+    """Tell the parent that this process does its work by now; says nothing in one that was not started for that."""
+    if _is_held:
+        with suppress(OSError):
+            os.write(2, ANNOUNCEMENT + what.encode() + b"\n")
 
 
 def _end_with_parent() -> None:

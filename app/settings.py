@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.api_keys import ApiKey, parse_keys
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # As browsers write one (https://www.rfc-editor.org/rfc/rfc6454#section-6): in lower case, without a path.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?/?")
+
+# As browsers write a name in a Host header: labels of ASCII, and perhaps a dot at the end.
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -101,6 +104,16 @@ class Settings(BaseSettings):
             raise ValueError('write a JSON list of origins, as in ["http://localhost:5173"]')
         return [origin.rstrip("/") for origin in origins]
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_names(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",")] if value.strip() else []
+        if not all(name == "*" or _is_name(name) for name in names):
+            raise ValueError(
+                "write names separated by commas, without http:// and without a port, as in digits.example,api"
+            )
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
@@ -140,3 +153,21 @@ class Settings(BaseSettings):
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is a host's name or an address, and nothing else."""
+    try:
+        ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return bool(_HOST_NAME.fullmatch(text))
+    return True
+
+
+def describe_invalid(error: ValidationError) -> list[str]:
+    """What is wrong in the settings, a sentence each that names the variable."""
+    return [f"{_variable(each['loc'])}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return f"DIGITLAB_{'_'.join(map(str, location)).upper()}" if location else "Settings"

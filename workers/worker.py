@@ -15,6 +15,7 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import lifeline
 from app.database import NEWEST_REVISION, Database, current_revision, describe_failure
 from app.runs.queue import Claim
 from app.settings import Settings
@@ -139,6 +140,7 @@ class Worker:
             child.ready = message
             seconds = time.monotonic() - child.started_at
             logger.info("Trainer is ready on %s after %.1f s", message.device, seconds)
+            lifeline.announce("ready")
         elif isinstance(message, Done):
             self._lease.drop(message.claim)
             self._restart_seconds = FIRST_RESTART_SECONDS

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from app.charts.findings import Findings, accuracy, standard_error
-from app.charts.labels import parameter_names, printable, value_label
+from app.charts.labels import printable, value_label
 from app.charts.scales import MAX_GRID_VALUES, numeric_axis, say
 from app.charts.style import BLUE, SKY, VERMILION
+from app.parameter_names import parameter_names
 from app.wording import count
 
 MAX_PANELS = 24

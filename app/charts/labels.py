@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from matplotlib.font_manager import findfont, get_font
+
+from app.parameter_names import parameter_names
 
 MISSING_GLYPH = "□"
 
@@ -32,25 +33,11 @@ def value_label(value: Any, max_length: int = 18) -> str:
     return printable(json.dumps(value), max_length)
 
 
-def parameter_names(paths: Sequence[str]) -> dict[str, str]:
-    """By path, as many of its last parts as tell it from the others."""
-    return {path: _shortest_unique_end(path, paths) for path in paths}
-
-
 def parameters_label(parameters: dict[str, Any]) -> str:
     names = parameter_names(list(parameters))
     return ", ".join(
         f"{printable(names[path], 40)}\N{NO-BREAK SPACE}{value_label(value)}" for path, value in parameters.items()
     )
-
-
-def _shortest_unique_end(path: str, paths: Sequence[str]) -> str:
-    parts = path.split(".")
-    for length in range(1, len(parts)):
-        end = ".".join(parts[-length:])
-        if not any(other != path and f".{other}".endswith(f".{end}") for other in paths):
-            return end
-    return path
 
 
 @cache

@@ -11,26 +11,20 @@ import typer
 
 from app import __version__
 from app.cli.options import with_settings
+from app.cli.terminal import complain, replace_unknown_characters
 from app.settings import Settings
+from app.surroundings import ignore_foreign_variables
 
 cli = typer.Typer(
     help="Train and serve classifiers of 8×8 handwritten digits.", no_args_is_help=True, add_completion=False
 )
 
 
-# Set by others for libraries that the service uses. Those for pictures: `app.charts.renderer`.
-FOREIGN_VARIABLES = (
-    "NUMBA_DISABLE_JIT",
-    "PROMETHEUS_MULTIPROC_DIR",
-    "prometheus_multiproc_dir",
-)
-
-
 def main() -> None:
-    for name in FOREIGN_VARIABLES:
-        os.environ.pop(name, None)
+    ignore_foreign_variables()
     # Child processes import nothing from the folder in which they are started: a `random.py` there is the user's.
     os.environ["PYTHONSAFEPATH"] = "1"
+    replace_unknown_characters()
     cli()
 
 
@@ -85,10 +79,13 @@ def worker(settings: Settings) -> None:
 @with_settings
 def migrate(settings: Settings) -> None:
     """Bring the database to this version's schema. Safe to repeat."""
-    from app.database import Database, migrate
+    from app.opening import Unusable, open_migrated
 
-    database = Database(settings.resolved_database_url)
-    migrate(database)
+    try:
+        database = open_migrated(settings)
+    except Unusable as error:
+        complain(str(error))
+        raise typer.Exit(1) from None
     database.close()
     print(f"Migrated {database.url.render_as_string(hide_password=True)}")
 

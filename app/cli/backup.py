@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
-import typer
-from sqlalchemy.engine import make_url
-
+from app.cli.terminal import complain
+from app.opening import Unusable, parse_url
 from app.settings import Settings
+from app.visible import visible
+
+SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def back_up(settings: Settings, file: Path, *, overwrite: bool) -> int:
@@ -18,32 +22,62 @@ def back_up(settings: Settings, file: Path, *, overwrite: bool) -> int:
 
     The copy grows beside the file, under another name, and takes its place when it is complete.
     """
-    url = make_url(settings.resolved_database_url)
+    try:
+        url = parse_url(settings)
+    except Unusable as error:
+        return _refuse(str(error))
     if url.get_backend_name() != "sqlite":
         return _refuse("This copies SQLite databases; for Postgres there is pg_dump.")
-    source = Path(url.database or "")
+    try:
+        source = Path(url.database or "").resolve()
+        target = file.resolve()  # a link stays, and what it leads to is replaced
+        if why := _objection(source, target, file, overwrite=overwrite):
+            return _refuse(why)
+        _replace(source, target)
+        size = target.stat().st_size
+    except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:  # RuntimeError: links in a circle
+        return _refuse(f"No backup: {error}.")
+    print(visible(f"{file}: {size:,} bytes"))
+    return 0
+
+
+def _objection(source: Path, target: Path, file: Path, *, overwrite: bool) -> str | None:
+    """Why the copy must not be made."""
     if not source.is_file():
-        return _refuse(f"There is no database at {source}.")
-    if file.exists() and (file.samefile(source) or not overwrite):
-        what = "is the database itself" if file.samefile(source) else "exists already (--overwrite)"
-        return _refuse(f"{file} {what}.")
-    if file.with_name(f"{file.name}-wal").exists():
-        return _refuse(f"{file} is a database in use, or was not closed properly: {file.name}-wal lies beside it.")
-    partial = file.with_name(f"{file.name}.partial")
+        return f"There is no database at {source}."
+    if str(file) == "-":
+        return "A backup goes to a file, not to standard output: name one."
+    if target in (source, *(source.with_name(source.name + suffix) for suffix in SQLITE_SUFFIXES)):
+        return f"{file} is the database itself, or a part of it."
+    if target.exists():
+        if not target.is_file():
+            return f"{file} is no ordinary file."
+        if target.samefile(source):
+            return f"{file} is the database itself."
+        if not overwrite:
+            return f"{file} exists already (--overwrite)."
+    if target.with_name(f"{target.name}-wal").exists():
+        return f"{file} is a database in use, or was not closed properly: {target.name}-wal lies beside it."
+    return None
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Copy beside the target, under a name that nothing has, then put the copy in the target's place."""
+    handle, name = tempfile.mkstemp(prefix=f"{target.name[:100]}.", suffix=".partial", dir=target.parent)
+    os.close(handle)
+    partial = Path(name)
     try:
         _copy(source, partial)
-        partial.replace(file)
-    except (OSError, sqlite3.Error) as error:
+        shutil.copymode(target if target.exists() else source, partial)
+        partial.replace(target)
+    except BaseException:
         with suppress(OSError):
             partial.unlink()
-        return _refuse(f"No backup: {error}.")
-    print(f"{file}: {file.stat().st_size:,} bytes")
-    return 0
+        raise
 
 
 def _copy(source: Path, target: Path) -> None:
     """SQLite's online backup (https://www.sqlite.org/backup.html), in one step: writers need not wait for it in WAL."""
-    target.unlink(missing_ok=True)
     with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE")  # one file, complete by itself
@@ -55,5 +89,5 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _refuse(why: str) -> int:
-    typer.secho(why, err=True, fg="red")
+    complain(why)
     return 1

@@ -5,53 +5,201 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+import ssl
 import sys
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NoReturn
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import typer
 
+from app.cli.terminal import complain
+
+TIMEOUT_SECONDS = 30
+EXAMPLE = "http://127.0.0.1:8000"
+# What reading another program's JSON raises.
+_MISREAD = (LookupError, TypeError, ValueError, AttributeError)
+
 
 class Client:
-    """A running service. Problem bodies become messages on standard error and end the command."""
+    """A running service. Whatever keeps it from answering becomes a message on standard error and ends the command.
+
+    As a context manager, it also ends a command that cannot read an answer, as another program's JSON.
+    """
 
     def __init__(self, url: str) -> None:
         key = os.environ.get("DIGITLAB_API_KEY", "").strip()
         if not re.fullmatch(r"[\x21-\x7e]*", key):  # never printed: neither here nor by httpx2, which would refuse it
-            self._give_up("DIGITLAB_API_KEY holds what no key does: a key is printable ASCII without spaces.")
+            give_up("DIGITLAB_API_KEY holds what no key does: a key is printable ASCII without spaces.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx2.Client(base_url=url, headers=headers, timeout=30)
+        base = _parse(url)
+        self._where = f"{base.scheme}://{base.netloc.decode('ascii')}{base.path.rstrip('/')}"
+        self._proxy = _find_proxy(base)
+        self._http = httpx2.Client(
+            base_url=base,
+            headers=headers,
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,  # its proxies are found above, its certificates below
+            transport=_make_transport(base, self._proxy),
+        )
 
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON answer to a request."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+        if isinstance(error, _MISREAD):
+            what = f"{type(error).__name__}: {error}"
+            give_up(f"{self._where} answers with JSON that is not this version of digitlab's ({what}).")
+
+    def call(self, method: str, *path: str, document: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+        """The JSON answer to a request.
+
+        Args:
+            method: GET, POST, …
+            path: The parts of the URL's path; they may be what a user typed.
+            document: The request's body: sent as it is, even with what the service will refuse, as NaN.
+            params: The URL's query.
+        """
+        content = None if document is None else json.dumps(document).encode()
+        headers = {} if document is None else {"Content-Type": "application/json"}
         try:
-            response = self._http.request(method, path, **arguments)
-        except httpx2.HTTPError as error:
-            self._give_up(f"{self._http.base_url} does not answer ({error}). Is the service running (digitlab up)?")
-        if response.is_error:
-            self._give_up(_problem(response))
-        return response.json()
+            response = self._http.request(
+                method, "/".join(map(_segment, path)), content=content, params=params, headers=headers
+            )
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, OverflowError) as error:
+            by_proxy = f" through the proxy {_without_password(self._proxy)}" if self._proxy else ""
+            give_up(f"{self._where} cannot be asked{by_proxy}: {_explain(error, self._http.base_url.host)}")
+        if response.is_redirect:
+            location = response.headers.get("location", "elsewhere")
+            give_up(f"{self._where} redirects to {location}: name the service itself by --url or DIGITLAB_URL.")
+        if not response.is_success:
+            give_up(*self._read_problem(response))
+        try:
+            return response.json()
+        except (ValueError, RecursionError):
+            give_up(f"{self._where} answers with {_kind(response)} where digitlab answers with JSON. Is --url right?")
 
-    def _give_up(self, message: str) -> NoReturn:
-        typer.secho(message, err=True, fg="red")
-        raise typer.Exit(1)
+    def _read_problem(self, response: httpx2.Response) -> list[str]:
+        try:
+            problem = response.json()
+            places = [f"  {each['pointer']}: {each['detail']}" for each in problem.get("errors", [])]
+            return [f"{problem['title']} ({problem['status']}): {problem['detail']}", *places]
+        except (*_MISREAD, RecursionError):
+            status = f"{response.status_code} {response.reason_phrase}".rstrip()
+            return [f"{self._where} answers {status}, with {_kind(response)} that is not digitlab's. Is --url right?"]
 
 
-def _problem(response: httpx2.Response) -> str:
-    try:
-        problem = response.json()
-        places = [f"  {each['pointer']}: {each['detail']}" for each in problem.get("errors", [])]
-        return "\n".join([f"{problem['title']} ({problem['status']}): {problem['detail']}", *places])
-    except (ValueError, KeyError):
-        return f"The service answered {response.status_code}."
+def give_up(*lines: str) -> NoReturn:
+    """End the command with a message."""
+    complain(*lines)
+    raise typer.Exit(1)
 
 
 def read_json(file: Path) -> Any:
-    """A JSON file's content; `-` reads standard input."""
+    """A JSON file's content, in UTF-8, or as PowerShell writes one; `-` reads standard input."""
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        return json.loads(text)
-    except (OSError, ValueError) as error:
-        typer.secho(f"{file}: {error}", err=True, fg="red")
-        raise typer.Exit(2) from None
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return json.loads(content)
+    except OSError as error:
+        why = error.strerror or str(error)
+    except RecursionError:
+        why = "it is nested too deeply"
+    except ValueError as error:
+        why = f"this is not JSON: {error}"
+    complain(f"{file}: {why}")
+    raise typer.Exit(2)
+
+
+def _parse(url: str) -> httpx2.URL:
+    try:
+        base = httpx2.URL(url.strip())
+        if base.scheme in ("http", "https") and base.host and (base.port is None or 0 < base.port < 65536):
+            return base.copy_with(query=None, fragment=None)
+        why = ""
+    except (httpx2.InvalidURL, ValueError) as error:
+        why = f" ({error})"
+    give_up(f"{url or 'An empty text'} is no address of a service{why}: write it as in {EXAMPLE}.")
+
+
+def _make_transport(url: httpx2.URL, proxy: str | None) -> httpx2.HTTPTransport:
+    try:
+        # Plain HTTP needs no certificates: reading them takes a while, and may fail.
+        verify = httpx2.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    except OSError as error:  # ssl.SSLError is one
+        given = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+        give_up(f"The certificates to check {url.host} by cannot be read ({', '.join([*given, str(error)])}).")
+    try:
+        return httpx2.HTTPTransport(verify=verify, proxy=proxy, trust_env=False)
+    except ImportError:
+        why = "SOCKS needs one more package: pip install socksio"
+    except (httpx2.InvalidURL, ValueError) as error:
+        why = str(error)
+    give_up(f"The proxy {_without_password(proxy)} cannot be used ({why}); NO_PROXY={url.host} does without it.")
+
+
+def _find_proxy(url: httpx2.URL) -> str | None:
+    """The environment's proxy for this address; this machine itself is never asked through one."""
+    if _is_loopback(url.host) or proxy_bypass(url.netloc.decode("ascii")):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host if ":" in host else socket.inet_ntoa(socket.inet_aton(host)))  # 127.1 is one too
+    except (OSError, ValueError):
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _without_password(proxy: str | None) -> str:
+    return re.sub(r"//[^/]*@", "//", proxy or "")
+
+
+def _segment(part: str) -> str:
+    """One part of a path. The service decodes a path before it looks for the route, so quoting alone is not enough."""
+    if not part.strip(".") or re.search(r"[/\\]", part):
+        give_up(f"There is no '{part}': an id is not empty, and has no slashes.")
+    return quote(part, safe="", errors="replace")
+
+
+def _explain(error: Exception, host: str) -> str:
+    """Why there is no answer, by the first cause that is known."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS fails ({cause.reason or cause}); is it http:// rather than https://?"
+        if isinstance(cause, socket.gaierror):
+            return f"the name {host} cannot be resolved ({cause.strerror})"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens there; is the service running (digitlab up)?"
+        if isinstance(cause, httpx2.TimeoutException):
+            return f"it does not answer within {TIMEOUT_SECONDS} seconds"
+    if isinstance(error, httpx2.RemoteProtocolError):
+        return f"what answers is not HTTP, or breaks off ({error})"
+    return str(error) or type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _kind(response: httpx2.Response) -> str:
+    return response.headers.get("content-type", "").partition(";")[0].strip() or "a body of no declared type"

@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich.console import Console
-from rich.text import Text
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from app.cli.client import Client
+from app.cli.terminal import Terminal
 from app.cli.train import FINAL
 from app.wording import count
 
 SHADES = " ░▒▓█"
 MAX_PIXEL = 16
 CHART_WIDTH = 60
+CHART_MARGIN = 10  # the labels of its axis
 CHART_HEIGHT = 10
 DIGIT_WIDTH = 8 * 2 + 2  # a pixel is two characters wide, so that it is square
 
 
 def show(url: str, run_id: str) -> int:
     """Print a run: its state, layers and last metrics, and val accuracy over epochs."""
-    client, console = Client(url), Console(highlight=False)
-    run = client.call("GET", f"/runs/{run_id}")
-    summary = client.call("GET", f"/runs/{run_id}/summary")
+    terminal = Terminal()
+    points = min(CHART_WIDTH, max(10, terminal.width - CHART_MARGIN))
+    with Client(url) as client:
+        run = client.call("GET", "runs", run_id)
+        summary = client.call("GET", "runs", run_id, "summary")
+        metrics = client.call("GET", "runs", run_id, "metrics", params={"points": points})["data"]
+        for line in _describe(run, summary, metrics):
+            terminal.say(line)
+    return 0
+
+
+def _describe(run: dict[str, Any], summary: dict[str, Any], metrics: list[dict[str, Any]]) -> Iterator[str]:
     progress = run["progress"]
     title = f"{run['name']} " if run["name"] else ""
-    console.print(f"{title}{run['id']}: {run['status']}, epoch {progress['epoch']} of {progress['epochs']}")
+    yield f"{title}{run['id']}: {run['status']}, epoch {progress['epoch']} of {progress['epochs']}"
     if run["error"]:
-        console.print(f"{run['error']['code']}: {run['error']['detail']}")
+        yield f"{run['error']['code']}: {run['error']['detail']}"
     for layer in summary["layers"]:
         parameters = count(layer["num_parameters"], "parameter") if layer["num_parameters"] else ""
         shapes = f"{layer['input_shape'][0]} → {layer['output_shape'][0]}"
-        console.print(f"  {layer['name']:<10} {shapes:<12} {parameters} {layer['note']}".rstrip())
+        yield f"  {layer['name']:<10} {shapes:<12} {parameters} {layer['note']}".rstrip()
     if run["num_parameters"] is not None:
-        console.print(f"  {count(run['num_parameters'], 'parameter')} in all")
-    metrics = client.call("GET", f"/runs/{run_id}/metrics", params={"points": CHART_WIDTH})["data"]
+        yield f"  {count(run['num_parameters'], 'parameter')} in all"
     if not metrics:
-        is_over = run["status"] in FINAL
-        console.print("No epoch was evaluated." if is_over else "No epoch has been evaluated yet.")
-        return 0
+        yield "No epoch was evaluated." if run["status"] in FINAL else "No epoch has been evaluated yet."
+        return
     last, best = metrics[-1], run["best"]
-    console.print(
+    yield (
         f"epoch {last['epoch']}: loss {last['train_eval_loss']:.4f} train, {last['val_loss']:.4f} val; "
         f"accuracy {last['train_eval_accuracy']:.2%} train, {last['val_accuracy']:.2%} val"
     )
-    console.print(f"best val accuracy {best['val_accuracy']:.2%} at epoch {best['epoch']}")
-    console.print()
-    for line in draw_curve([row["val_accuracy"] for row in metrics], metrics[0]["epoch"], last["epoch"]):
-        console.print(Text(line, no_wrap=True, overflow="crop"))
-    return 0
+    yield f"best val accuracy {best['val_accuracy']:.2%} at epoch {best['epoch']}"
+    yield ""
+    yield from draw_curve([row["val_accuracy"] for row in metrics], metrics[0]["epoch"], last["epoch"])
 
 
 def draw_curve(values: Sequence[float], first_epoch: int, last_epoch: int) -> list[str]:
@@ -61,28 +66,40 @@ def draw_curve(values: Sequence[float], first_epoch: int, last_epoch: int) -> li
         cells = "".join(" ▁▂▃▄▅▆▇█"[max(0, min(8, height - 8 * row))] for height in heights)
         value = {CHART_HEIGHT - 1: high, 0: low}.get(row)
         lines.append(f"{'' if value is None else f'{value:.1%}':>7} │{cells}")
-    axis = f"epoch {first_epoch}"
-    lines += [f"{'':>7} └{'─' * len(values)}", f"{'':>9}{axis}{last_epoch:>{max(1, len(values) - len(axis))}}"]
-    return lines
+    return [*lines, f"{'':>7} └{'─' * len(values)}", f"{'':>9}{_epochs_axis(first_epoch, last_epoch, len(values))}"]
+
+
+def _epochs_axis(first: int, last: int, width: int) -> str:
+    if first == last:
+        return f"epoch {first}"
+    start, end = f"epoch {first}", str(last)
+    room = width - len(start) - len(end)
+    return start + " " * room + end if room >= len("   ") else f"{start} … {end}"
 
 
 def show_mistakes(url: str, run_id: str, limit: int) -> int:
     """Draw the digits that a run's saved model gets wrong, the most confident first."""
-    found = Client(url).call("GET", f"/runs/{run_id}/mistakes", params={"limit": limit})
-    console = Console(highlight=False)
-    console.print(f"{count(found['total'], 'mistake')} on val: true digit → predicted one, with its probability")
-    per_row = max(1, console.width // DIGIT_WIDTH)
+    terminal = Terminal()
+    with Client(url) as client:
+        found = client.call("GET", "runs", run_id, "mistakes", params={"limit": limit})
+        for line in _draw(found, max(1, terminal.width // DIGIT_WIDTH)):
+            terminal.say(line)
+    return 0
+
+
+def _draw(found: dict[str, Any], per_row: int) -> Iterator[str]:
+    yield f"{count(found['total'], 'mistake')} on val: true digit → predicted one, with its probability"
     mistakes = found["data"]
     for start in range(0, len(mistakes), per_row):
         row = mistakes[start : start + per_row]
         captions = [f"{each['label']} → {each['predicted']}, {each['confidence']:.0%}" for each in row]
-        console.print()
+        yield ""
         for line in zip(*(draw_digit(each["pixels"]) for each in row), strict=True):
-            console.print(Text("  ".join(line)))
-        console.print(Text("".join(caption.ljust(DIGIT_WIDTH) for caption in captions).rstrip()))
+            yield "  ".join(line)
+        yield "".join(caption.ljust(DIGIT_WIDTH) for caption in captions).rstrip()
     if found["has_more"]:
-        console.print(f"\n… and {found['total'] - len(mistakes)} more (--limit)")
-    return 0
+        yield ""
+        yield f"… and {found['total'] - len(mistakes)} more (--limit)"
 
 
 def draw_digit(pixels: Sequence[Sequence[int]]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.cli.terminal import complain
+from app.settings import Settings, describe_invalid
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -24,9 +25,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         try:
             settings = Settings()
         except ValidationError as error:
-            for each in error.errors():
-                variable = f"DIGITLAB_{'_'.join(map(str, each['loc'])).upper()}" if each["loc"] else "Settings"
-                typer.secho(f"{variable}: {each['msg'].removeprefix('Value error, ')}", err=True, fg="red")
+            complain(*describe_invalid(error))
             raise typer.Exit(2) from None
         command(settings=settings, **own)
 

@@ -6,25 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from app.cli.client import Client, read_json
+from app.cli.terminal import Terminal
 
 
 def classify(url: str, file: Path, run_id: str | None, *, as_json: bool) -> int:
     """Send the images in a file and print what they are."""
     params = {"run_id": run_id} if run_id else {}
-    answer = Client(url).call("POST", "/predict", json=_request(read_json(file)), params=params)
-    if as_json:
-        print(json.dumps(answer))
-        return 0
-    table = Table("image", "digit", "confidence")
-    for number, prediction in enumerate(answer["predictions"]):
-        table.add_row(str(number), str(prediction["digit"]), f"{prediction['confidence']:.2%}")
-    Console().print(table)
-    model = answer["model"]
-    Console(stderr=True).print(f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}.")
+    document = _request(read_json(file))
+    with Client(url) as client:
+        answer = client.call("POST", "predict", document=document, params=params)
+        if as_json:
+            print(json.dumps(answer))
+            return 0
+        table = Table("image", "digit", "confidence")
+        for number, prediction in enumerate(answer["predictions"]):
+            table.add_row(str(number), str(prediction["digit"]), f"{prediction['confidence']:.2%}")
+        model = answer["model"]
+        author = f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}."
+        Terminal().print(table)
+        Terminal(stderr=True).say(author)
     return 0
 
 

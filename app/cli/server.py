@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import socket
 import sys
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import typer
 import uvicorn
@@ -12,36 +17,137 @@ from uvicorn.supervisors import Multiprocess
 
 from app import lifeline
 from app.cli.protocol import BoundedConfig
+from app.cli.terminal import complain
 from app.instruments import MULTIPROCESS_FOLDER
 from app.logs import configure_logging
+from app.opening import Unusable, open_database
 from app.settings import Settings
 
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048  # uvicorn's own
 SPARE_FILES = 256  # beside one for each connection: the database, the event loop, …
 
 
-def check_address(settings: Settings) -> None:
+def check_address(settings: Settings, say: Callable[[str], object]) -> None:
     """Refuse to listen beyond this machine without keys, unless the settings say that this is meant."""
     if not settings.is_loopback and not settings.keys and not settings.allow_unauthenticated:
-        typer.secho(
+        say(
             f"{settings.host} can be reached from other machines, and everyone there could use the service. "
-            "Set DIGITLAB_API_KEYS; or, if that is meant, add --allow-unauthenticated true.",
-            err=True,
-            fg="red",
+            "Set DIGITLAB_API_KEYS; or, if that is meant, add --allow-unauthenticated true."
         )
         raise typer.Exit(2)
 
 
+class CannotListen(Exception):
+    """The message is a sentence for people."""
+
+
+def resolve(settings: Settings) -> list[tuple[Any, ...]]:
+    """The addresses of the host, as `socket.getaddrinfo` has them.
+
+    Raises:
+        CannotListen: It has none.
+    """
+    try:
+        return socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CannotListen(f"{settings.host} is no address of this machine ({why}): choose another --host.") from None
+
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """Listen on every address of the host, all on one port, which may be any (0).
+
+    Raises:
+        CannotListen: Not on this host, or not on this port.
+    """
+    found = resolve(settings)
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, (address, *rest) in dict.fromkeys(found):
+            port = sockets[0].getsockname()[1] if sockets else settings.port
+            try:
+                sockets.append(_listen_on(family, (address, port, *rest[1:])))
+            except OSError as error:
+                if not sockets or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
+                    raise
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        raise CannotListen(_explain(error, settings)) from None
+    return sockets
+
+
+def _listen_on(family: int, address: tuple[object, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # where it would let two processes listen on one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)  # now, since on Linux two processes may bind one port, and one alone may listen
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(error: OSError, settings: Settings) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Something listens on {authority(settings.host, settings.port)} already; choose another --port."
+    if error.errno == errno.EACCES:
+        return f"This user may not listen on port {settings.port}: choose another --port, from 1024 up."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{settings.host} is no address of this machine: choose another --host."
+    where = authority(settings.host, settings.port)
+    return f"Nothing can listen on {where}: {error.strerror or error}."
+
+
+def authority(host: str, port: int) -> str:
+    """Host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Says where it answers, once it does."""
+
+    def __init__(self, config: BoundedConfig, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            logger.info("Listening on %s", self._url)
+            lifeline.announce(self._url)
+
+
 def serve(settings: Settings, num_processes: int) -> None:
     """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
-    check_address(settings)
     configure_logging("api", settings.log_format)
     lifeline.hold_on()
+    try:
+        resolve(settings)
+        check_address(settings, logger.error if settings.log_format == "json" else complain)
+        open_database(settings).close()
+        sockets = listen(settings)
+    except (Unusable, CannotListen) as error:
+        logger.error("%s", error)
+        raise typer.Exit(1) from None
+    port = sockets[0].getsockname()[1]
+    url = f"http://{authority(settings.host, port)}"
     _allow_files(settings.max_connections + SPARE_FILES)
     config = BoundedConfig(
         "app.main:create_from_environment",
         factory=True,
         host=settings.host,
-        port=settings.port,
+        port=port,
+        backlog=BACKLOG,
         workers=num_processes,
         max_header_bytes=settings.max_header_bytes,
         max_body_bytes=settings.max_body_bytes,
@@ -54,19 +160,20 @@ def serve(settings: Settings, num_processes: int) -> None:
         timeout_graceful_shutdown=10,
     )
     if num_processes > 1:
-        _serve_together(config)
+        logger.info("Listening on %s", url)
+        _serve_together(config, sockets)
         return
-    server = uvicorn.Server(config)
-    server.run()
+    server = Server(config, url)
+    server.run(sockets)
     if not server.started:
         raise typer.Exit(1)
 
 
-def _serve_together(config: BoundedConfig) -> None:
+def _serve_together(config: BoundedConfig, sockets: list[socket.socket]) -> None:
     """Several processes on one socket; one that dies is replaced."""
     with TemporaryDirectory(prefix="digitlab-metrics-") as folder:
         os.environ[MULTIPROCESS_FOLDER] = folder
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        Multiprocess(config, sockets=sockets).run()
 
 
 def _allow_files(number: int) -> None:

@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.cli.client import Client, read_json
+from app.cli.terminal import PlainColumn, Terminal, complain
+from app.parameter_names import parameter_names
+from app.visible import visible
 from app.wording import as_json, count
 
 POLL_SECONDS = 0.4
@@ -25,58 +26,66 @@ def submit_and_follow(url: str, search: str, *, detach: bool) -> int:
     is_file = search == "-" or Path(search).suffix == ".json" or Path(search).is_file()
     document = read_json(Path(search)) if is_file else {"preset": search}
     if not isinstance(document, dict):
-        typer.secho(f"{search}: a sweep is a JSON object", err=True, fg="red")
+        complain(f"{search}: a sweep is a JSON object")
         return 2
-    client = Client(url)
-    sweep = client.call("POST", "/sweeps", json=document)
-    if detach:
-        print(sweep["id"])
-        return 0
-    try:
-        sweep = _follow(client, sweep)
-    except KeyboardInterrupt:
-        client.call("POST", f"/sweeps/{sweep['id']}/cancel")
-        typer.echo(f"Sweep {sweep['id']} is being cancelled.", err=True)
-        return 130
-    show_report(url, sweep["id"])
-    return 0 if sweep["status"] == "succeeded" else 1
+    terminal = Terminal(stderr=True)
+    with Client(url) as client:
+        sweep = client.call("POST", "sweeps", document=document)
+        if detach:
+            print(visible(sweep["id"]))
+            return 0
+        try:
+            sweep = _follow(client, sweep, terminal)
+        except KeyboardInterrupt:
+            client.call("POST", "sweeps", sweep["id"], "cancel")
+            terminal.say(f"Sweep {sweep['id']} is being cancelled.")
+            return 130
+        _print_report(client, sweep["id"], MAX_ROWS)
+        return 0 if sweep["status"] == "succeeded" else 1
 
 
 def show_report(url: str, sweep_id: str, rows: int = MAX_ROWS) -> int:
     """Print a sweep's report: its points, best first, the effect of each parameter, and what follows from them."""
-    report = Client(url).call("GET", f"/sweeps/{sweep_id}/report")
-    console = Console()
-    trials = count(len(report["trials"]), "trial")
-    console.print(f"Sweep {report['sweep_id']} {report['name']}: {report['status']}, {trials}")
-    if report["noise"] is None:
-        console.print("No trial succeeded." if report["status"] in FINAL else "No trial has succeeded yet.")
-        return 0
-    console.print(
-        "± is the standard error, size the parameters, plateau epochs; ≈ within noise of the best, ◆ Pareto front"
-    )
-    console.print(_points_table(report, rows))
-    if len(report["points"]) > rows:
-        console.print(f"… and {count(len(report['points']) - rows, 'more point')} (--rows)")
-    if report["effects"]:
-        console.print(_effects_table(report))
-    for line in _conclusions(report):
-        console.print(line)
+    with Client(url) as client:
+        _print_report(client, sweep_id, rows)
     return 0
 
 
-def _follow(client: Client, sweep: dict[str, Any]) -> dict[str, Any]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[state]}"),
+def _print_report(client: Client, sweep_id: str, rows: int) -> None:
+    report = client.call("GET", "sweeps", sweep_id, "report")
+    terminal = Terminal()
+    name = f" {report['name']}" if report["name"] else ""
+    terminal.say(f"Sweep {report['sweep_id']}{name}: {report['status']}, {count(len(report['trials']), 'trial')}")
+    if report["noise"] is None:
+        terminal.say("No trial succeeded." if report["status"] in FINAL else "No trial has succeeded yet.")
+        return
+    names = parameter_names(report["paths"])
+    terminal.say(
+        "± is the standard error, size the parameters, plateau epochs; ≈ within noise of the best, ◆ Pareto front"
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("queued", total=sweep["progress"]["epochs"], state="")
+    terminal.print(_points_table(report, names, rows))
+    if len(report["points"]) > rows:
+        terminal.say(f"… and {count(len(report['points']) - rows, 'more point')} (--rows)")
+    if report["effects"]:
+        terminal.print(_effects_table(report, names))
+    for line in _conclusions(report, names):
+        terminal.say(line)
+
+
+def progress_columns(width: int) -> list[ProgressColumn]:
+    """What a terminal of this many characters has room for."""
+    bar = [BarColumn(20)] if width >= 90 else []
+    time_column = [TimeElapsedColumn()] if width >= 70 else []
+    return [PlainColumn("description"), *bar, TaskProgressColumn(), *time_column, PlainColumn("state")]
+
+
+def _follow(client: Client, sweep: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
+    num_epochs = sweep["progress"]["epochs"]
+    with Progress(*progress_columns(terminal.width), console=terminal) as bar:
+        task = bar.add_task("queued", total=num_epochs, state="")
         while sweep["status"] not in FINAL:
             time.sleep(POLL_SECONDS)
-            sweep = client.call("GET", f"/sweeps/{sweep['id']}")
+            sweep = client.call("GET", "sweeps", sweep["id"])
             progress = sweep["progress"]
             bar.update(
                 task,
@@ -99,9 +108,9 @@ def _describe(sweep: dict[str, Any]) -> str:
     return text
 
 
-def _points_table(report: dict[str, Any], rows: int) -> Table:
-    names = ", ".join(map(short_name, report["paths"]))
-    table = Table("", "point", "val accuracy", "size", "plateau", "", names, box=SIMPLE_HEAD)
+def _points_table(report: dict[str, Any], names: dict[str, str], rows: int) -> Table:
+    header = ", ".join(names[path] for path in report["paths"])
+    table = Table("", "point", "val accuracy", "size", "plateau", "", header, box=SIMPLE_HEAD)
     for point in report["points"][:rows]:
         values = [show_value(point["parameters"].get(path)) for path in report["paths"]]
         marks = "≈" if point["is_within_noise"] else " "
@@ -117,11 +126,11 @@ def _points_table(report: dict[str, Any], rows: int) -> Table:
     return table
 
 
-def _effects_table(report: dict[str, Any]) -> Table:
+def _effects_table(report: dict[str, Any], names: dict[str, str]) -> Table:
     table = Table("parameter", "explains", "value", "points", "val accuracy", "best", "plateau", box=SIMPLE_HEAD)
     for effect in report["effects"]:
         share = effect["share_of_variance"]
-        name, explains = short_name(effect["path"]), "" if share is None else f"{share:.0%}"
+        name, explains = names.get(effect["path"], effect["path"]), "" if share is None else f"{share:.0%}"
         for value in effect["values"]:
             table.add_row(
                 name,
@@ -140,12 +149,14 @@ def _epochs(number: float | None) -> str:
     return "" if number is None else f"{number:.0f}"
 
 
-def _conclusions(report: dict[str, Any]) -> list[str]:
+def _conclusions(report: dict[str, Any], names: dict[str, str]) -> list[str]:
     noise, by_number = report["noise"], {point["point_number"]: point for point in report["points"]}
 
     def name(number: int) -> str:
         point = by_number[number]
-        values = ", ".join(f"{short_name(path)} {show_value(value)}" for path, value in point["parameters"].items())
+        values = ", ".join(
+            f"{names.get(path, path)} {show_value(value)}" for path, value in point["parameters"].items()
+        )
         return f"point {number} ({values + '; ' if values else ''}{count(point['num_parameters'], 'parameter')})"
 
     lines = [
@@ -167,11 +178,6 @@ def _accuracy(mean: float | None, error: float | None) -> str:
     if mean is None:
         return ""
     return f"{mean:.2%}" if error is None else f"{mean:.2%} ± {100 * error:.2f}"
-
-
-def short_name(path: str) -> str:
-    """A parameter's last part, as `learning_rate` for `training.optimizer.learning_rate`."""
-    return path.rpartition(".")[2]
 
 
 def show_value(value: Any) -> str:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import NoReturn
 
+import orjson
 import typer
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import lifeline
-from app.cli.server import check_address
-from app.database import Database, migrate, utc_now
+from app.cli.server import CannotListen, authority, check_address, listen, resolve
+from app.database import Database, describe_failure, utc_now
+from app.logs import configure_logging
+from app.opening import Unusable, open_migrated
 from app.runs import repository, service
 from app.settings import Settings
-from app.tables import Restart, Worker
+from app.tables import Restart
+from app.visible import visible
+
+logger = logging.getLogger(__name__)
+_log_format = "text"  # of what `up` itself says
 
 STARTER_RUN = {"preset": "dropout-tanh", "name": "starter run", "training": {"epochs": 400}}
 POLL_SECONDS = 0.2
@@ -52,12 +59,12 @@ class Part:
     Args:
         name: For people.
         command: Starts it.
-        is_ready: Whether the process with this id does its work by now.
+        log_format: Of what it is to log; with `json`, its lines that are none are wrapped.
     """
 
     name: str
     command: list[str]
-    is_ready: Callable[[int], bool]
+    log_format: str = "text"
     process: subprocess.Popen[bytes] | None = None
     ready_at: float | None = None  # of the process that runs
     pause_seconds: float = 0.0  # before the next start
@@ -65,6 +72,7 @@ class Part:
     was_ever_ready: bool = False
     num_failed_starts: int = 0
     reader: threading.Thread | None = None  # of what it logs
+    announced: tuple[subprocess.Popen[bytes], str] | None = None  # by which process, and what
     last_words: deque[bytes] = field(default_factory=lambda: deque(maxlen=NUM_LAST_WORDS))
 
     def look(self) -> int | None:
@@ -85,7 +93,7 @@ class Part:
             return None
         exit_code = self.process.poll()
         if exit_code is None:
-            if self.ready_at is None and self.is_ready(self.process.pid):
+            if self.ready_at is None and self.announcement is not None:
                 self.ready_at, self.was_ever_ready = now, True
             return None
         self._forget()
@@ -94,18 +102,25 @@ class Part:
         self._plan_start(now)
         return exit_code
 
+    @property
+    def announcement(self) -> str | None:
+        """What the process that runs has said when it was ready: it came through its own pipe."""
+        announced = self.announced
+        return announced[1] if announced is not None and announced[0] is self.process else None
+
     def _start(self) -> None:
         # A session of its own: a terminal's Ctrl-C reaches `up` alone, which then stops its parts in order.
         self.process = subprocess.Popen(
             self.command,
             start_new_session=True,
             stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env={**os.environ, lifeline.VARIABLE: "1"},
         )
         self.ready_at = None
         self.last_words.clear()
-        self.reader = threading.Thread(target=_pass_on, args=(self.process, self.last_words), daemon=True)
+        self.reader = threading.Thread(target=self._pass_on, args=(self.process,), daemon=True)
         self.reader.start()
 
     def _note_failed_start(self) -> None:
@@ -115,6 +130,18 @@ class Part:
         if self.num_failed_starts >= MAX_FAILED_STARTS:
             words = b"".join(self.last_words).decode(errors="replace").rstrip()
             raise NeverReady(f"The {self.name} has ended {MAX_FAILED_STARTS} times without being ready:\n{words}")
+
+    def _pass_on(self, process: subprocess.Popen[bytes]) -> None:
+        """Write what the part logs to the standard error of `up`, as long as there is one."""
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                if line.startswith(lifeline.ANNOUNCEMENT):
+                    self.announced = process, line[1:].decode(errors="replace").strip()
+                    continue
+                self.last_words.append(line)
+                with suppress(OSError, ValueError):
+                    os.write(2, line if self.log_format == "text" else as_json(line, self.name))
 
     def _plan_start(self, now: float) -> None:
         if self.ready_at is not None and now - self.ready_at >= HEALTHY_SECONDS:
@@ -143,25 +170,35 @@ class Part:
 
 def run_service(settings: Settings, *, starter_run: bool) -> int:
     """Run everything until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
-    check_address(settings)
-    if not _is_port_free(settings):
-        _say(f"Something listens on {settings.host}:{settings.port} already; choose another --port.")
+    global _log_format
+    _log_format = settings.log_format
+    if _log_format == "json":
+        configure_logging("up", _log_format)
+    try:
+        resolve(settings)
+        check_address(settings, _say_wrong)
+        for listener in listen(settings):  # a look; the API itself listens when it starts
+            listener.close()
+        database = open_migrated(settings)
+    except (CannotListen, Unusable) as error:
+        _say(str(error), fg="red")
         return 1
-    database = Database(settings.resolved_database_url)
     try:
         _prepare_database(database, settings, starter_run=starter_run)
     except SQLAlchemyError as error:
-        _say(f"The database cannot be used: {error}", fg="red")
+        _say(f"The database cannot be used. {describe_failure(error)}", fg="red")
+        database.close()
         return 1
     _catch_signals()
     parts = [
-        Part("API", [sys.executable, "-m", "app.cli", "api"], lambda _: _answers(settings)),
-        Part("worker", [sys.executable, "-m", "workers"], lambda pid: _is_worker_ready(database, pid)),
+        Part("API", [sys.executable, "-m", "app.cli", "api"], settings.log_format),
+        Part("worker", [sys.executable, "-m", "workers"], settings.log_format),
     ]
+    counter = RestartCounter(database)
     try:
-        url = f"http://{settings.host}:{settings.port}"
-        _say(f"digitlab is at {url} (documentation: {url}/docs); Ctrl-C stops it.")
-        _watch(parts, database)
+        if settings.port:
+            _say_where(f"http://{authority(settings.host, settings.port)}")
+        _watch(parts, counter, has_any_port=not settings.port)
     except NeverReady as error:
         _say(str(error), fg="red")
         return 1
@@ -169,11 +206,11 @@ def run_service(settings: Settings, *, starter_run: bool) -> int:
         return 0
     finally:
         _end(parts)
+        counter.close()
         database.close()
 
 
 def _prepare_database(database: Database, settings: Settings, *, starter_run: bool) -> None:
-    migrate(database)
     with database.writing() as session:
         session.execute(delete(Restart))
         if starter_run and not repository.has_runs(session):
@@ -182,39 +219,50 @@ def _prepare_database(database: Database, settings: Settings, *, starter_run: bo
             _say("A first model will be trained now, so that /predict can answer.")
 
 
-def _watch(parts: list[Part], database: Database) -> NoReturn:
+def _watch(parts: list[Part], counter: RestartCounter, *, has_any_port: bool) -> NoReturn:
+    said = None
     while True:
         for part in parts:
             exit_code = part.look()
+            if has_any_port and part.name == "API" and part.announcement not in (None, said):
+                said = part.announcement
+                _say_where(str(said))
             if exit_code is not None:
                 _say(f"The {part.name} ended (exit code {exit_code}); starting it again in {part.pause_seconds:g} s.")
-                _count(database, part.name, exit_code)
+                counter.count(part.name, exit_code)
         time.sleep(POLL_SECONDS)
 
 
+class RestartCounter:
+    """Notes restarts in the database from a thread of its own: a locked database keeps no part from starting."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: SimpleQueue[tuple[str, int] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="restarts", daemon=True)
+        self._thread.start()
+
+    def count(self, name: str, exit_code: int) -> None:
+        self._waiting.put((name, exit_code))
+
+    def close(self) -> None:
+        """Write what waits, if that can be done at once."""
+        self._waiting.put(None)
+        self._thread.join(1.0)
+
+    def _write(self) -> None:
+        while (restart := self._waiting.get()) is not None:
+            with suppress(SQLAlchemyError):
+                _count(self._database, *restart)
+
+
 def _count(database: Database, name: str, exit_code: int) -> None:
-    with suppress(SQLAlchemyError), database.writing() as session:
+    with database.writing() as session:
         row = session.get(Restart, name)
         if row is None:
             session.add(Restart(part=name, count=1, exit_code=exit_code))
         else:
             row.count, row.exit_code, row.last_at = row.count + 1, exit_code, utc_now()
-
-
-def _answers(settings: Settings) -> bool:
-    """Whether somebody listens on the API's port, which was free before it was started. Port 0 could be any."""
-    if settings.port == 0:
-        return True
-    with suppress(OSError), socket.create_connection((settings.host, settings.port), timeout=1):
-        return True
-    return False
-
-
-def _is_worker_ready(database: Database, pid: int) -> bool:
-    with suppress(SQLAlchemyError), database.reading() as session:
-        found = session.scalar(select(Worker.device).where(Worker.pid == pid, Worker.host == socket.gethostname()))
-        return found is not None
-    return False
 
 
 def _end(parts: list[Part]) -> None:
@@ -229,19 +277,34 @@ def _end(parts: list[Part]) -> None:
         part.end(deadline)
 
 
-def _pass_on(process: subprocess.Popen[bytes], last_words: deque[bytes]) -> None:
-    """Write what a part logs to the standard error of `up`, as long as there is one."""
-    assert process.stderr is not None
-    with process.stderr:
-        for line in process.stderr:
-            last_words.append(line)
-            with suppress(OSError, ValueError):
-                os.write(2, line)
+def as_json(line: bytes, name: str) -> bytes:
+    """A line as it is, if it is a JSON object; else made into one: an interpreter's or a library's last words."""
+    try:
+        is_json = isinstance(orjson.loads(line), dict)
+    except ValueError:
+        is_json = False
+    if is_json:
+        return line
+    text = visible(line.decode(errors="replace").rstrip("\r\n"))
+    record = {"level": "ERROR", "logger": "stderr", "message": text, "process": name.lower(), "time": utc_now()}
+    return orjson.dumps(record) + b"\n"
+
+
+def _say_where(url: str) -> None:
+    _say(f"digitlab is at {url} (documentation: {url}/docs); Ctrl-C stops it.")
+
+
+def _say_wrong(text: str) -> None:
+    _say(text, fg="red")
 
 
 def _say(text: str, *, fg: str | None = None) -> None:
     with suppress(OSError, ValueError):  # a terminal that is gone, a full disk
-        typer.secho(text, err=True, fg=fg)
+        if _log_format == "json":
+            logger.log(logging.ERROR if fg else logging.INFO, "%s", text)
+            return
+        for line in text.splitlines():
+            typer.secho(visible(line), err=True, fg=fg)
 
 
 def _signals() -> list[signal.Signals]:
@@ -260,14 +323,3 @@ def _stop(_number: int, _frame: object) -> None:
     for number in _signals():  # a terminal that is closed may send two
         signal.signal(number, signal.SIG_IGN)
     raise Stopped
-
-
-def _is_port_free(settings: Settings) -> bool:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError:
-            return False
-    return True

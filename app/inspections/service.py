@@ -20,6 +20,7 @@ from app.inspections import repository
 from app.inspections.evaluations import Evaluated
 from app.inspections.layers import BYTES_PER_PARAMETER, list_layers
 from app.inspections.schemas import LayerWeights, Summary
+from app.parameter_names import parameter_names
 from app.runs import service as runs
 from app.runs.config import RunConfig
 from app.tables import Run, RunStatus
@@ -169,10 +170,8 @@ def tell_apart(found: Sequence[Run]) -> list[str]:
     flat = [_flatten(run.config) for run in found]
     paths = list(dict.fromkeys(path for each in flat for path in each))
     differing = [path for path in paths if len({repr(each.get(path)) for each in flat}) > 1]
-    labels = [
-        ", ".join(f"{path.rpartition('.')[2]} {_show(each[path])}" for path in differing if path in each)
-        for each in flat
-    ]
+    names_of = parameter_names(differing)
+    labels = [", ".join(f"{names_of[path]} {_show(each[path])}" for path in differing if path in each) for each in flat]
     if len(set(labels)) < len(labels):
         labels = [f"{label}; {run.id[-6:]}" if label else run.id for label, run in zip(labels, found, strict=True)]
     names = {run.name for run in found}

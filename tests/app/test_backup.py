@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -115,3 +116,36 @@ def test_postgres_has_its_own_tool(settings: Settings, tmp_path: Path, monkeypat
     code, output = back_up(settings, tmp_path / "copy.db", "--database-url", "postgresql+psycopg://127.0.0.1/none")
     assert code == 1
     assert "pg_dump" in output
+
+
+@pytest.mark.usefixtures("database")
+def test_only_ordinary_files_are_replaced(settings: Settings, tmp_path: Path) -> None:
+    live = settings.data_dir / "digitlab.db"
+    folder, fifo, link, circle = (tmp_path / name for name in ("folder", "fifo", "link", "circle"))
+    folder.mkdir()
+    os.mkfifo(fifo)
+    link.symlink_to(live)
+    circle.symlink_to(circle)
+    (tmp_path / "hard").hardlink_to(live)
+    for file in ("/dev/full", "/dev/null", "-", "./-", *map(str, (folder, fifo, link, circle, tmp_path / "hard"))):
+        code, output = back_up(settings, Path(file), "--overwrite")
+        assert (code, len(output.splitlines())) == (1, 1), file
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        assert back_up(settings, Path(f"{live}{suffix}"), "--overwrite")[0] == 1
+    assert Path("/dev/full").is_char_device()
+    assert fifo.is_fifo()
+    assert not Path("-").exists()
+    assert live.read_bytes().startswith(b"SQLite format 3")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("database")
+def test_a_link_stays_and_leads_to_the_copy(settings: Settings, tmp_path: Path) -> None:
+    link, target, other = tmp_path / "link", tmp_path / "target", tmp_path / "target.partial"
+    link.symlink_to(target)
+    other.write_text("precious")
+    for options in ((), ("--overwrite",)):
+        assert back_up(settings, link, *options)[0] == 0
+        assert link.is_symlink()
+        assert target.read_bytes().startswith(b"SQLite format 3")
+    assert other.read_text() == "precious"

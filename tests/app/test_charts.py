@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from app.charts import sweep
-from app.charts.labels import parameter_names, printable, value_label
+from app.charts.labels import printable, value_label
 from app.charts.renderer import Renderer, giving_way
 from app.errors import Unavailable
+from app.parameter_names import parameter_names
 
 LEARNING_RATE = "training.optimizer.learning_rate"
 SIZES = "model.hidden_sizes"

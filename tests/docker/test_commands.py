@@ -85,13 +85,13 @@ def test_the_api_listens_beyond_loopback_with_keys_or_where_compose_says_so(monk
     assert "DIGITLAB_API_KEYS" in refused.output
     host = command[command.index("--host") + 1]
     with pytest.raises(typer.Exit):
-        check_address(Settings(host=host))
+        check_address(Settings(host=host), print)
     monkeypatch.setenv("DIGITLAB_API_KEYS", "admin:" + 32 * "k")
-    check_address(Settings(host=host))
+    check_address(Settings(host=host), print)
     for name, value in COMPOSE["api"]["environment"].items():
         monkeypatch.setenv(name, value.replace("${DIGITLAB_API_KEYS:-}", ""))
     settings = Settings(host=host)
-    check_address(settings)
+    check_address(settings, print)
     assert not settings.keys
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["api"]["ports"])
     assert "ports" not in COMPOSE["worker"]
