@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # As browsers write one (https://www.rfc-editor.org/rfc/rfc6454#section-6): in lower case, without a path.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?/?")
 
+_PREFIX = re.compile(r"(/[\w.~!$&'()*+,;=:@-]+)*", re.ASCII)
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -33,6 +35,9 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL; empty: `digitlab.db` in the data folder.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    root_path: str = Field(
+        "", description="Prefix that a proxy strips from paths, as in `/digitlab`; links and `/docs` carry it."
+    )
     allow_unauthenticated: bool = Field(False, description="Permit an address beyond loopback, open to everyone there.")
     api_keys: SecretStr = Field(SecretStr(""), description="Who may use the API: `predict:KEY,admin:KEY`; empty: all.")
     cors_origins: Annotated[list[str], NoDecode] = Field(
@@ -100,6 +105,14 @@ class Settings(BaseSettings):
         ):
             raise ValueError('write a JSON list of origins, as in ["http://localhost:5173"]')
         return [origin.rstrip("/") for origin in origins]
+
+    @field_validator("root_path")
+    @classmethod
+    def _clean_prefix(cls, value: str) -> str:
+        prefix = f"/{value.strip().strip('/')}".rstrip("/")
+        if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
+            raise ValueError("write the beginning of a path, as in /digitlab")
+        return prefix
 
     @field_validator("data_dir")
     @classmethod
