@@ -40,6 +40,7 @@ from app.open_inference import endpoints as open_inference
 from app.open_inference.schemas import InferRequest
 from app.openapi import describe
 from app.origins import OriginCheck
+from app.path_prefix import PathPrefix
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
@@ -98,6 +99,8 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.keys:
         app.add_middleware(KeyCheck, keys=settings.keys)
     app.add_middleware(OriginCheck, allowed_hosts=settings.checked_hosts, allowed_origins=settings.cors_origins)
+    if settings.root_path:
+        app.add_middleware(PathPrefix, prefix=settings.root_path)
     app.add_middleware(Observation, logs_all=settings.log_requests == "all")
     problem.install(app)
     if settings.cors_origins:
@@ -125,7 +128,9 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (health.router, monitoring.router):  # probes and scrapers may add what they like
         app.include_router(router)
     documentation.install(app)
-    describe(app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys))
+    describe(
+        app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys), server=settings.root_path or "/"
+    )
     return app
 
 

@@ -24,18 +24,19 @@ def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def describe(app: FastAPI, *, bodies: Iterable[type[BaseModel]], with_keys: bool) -> None:
+def describe(app: FastAPI, *, bodies: Iterable[type[BaseModel]], with_keys: bool, server: str) -> None:
     """Replace the application's `openapi` by one whose error answers are problem bodies, and that knows of API keys.
 
     Args:
         app: The application.
         bodies: What operations read without FastAPI, and refer to by `reference`.
         with_keys: Whether operations need keys.
+        server: Where clients find the operations.
     """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app, [Problem, InferenceError, *bodies])
+            app.openapi_schema = _document(app, [Problem, InferenceError, *bodies], server)
             if with_keys:
                 _declare_keys(app.openapi_schema)
         return app.openapi_schema
@@ -48,14 +49,14 @@ def reference(model: type[BaseModel]) -> dict[str, Any]:
     return {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
 
 
-def _document(app: FastAPI, models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+def _document(app: FastAPI, models: Iterable[type[BaseModel]], server: str) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
         description=app.description,
         license_info=app.license_info,
         routes=app.routes,
-        servers=[{"url": "/"}],
+        servers=[{"url": server}],
     )
     schemas = document["components"]["schemas"]
     for model in models:

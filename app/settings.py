@@ -21,6 +21,8 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d
 
 # As browsers write a name in a Host header: labels of ASCII, and perhaps a dot at the end.
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
+# Segments of a path, none of them percent-encoded.
+_PREFIX = re.compile(r"(/[\w.~!$&'()*+,;=:@-]+)*", re.ASCII)
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -36,6 +38,9 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL; empty: `digitlab.db` in the data folder.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    root_path: str = Field(
+        "", description="Prefix that a proxy strips from paths, as in `/digitlab`; links and `/docs` carry it."
+    )
     allow_unauthenticated: bool = Field(False, description="Permit an address beyond loopback, open to everyone there.")
     api_keys: SecretStr = Field(SecretStr(""), description="Who may use the API: `predict:KEY,admin:KEY`; empty: all.")
     cors_origins: Annotated[list[str], NoDecode] = Field(
@@ -113,6 +118,14 @@ class Settings(BaseSettings):
                 "write names separated by commas, without http:// and without a port, as in digits.example,api"
             )
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _clean_prefix(cls, value: str) -> str:
+        prefix = f"/{value.strip().strip('/')}".rstrip("/")
+        if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
+            raise ValueError("write the beginning of a path, as in /digitlab")
+        return prefix
 
     @field_validator("data_dir")
     @classmethod

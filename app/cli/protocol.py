@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import lru_cache
 from typing import Any
 
 import httptools
@@ -168,9 +169,9 @@ class BoundedProtocol(HttpToolsProtocol):
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or version == "1.1"):
             return f"A request has one Host header (RFC 9112, 3.2); this one has {len(hosts) or 'none'}."
-        if hosts and not _HOST.fullmatch(hosts[0].strip()):
+        if hosts and not _is_host(hosts[0]):
             return "The Host header is not a name or an address, with or without a port."
-        if self.parser.get_method() == b"CONNECT":
+        if self.parser.should_upgrade():  # to what the target names: its method is CONNECT
             return "This service is no proxy: it opens no tunnels (CONNECT)."
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             return "HTTP/1.0 knows no Transfer-Encoding."
@@ -306,6 +307,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(408, "request-timeout", "The request took too long to arrive.")
         else:
             self.transport.close()  # it has never sent anything
+
+
+@lru_cache(maxsize=256)  # clients use few
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value.strip()) is not None
 
 
 def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import ReadSession
+from app.database import Database
+from app.dependencies import DatabaseDep, ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
@@ -37,17 +39,24 @@ def _wanted(
 Wanted = Annotated[EventFilter, Depends(_wanted)]
 
 
-@router.get("/events", summary="Read events", responses=problems())
+@router.get("/events", summary="Read events", responses=problems(404))
 def list_events(
     session: ReadSession, wanted: Wanted, limit: EventLimit = 100, after: EventCursor = 0
 ) -> Page[EventView]:
     """What has happened, oldest first: runs are queued, start, have metrics, are paused, end."""
+    service.require_known(session, wanted)
     return service.page(session, wanted, after=after or 0, limit=limit)
 
 
 async def _open(
-    request: Request, feed: FeedDep, wanted: Wanted, after: EventCursor = None, last_event_id: LastEventId = None
+    request: Request,
+    database: DatabaseDep,
+    feed: FeedDep,
+    wanted: Wanted,
+    after: EventCursor = None,
+    last_event_id: LastEventId = None,
 ) -> AsyncIterator[Stream]:
+    await run_in_threadpool(_require_known, database, wanted)
     if is_head(request):
         yield Stream(feed, wanted, 0)
         return
@@ -55,7 +64,13 @@ async def _open(
         yield Stream(feed, wanted, position)
 
 
-@router.get("/events/stream", summary="Follow events", responses=problems(), response_class=EventStreamResponse)
+def _require_known(database: Database, wanted: EventFilter) -> None:
+    if wanted != EventFilter():  # all events: the database is not asked
+        with database.reading() as session:
+            service.require_known(session, wanted)
+
+
+@router.get("/events/stream", summary="Follow events", responses=problems(404), response_class=EventStreamResponse)
 async def stream_events(stream: Annotated[Stream, Depends(_open)]) -> EventStreamResponse:
     """Server-sent events, from now on, or from `after` or `Last-Event-ID` on.
 

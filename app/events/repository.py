@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import QueryableAttribute, Session
 
-from app.tables import Event, EventCounter
+from app.tables import Event, EventCounter, Run, Sweep
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,24 @@ def list_events(
     if wanted.sweep_id is not None:
         query = query.where(Event.sweep_id == wanted.sweep_id)
     return session.scalars(query).all()
+
+
+def find_unknown_runs(session: Session, run_ids: Iterable[str]) -> set[str]:
+    """Those of these ids that no run has, nor an event of one that was deleted."""
+    return _without(session, _without(session, set(run_ids), Run.id), Event.run_id)
+
+
+def find_unknown_sweeps(session: Session, sweep_ids: Iterable[str]) -> set[str]:
+    """The same for sweeps."""
+    return _without(session, _without(session, set(sweep_ids), Sweep.id), Event.sweep_id)
+
+
+def _without(
+    session: Session, ids: set[str], column: QueryableAttribute[str] | QueryableAttribute[str | None]
+) -> set[str]:
+    if not ids:
+        return ids
+    return ids - set(session.scalars(select(column).where(column.in_(ids)).distinct()))
 
 
 def last_event_id(session: Session) -> int:

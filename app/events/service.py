@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from app.errors import NotFound
 from app.events import repository
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.paging import Page
+
+
+def require_known(session: Session, wanted: EventFilter) -> None:
+    """See to it that what is asked for is there, or was: a mistyped id would wait for ever.
+
+    Raises:
+        NotFound: Neither a run or sweep nor an event has such an id.
+    """
+    for run_id in sorted(repository.find_unknown_runs(session, wanted.run_ids)):
+        raise NotFound(f"There is no run {run_id}, and no event of one.", slug="run-not-found")
+    sweep_ids = [] if wanted.sweep_id is None else [wanted.sweep_id]
+    for sweep_id in repository.find_unknown_sweeps(session, sweep_ids):
+        raise NotFound(f"There is no sweep {sweep_id}, and no event of one.", slug="sweep-not-found")
 
 
 def page(session: Session, wanted: EventFilter, *, after: int, limit: int) -> Page[EventView]:

@@ -100,7 +100,32 @@ def test_events_are_chosen_by_runs_and_by_sweep(client: TestClient, database: Da
     assert ids(sweep_id="s") == [4, 5]
     assert ids(run_id="a", sweep_id="s") == [4]
     assert ids(run_id="a", after=1) == [4]
-    assert ids(run_id="nope") == []
+
+
+@pytest.mark.parametrize("path", ["/events", "/events/stream"])
+def test_an_id_that_neither_a_row_nor_an_event_has_is_refused(
+    client: TestClient, add_run: AddRun, assert_problem: AssertProblem, path: str
+) -> None:
+    run_id = add_run()
+    for query, slug in (("run_id=nope", "run"), (f"run_id={run_id}&run_id=nope", "run"), ("sweep_id=nope", "sweep")):
+        for method in ("GET", "HEAD"):
+            response = client.request(method, f"{path}?{query}")
+            assert response.status_code == 404
+        assert "nope" in assert_problem(client.get(f"{path}?{query}"), 404, f"{slug}-not-found")["detail"]
+    assert_problem(client.get(f"{path}?sweep_id={run_id}"), 404, "sweep-not-found")
+
+
+def test_ids_of_what_is_deleted_are_known_as_long_as_an_event_has_them(client: TestClient) -> None:
+    run_id = client.post("/runs", json={}).json()["id"]
+    sweep_id = client.post("/sweeps", json={"parameters": {"seed": [1, 2]}}).json()["id"]
+    assert client.get(f"/events?sweep_id={sweep_id}&limit=1").json()["has_more"]
+    for path in (f"/runs/{run_id}", f"/sweeps/{sweep_id}"):
+        client.post(f"{path}/cancel")
+        assert client.delete(path).status_code == 204
+    for query, number in ((f"run_id={run_id}", 1), (f"sweep_id={sweep_id}", 2)):
+        events = client.get(f"/events?{query}").json()["data"]
+        assert [event["type"] for event in events] == ["deleted"] * number
+        assert client.head(f"/events/stream?{query}").status_code == 200
 
 
 def test_a_runs_events_are_its_own(client: TestClient, add_run: AddRun) -> None:
