@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
+from collections.abc import Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -46,6 +48,16 @@ def configure_logging(process: str, log_format: str) -> None:
     logging.captureWarnings(True)
     sys.excepthook = _log_last_words
     threading.excepthook = _log_end_of_thread
+
+
+def report_early(process: str, lines: Iterable[str]) -> None:
+    """Say what keeps a process from starting before its settings are known: as JSON, if that is what they ask for."""
+    if os.environ.get("DIGITLAB_LOG_FORMAT") == "json":
+        configure_logging(process, "json")
+        for line in lines:
+            logging.error("%s", line)
+    else:
+        sys.stderr.writelines(f"{visible(line)}\n" for line in lines)
 
 
 class _TextFormatter(logging.Formatter):

@@ -9,11 +9,10 @@ from importlib.util import find_spec
 from pydantic import ValidationError
 
 from app import lifeline
-from app.logs import configure_logging
+from app.logs import configure_logging, report_early
 from app.opening import Unusable, open_database
 from app.settings import Settings, describe_invalid
 from app.surroundings import ignore_foreign_variables
-from app.visible import visible
 from workers.fork_server import StartMethod
 from workers.worker import Worker
 
@@ -23,7 +22,7 @@ def main(start_method: StartMethod = "spawn") -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        sys.stderr.writelines(f"{visible(line)}\n" for line in describe_invalid(error))
+        report_early("worker", describe_invalid(error))
         return 2
     configure_logging("worker", settings.log_format)
     lifeline.hold_on()

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from app.cli.terminal import complain
+from app.logs import report_early
 from app.settings import Settings, describe_invalid
 
 
@@ -25,7 +25,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         try:
             settings = Settings()
         except ValidationError as error:
-            complain(*describe_invalid(error))
+            report_early(command.__name__, describe_invalid(error))
             raise typer.Exit(2) from None
         command(settings=settings, **own)
 

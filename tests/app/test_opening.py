@@ -251,6 +251,17 @@ def test_a_worker_names_wrong_settings(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err.startswith("DIGITLAB_PORT: ")
 
 
+def test_wrong_settings_are_json_where_logs_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DIGITLAB_LOG_FORMAT", "json")
+    monkeypatch.setenv("DIGITLAB_PORT", "70000")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert work() == 2
+    record = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert record["message"].startswith("DIGITLAB_PORT: ")
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_record_is_one_line_that_controls_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log_format: str
