@@ -71,7 +71,7 @@ SubmissionBody = Annotated[
 )
 def submit_run(
     document: SubmissionBody,
-    session: WriteSession,
+    database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate only, and answer what would be trained.")] = False,
@@ -84,17 +84,23 @@ def submit_run(
     The same `Idempotency-Key` and body answer the same run, however often they come.
     """
     if dry_run:
-        config = service.prepare(session, document).config
+        with database.reading() as session:
+            config = service.prepare(session, document).config
         plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    run = service.find_submitted(session, idempotency)
-    if run is None:
-        submission = service.prepare(session, document)
+    with database.reading() as session:  # what takes long is done before others have to wait for it
+        run = service.find_submitted(session, idempotency)
+        submission = None if run else service.prepare(session, document)
+    if submission is not None:
         limit = settings.max_queued_runs
-        run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
+        with database.writing() as session:
+            run = service.find_submitted(session, idempotency)
+            run = run or service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
+    assert run is not None, "found or submitted"
     response.headers["Location"] = f"/runs/{run.id}"
-    return _view(session, run)
+    with database.reading() as session:
+        return _view(session, run)
 
 
 @router.get("/runs", summary="List runs", responses=problems())

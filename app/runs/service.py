@@ -44,7 +44,7 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
         document: The request's body: part of a `RunSubmission`.
 
     Raises:
-        InvalidInput: Something in it is wrong; every place is named.
+        InvalidInput: Something in it is wrong; the places are named.
         NotFound: It names a preset or a run that does not exist.
     """
     base = _base(session, document)

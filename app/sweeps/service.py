@@ -27,7 +27,7 @@ from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank
 from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
 from app.sweeps.search_space import Point, expand
 from app.sweeps.views import status_of
-from app.tables import EventType, PromotionReason, Run, RunStatus, SavedModel, Sweep
+from app.tables import EventType, PromotionReason, Run, RunStatus, SavedModel, Sweep, new_id
 from app.validation import invalid_document, invalid_input
 
 
@@ -50,19 +50,21 @@ class Prepared:
     trials: Sequence[Trial]
 
 
-def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int) -> Prepared:
+def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, max_parameters: int) -> Prepared:
     """Complete, validate and expand a submission, without queueing anything.
 
     Args:
         session: To read the run that the base may name.
         document: The request's body: part of a `SweepSubmission`.
         max_trials: How many trials a sweep may have.
+        max_parameters: How many fields it may search.
 
     Raises:
-        InvalidInput: Something in it is wrong; every place is named.
+        InvalidInput: Something in it is wrong; the places are named.
         NotFound: It names a preset or a run that does not exist.
     """
     document = _with_preset(document)
+    _check_extent(document, max_trials, max_parameters)
     try:
         submission = SweepSubmission.model_validate(document)
     except ValidationError as error:
@@ -70,11 +72,13 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int) -
     try:
         base = runs.prepare(session, submission.base)
     except InvalidInput as error:
-        raise invalid_input([FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]) from None
+        inside = [FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]
+        raise InvalidInput("#/base" + error.detail[1:], errors=inside) from None
     per_point = submission.repeats * (submission.cross_validation.folds if submission.cross_validation else 1)
     _check_rules(submission, base.config)
     if per_point > max_trials:
-        raise _wrong("#/repeats", f"{per_point:,} trials a point are more than the {max_trials:,} of a sweep")
+        detail = f"{per_point:,} trials a point are more than the {max_trials:,} of a sweep (DIGITLAB_MAX_TRIALS)"
+        raise _wrong("#/repeats", detail)
     points = expand(submission, base.config, max_points=max_trials // per_point)
     _check_points(submission, points)
     tags = {**base.labels.tags, **submission.tags}
@@ -96,6 +100,22 @@ def _with_preset(document: Mapping[str, Any]) -> Mapping[str, Any]:
         if one in document and other not in document:
             laid.pop(other, None)
     return laid
+
+
+def _check_extent(document: Mapping[str, Any], max_trials: int, max_parameters: int) -> None:
+    """Refuse what is too much before any of it is looked at."""
+    parameters, points = document.get("parameters"), document.get("points")
+    if isinstance(points, list) and len(points) > max_trials:
+        detail = f"{len(points):,} points are more than the {max_trials:,} trials of a sweep (DIGITLAB_MAX_TRIALS)"
+        raise _wrong("#/points", detail)
+    searched = [("#/parameters", parameters)]
+    searched += [
+        (f"#/points/{number}", point) for number, point in enumerate(points if isinstance(points, list) else ())
+    ]
+    for pointer, paths in searched:
+        if isinstance(paths, Mapping) and len(paths) > max_parameters:
+            detail = f"{len(paths):,} fields are more than the {max_parameters:,} of a sweep (DIGITLAB_MAX_PARAMETERS)"
+            raise _wrong(pointer, detail)
 
 
 def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
@@ -166,19 +186,20 @@ def find_submitted(session: Session, idempotency: Idempotency | None) -> Sweep |
     return sweep
 
 
-def submit(
-    session: Session, prepared: Prepared, *, max_queued_runs: int, idempotency: Idempotency | None = None
-) -> Sweep:
-    """Queue all trials of a sweep.
+@dataclass(frozen=True)
+class Draft:
+    """The rows of a sweep, to be written."""
 
-    Raises:
-        QueueFull: There would be more than `max_queued_runs`.
-        InvalidInput: The idempotency key came with something else, a moment ago.
-    """
-    runs.require_room(session, len(prepared.trials), max_queued_runs)
+    sweep: Sweep
+    trials: Sequence[Run]
+
+
+def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
+    """Make the rows of a sweep, without a database."""
     submission = prepared.submission
     folds, stopping = submission.cross_validation, submission.stopping
     sweep = Sweep(
+        id=new_id(),
         name=submission.name,
         notes=submission.notes,
         tags=submission.tags,
@@ -194,17 +215,10 @@ def submit(
     )
     if idempotency is not None:
         sweep.idempotency_key, sweep.submission_sha256 = idempotency.key, idempotency.submission_sha256
-    try:
-        with session.begin_nested():
-            session.add(sweep)
-    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
-        submitted = find_submitted(session, idempotency)
-        if submitted is None:
-            raise
-        return submitted
-    queued = [
+    trials = [
         lifecycle.new_run(
-            trial.config,
+            id=new_id(),
+            config=trial.config,
             sweep_id=sweep.id,
             trial_number=number,
             point_number=trial.point_number,
@@ -214,11 +228,29 @@ def submit(
         )
         for number, trial in enumerate(prepared.trials)
     ]
-    session.add_all(queued)
-    session.flush()
-    for run in queued:
+    return Draft(sweep, trials)
+
+
+def submit(session: Session, drafted: Draft, *, max_queued_runs: int, idempotency: Idempotency | None = None) -> Sweep:
+    """Queue all trials of a sweep.
+
+    Raises:
+        QueueFull: There would be more than `max_queued_runs`.
+        InvalidInput: The idempotency key came with something else, a moment ago.
+    """
+    runs.require_room(session, len(drafted.trials), max_queued_runs)
+    try:
+        with session.begin_nested():
+            session.add(drafted.sweep)
+    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
+        submitted = find_submitted(session, idempotency)
+        if submitted is None:
+            raise
+        return submitted
+    session.add_all(drafted.trials)
+    for run in drafted.trials:
         lifecycle.enter_queue(session, run)
-    return sweep
+    return drafted.sweep
 
 
 def get_sweep(session: Session, sweep_id: str) -> Sweep:
