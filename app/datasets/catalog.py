@@ -17,6 +17,7 @@ CANONICAL_SPLIT_SEED = 20231110
 class DatasetInfo:
     name: str
     num_samples: int
+    smallest_class: int  # images of the rarest digit
     description: str
 
 
@@ -24,6 +25,7 @@ DATASETS = {
     "digits": DatasetInfo(
         "digits",
         1797,
+        174,
         "8×8 images of handwritten digits, pixels 0–16, from scikit-learn's load_digits "
         "(the test part of the UCI Optical Recognition of Handwritten Digits set).",
     )

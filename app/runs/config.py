@@ -18,6 +18,7 @@ from app.datasets.catalog import (
     DATASETS,
     NUM_CLASSES,
     NUM_PIXELS,
+    DatasetInfo,
     SplitSizes,
     fold_sizes,
     split_sizes,
@@ -82,6 +83,18 @@ class Split(Part):
         """What names this split in the table of splits."""
         fold = {} if self.fold is None else {"fold": self.fold.number, "num_folds": self.fold.of}
         return self.model_dump(exclude={"fold"}) | fold
+
+    def explain_folds(self, dataset: DatasetInfo, num_folds: int) -> str | None:
+        """Why the train split cannot be cut into so many folds; None if it can: each fold needs each digit.
+
+        Not asked of stored configurations, which were accepted under other rules.
+        """
+        train = split_sizes(dataset.num_samples, self.val_size, self.test_size).train
+        most = dataset.smallest_class * train // dataset.num_samples
+        if num_folds <= most:
+            return None
+        left = f"val_size {self.val_size:g} and test_size {self.test_size:g} leave {train:,} images to train on"
+        return f"{left}, {most} of the rarest digit: they can be cut into at most {most} folds, not {num_folds}"
 
     def sizes(self, num_samples: int) -> SplitSizes:
         """How many images each part gets."""

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.database import utc_now
 from app.datasets.catalog import DATASETS
 from app.errors import Conflict, FieldError, InvalidInput, NotFound
 from app.events import journal
-from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
 from app.runs import lifecycle
+from app.runs import repository as run_repository
 from app.runs import service as runs
 from app.runs.config import MAX_SEED, Mlp, RunConfig, complete
 from app.runs.cross_validation import RULE
@@ -27,7 +28,7 @@ from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank
 from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
 from app.sweeps.search_space import Point, expand
 from app.sweeps.views import status_of
-from app.tables import EventType, PromotionReason, Run, RunStatus, SavedModel, Sweep, new_id
+from app.tables import EventType, PromotionReason, Run, SavedModel, Sweep, new_id
 from app.validation import invalid_document, invalid_input
 
 
@@ -144,6 +145,13 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
         anywhere = next(iter(point.places.values()), "#/base")
         if submission.stopping is not None and not isinstance(config.model, Mlp):
             raise _wrong(anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by")
+        folds = submission.cross_validation.folds if submission.cross_validation else None
+        fold = config.split.fold
+        num_folds = folds or (fold.of if fold else 0)
+        why = config.split.explain_folds(DATASETS[config.dataset], num_folds) if num_folds else None
+        if why:
+            splits = [place for path, place in point.places.items() if path.partition(".")[0] == "split"]
+            raise _wrong("#/cross_validation/folds" if folds else next(iter(splits), "#/base/split/fold/of"), why)
         if submission.cross_validation is not None and _stops_early(config):
             place = point.places.get("training.early_stopping", anywhere)
             raise _wrong(place, "With cross_validation every trial trains its fixed number of epochs")
@@ -191,7 +199,7 @@ class Draft:
     """The rows of a sweep, to be written."""
 
     sweep: Sweep
-    trials: Sequence[Run]
+    trials: Sequence[dict[str, Any]]
 
 
 def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
@@ -216,7 +224,7 @@ def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
     if idempotency is not None:
         sweep.idempotency_key, sweep.submission_sha256 = idempotency.key, idempotency.submission_sha256
     trials = [
-        lifecycle.new_run(
+        lifecycle.new_row(
             id=new_id(),
             config=trial.config,
             sweep_id=sweep.id,
@@ -247,9 +255,7 @@ def submit(session: Session, drafted: Draft, *, max_queued_runs: int, idempotenc
         if submitted is None:
             raise
         return submitted
-    session.add_all(drafted.trials)
-    for run in drafted.trials:
-        lifecycle.enter_queue(session, run)
+    lifecycle.queue_all(session, drafted.trials)
     return drafted.sweep
 
 
@@ -268,27 +274,21 @@ def cancel(session: Session, sweep_id: str) -> Sweep:
         Conflict: All its trials have ended by themselves.
     """
     get_sweep(session, sweep_id)
-    unfinished = list(repository.lock_runs(session, sweep_id, only_unfinished=True))
+    repository.lock_runs(session, sweep_id, only_unfinished=True)
     sweep = repository.lock(session, sweep_id)
     if sweep is None:
         raise _not_found(sweep_id)
     # A choice that was made a moment ago has queued another run.
-    unfinished += [
-        run for run in repository.lock_runs(session, sweep_id, only_unfinished=True) if run not in unfinished
-    ]
+    unfinished = repository.lock_runs(session, sweep_id, only_unfinished=True)
     if not unfinished and not sweep.is_cancelled:
         raise Conflict("All trials of the sweep have ended; it cannot be cancelled.", slug="sweep-finished")
     sweep.is_cancelled = True
-    for run in unfinished:
-        if run.status is RunStatus.RUNNING:
-            run.cancel_requested = True
-        else:
-            lifecycle.end(session, run, RunStatus.CANCELLED)
+    lifecycle.cancel_all(session, sweep_id, unfinished)
     return sweep
 
 
 def delete(session: Session, sweep_id: str) -> None:
-    """Delete a sweep whose trials have ended, with all that they hold.
+    """Delete a sweep whose trials have ended, with all that they hold: marked here, deleted by a worker.
 
     Raises:
         NotFound: There is no such sweep.
@@ -299,18 +299,19 @@ def delete(session: Session, sweep_id: str) -> None:
     sweep = repository.lock(session, sweep_id)
     if sweep is None:
         raise _not_found(sweep_id)
-    if any(not run.status.is_finished() for run in [*trials, *repository.lock_runs(session, sweep_id)]):
+    if any(not run.status.is_finished() for run in trials) or repository.lock_runs(
+        session, sweep_id, only_unfinished=True
+    ):
         raise Conflict("Not all trials of the sweep have ended: cancel it first.", slug="sweep-not-finished")
     champion = models.get_champion(session)
     is_pinned = champion is not None and champion.reason is PromotionReason.PINNED
     if is_pinned and champion is not None and champion.run_id in {run.id for run in trials}:
         detail = f"Trial {champion.run_id} is the pinned champion: choose another one first."
         raise Conflict(detail, slug="pinned-champion")
+    run_repository.mark_deleted(session, Run.sweep_id == sweep_id)
     for run in trials:
-        event_repository.delete_of_run(session, run.id)
-        session.delete(run)
-        journal.record(session, run, EventType.DELETED)
-    session.delete(sweep)
+        journal.record_for(session, EventType.DELETED, run_id=run.id, sweep_id=sweep_id, data={})
+    sweep.deleted_at, sweep.idempotency_key, sweep.submission_sha256 = utc_now(), None, None
     promotion.elect(session)
 
 

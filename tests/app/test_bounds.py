@@ -151,3 +151,50 @@ def test_what_is_refused_or_only_planned_begins_no_writing_transaction(
     finally:
         event.remove(engine, "begin", note)
     assert not any(writing)
+
+
+TINY = {"val_size": 0.8, "test_size": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "pointer"),
+    [
+        ("/runs", {"split": {**TINY, "fold": {"number": 0, "of": 20}}}, "#/split/fold/of"),
+        ("/runs", {"split": {**TINY, "fold": {"number": 17, "of": 18}}}, "#/split/fold/of"),
+        (
+            "/sweeps",
+            {"base": {"split": TINY}, "parameters": {"seed": [0]}, "cross_validation": {"folds": 20}},
+            "#/cross_validation/folds",
+        ),
+        (
+            "/sweeps",
+            {"parameters": {"split.val_size": [0.3, 0.8], "split.test_size": [0.1]}, "cross_validation": {"folds": 18}},
+            "#/cross_validation/folds",
+        ),
+        (
+            "/sweeps",
+            {"base": {"split": TINY}, "parameters": {"split.fold": [{"number": 0, "of": 17}, {"number": 0, "of": 18}]}},
+            "#/parameters/split.fold/1",
+        ),
+        (
+            "/sweeps",
+            {"base": {"split": {"fold": {"number": 0, "of": 20}}}, "parameters": {"split": [TINY]}},
+            "#/parameters/split/0",
+        ),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+def test_folds_that_cannot_hold_each_digit_are_refused(
+    client: TestClient, assert_problem: AssertProblem, path: str, document: object, pointer: str, query: str
+) -> None:
+    (error,) = assert_problem(client.post(f"{path}{query}", json=document), 422, "invalid-input")["errors"]
+    assert error["pointer"] == pointer
+    assert "at most 17 folds" in error["detail"]
+
+
+@pytest.mark.parametrize(("split", "folds"), [(TINY, 17), ({"val_size": 0.3}, 20), ({"val_size": 0.75}, 20)])
+def test_as_many_folds_as_there_is_room_for_are_accepted(
+    client: TestClient, split: dict[str, float], folds: int
+) -> None:
+    document = {"base": {"split": split}, "parameters": {"seed": [0]}, "cross_validation": {"folds": folds}}
+    assert client.post("/sweeps?dry_run=true", json=document).json()["num_trials"] == folds
