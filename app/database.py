@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +25,18 @@ from sqlalchemy.types import TypeDecorator
 if TYPE_CHECKING:
     from alembic.config import Config
 
+logger = logging.getLogger(__name__)
+
 LOCK_TIMEOUT_MS = 30_000  # how long a writer waits for another
 # After this, Postgres takes its locks from a process that was stopped, or has vanished, in the middle of a transaction.
 # Transactions last milliseconds here, and everybody's leases must outlast a wait for one of them.
 IDLE_TRANSACTION_TIMEOUT_MS = 3_000
+MAX_IDLE_WAL_BYTES = 16 * 2**20
+LONG_LOCK_SECONDS = 0.5  # a writing transaction that is worth a line in the log
+INCREMENTAL = 2  # as SQLite numbers the kinds of auto_vacuum
+KEPT_FREE_PAGES = 256  # of SQLite's file, 1 MiB: they are filled again soon
 READ_ONLY_SQLSTATE = "25006"
-NEWEST_REVISION = "0005"  # of the migrations; readiness compares the database with it, and a test it with them
+NEWEST_REVISION = "0006"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
 class Database:
@@ -87,6 +96,10 @@ def _create_engine(url: str | URL) -> Engine:
     engine = create_engine(parsed, **options)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "before_cursor_execute", _note_start)
+    event.listen(engine, "after_cursor_execute", _note_slowest)
+    event.listen(engine, "commit", _report_long_lock)
+    event.listen(engine, "rollback", _report_long_lock)
     return engine
 
 
@@ -96,7 +109,15 @@ def _to_json(value: Any) -> str:
 
 def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
     # synchronous=FULL: what was accepted outlives a power failure too (https://www.sqlite.org/pragma.html).
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # auto_vacuum counts for new files alone, and comes first: WAL writes a header (digitlab vacuum sees to old ones).
+    # journal_size_limit: after a large transaction the WAL does not keep its size.
+    for pragma in (
+        "auto_vacuum=INCREMENTAL",
+        "journal_mode=WAL",
+        f"journal_size_limit={MAX_IDLE_WAL_BYTES}",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
 
 
@@ -116,6 +137,53 @@ def _leave_read_only_server(context: ExceptionContext) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.info["lock"] = _HeldLock(time.monotonic()) if writes else None
+
+
+@dataclass
+class _HeldLock:
+    """The lock for writing, as a transaction holds it."""
+
+    since: float
+    statement_since: float = 0.0
+    slowest: str = ""
+    slowest_seconds: float = 0.0
+
+
+def _note_start(connection: Connection, *_: object) -> None:
+    lock: _HeldLock | None = connection.info.get("lock")
+    if lock is not None:
+        lock.statement_since = time.monotonic()
+
+
+def _note_slowest(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+    lock: _HeldLock | None = connection.info.get("lock")
+    if lock is not None and (seconds := time.monotonic() - lock.statement_since) > lock.slowest_seconds:
+        lock.slowest, lock.slowest_seconds = statement, seconds
+
+
+def _report_long_lock(connection: Connection) -> None:
+    lock: _HeldLock | None = connection.info.pop("lock", None)
+    if lock is not None and (seconds := time.monotonic() - lock.since) > LONG_LOCK_SECONDS:
+        statement = " ".join(lock.slowest.split())[:200]
+        said = "The write lock was held for %.2f s; its slowest statement took %.2f s: %s"
+        logger.info(said, seconds, lock.slowest_seconds, statement)
+
+
+def give_back_free_pages(session: Session, most: int) -> int:
+    """Shorten SQLite's file by at most so many of its free pages; returns how many were given back.
+
+    Files from before `auto_vacuum` keep theirs until `digitlab vacuum`.
+    """
+    if session.get_bind().dialect.name != "sqlite" or session.scalar(text("PRAGMA auto_vacuum")) != INCREMENTAL:
+        return 0
+    number = min(most, (session.scalar(text("PRAGMA freelist_count")) or 0) - KEPT_FREE_PAGES)
+    if number <= 0:
+        return 0
+    connection: Any = session.connection().connection.driver_connection
+    for _ in range(number):  # for more at once it wants to be stepped, and Python's module makes one step
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    return number
 
 
 class database_now(FunctionElement[float]):  # noqa: N801, it reads as a function

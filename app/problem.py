@@ -18,7 +18,7 @@ from starlette.responses import Response
 from app.database import DATABASE_FAILURES, describe_failure, explain_failure
 from app.errors import AppError, FieldError
 from app.logs import REQUEST_ID
-from app.validation import explain, invalid_input, json_pointer, printable
+from app.validation import invalid_places, json_pointer, printable
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +133,7 @@ async def _on_request_validation_error(request: Request, error: Exception) -> Re
     if details[0]["type"] == "json_invalid":
         reason, position = details[0]["ctx"]["error"], details[0]["loc"][-1]
         return render(request, 400, "malformed-json", f"The body is not JSON: {reason} at character {position}.")
-    found = [FieldError(_place(detail["loc"], error.body), explain(detail)) for detail in details]
-    return await _on_app_error(request, invalid_input(found))
+    return await _on_app_error(request, invalid_places(details, lambda detail: _place(detail["loc"], error.body)))
 
 
 def _place(location: Sequence[str | int], body: Any) -> str:

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
     max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
     max_trials: int = Field(2000, ge=1, description="Trials that a sweep may have.")
+    max_parameters: int = Field(64, ge=1, description="Fields of a configuration that a sweep may search.")
     max_loaded_models: int = Field(16, ge=1, description="Models beside the champion that an API process keeps loaded.")
     champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")
     event_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often open event streams are served.")

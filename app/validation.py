@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -13,6 +13,8 @@ from app.errors import FieldError, InvalidInput
 from app.wording import as_json
 
 TEXT = r"^[^\x00]*$"  # what every database can hold
+MAX_ERRORS = 100  # places that a problem body names; how many more there are, its detail says
+MAX_SHOWN = 80  # characters of a wrong value
 MAX_INTEGER = 2**63 - 1  # that every database can hold and compare with
 MAX_WHOLE_FLOAT = 2**53  # up to here a float is one integer
 Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
@@ -48,20 +50,32 @@ def parse_query(model: type[Model], query: bytes) -> Model:
         return model.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise invalid_input([FieldError(f"?{each['loc'][0]}", explain(each)) for each in details]) from error
+        raise invalid_places(details, lambda each: f"?{each['loc'][0]}") from error
 
 
 def invalid_document(error: ValidationError, document: Any) -> InvalidInput:
     """The error for a body that a pydantic model refused."""
     details = error.errors(include_url=False)
-    return invalid_input([FieldError("#" + json_pointer(each["loc"], document), explain(each)) for each in details])
+    return invalid_places(details, lambda each: "#" + json_pointer(each["loc"], document))
 
 
-def invalid_input(errors: Iterable[FieldError]) -> InvalidInput:
-    """The error for one or more wrong places; its detail is the first of them."""
+def invalid_places(details: Sequence[Mapping[str, Any]], place: Callable[[Any], str]) -> InvalidInput:
+    """The error for what pydantic found; of thousands of errors, only those that are named are put into words."""
+    named = [FieldError(place(each), explain(each)) for each in details[:MAX_ERRORS]]
+    return invalid_input(named, num_errors=len(details))
+
+
+def invalid_input(errors: Iterable[FieldError], *, num_errors: int = 0) -> InvalidInput:
+    """The error for one or more wrong places; its detail is the first of them, and says how many there are.
+
+    Args:
+        errors: What is wrong; the first `MAX_ERRORS` are named.
+        num_errors: How many there are, if more than `MAX_ERRORS`, and thus not all in `errors`.
+    """
     found = list(dict.fromkeys(errors))
+    number = num_errors if num_errors > MAX_ERRORS else len(found)
     first = f"{found[0].pointer}: {found[0].detail}"
-    return InvalidInput(first if len(found) == 1 else f"{first} (and {len(found) - 1} more)", errors=found)
+    return InvalidInput(first if number == 1 else f"{first} (and {number - 1} more)", errors=found[:MAX_ERRORS])
 
 
 def explain(error: Mapping[str, Any]) -> str:
@@ -77,8 +91,8 @@ def explain(error: Mapping[str, Any]) -> str:
     if isinstance(given, dict | list):
         is_of_wrong_type = kind.endswith("_type") or kind == "union_tag_invalid"
         return f"{message}; got an {'object' if isinstance(given, dict) else 'array'}" if is_of_wrong_type else message
-    got = as_json(given[:80] if isinstance(given, str) else given)
-    return f"{message}; got {got if len(got) <= 80 else got[:79] + '…'}"
+    got = as_json(given[: MAX_SHOWN + 1] if isinstance(given, str) else given)
+    return f"{message}; got {got if len(got) <= MAX_SHOWN else got[: MAX_SHOWN - 1] + '…'}"
 
 
 def _in_words_of_json(error: Mapping[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""Deletes what has been kept long enough: `last` checkpoints of finished runs, events, workers that are gone."""
+"""Deletes what has been kept long enough: `last` checkpoints of finished runs, events, workers that are gone.
+
+It also deletes the rows of runs and sweeps that clients have deleted (until then these are marked, and no query sees
+them), and gives back the free pages of SQLite's file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database, describe_failure, utc_now
+from app.database import Database, describe_failure, give_back_free_pages, utc_now
 from app.events import repository as events
 from app.runs import repository as runs
 from app.settings import Settings
@@ -19,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 60.0
 ROWS_PER_TRANSACTION = 500  # so that nobody waits long for the write lock
+BLOBS_PER_TRANSACTION = 20
+LONG_SECONDS = 0.1  # a transaction that took longer is followed by a smaller one
 DEAD_WORKERS_KEPT_SECONDS = 3600.0
 
 
@@ -29,6 +35,7 @@ class Housekeeping:
         self._database = database
         self._settings = settings
         self._next_turn = -math.inf
+        self._num_rows = ROWS_PER_TRANSACTION  # of what was deleted by clients; fewer where the disk is slow
 
     def clean_if_due(self) -> None:
         """A few short transactions; when there is more to delete, the next one follows at the next call."""
@@ -49,9 +56,23 @@ class Housekeeping:
         with self._database.writing() as session:
             registry.forget_dead(session, DEAD_WORKERS_KEPT_SECONDS)
         with self._database.writing() as session:
-            num_checkpoints = runs.delete_last_checkpoints(session, finished_before, ROWS_PER_TRANSACTION)
+            limit = min(ROWS_PER_TRANSACTION, BLOBS_PER_TRANSACTION)
+            num_checkpoints = runs.delete_last_checkpoints(session, finished_before, limit)
         with self._database.writing() as session:
             num_events = events.delete_older(session, events_before, ROWS_PER_TRANSACTION)
         if num_checkpoints or num_events:
             logger.info("Deleted %d old checkpoints and %d old events", num_checkpoints, num_events)
-        return num_checkpoints + num_events
+        return num_checkpoints + num_events + self._purge_deleted() + self._give_back()
+
+    def _purge_deleted(self) -> int:
+        """Some rows of the runs and sweeps that are marked as deleted."""
+        since = time.monotonic()
+        with self._database.writing() as session:
+            number = runs.purge_deleted(session, self._num_rows)
+        is_slow = time.monotonic() - since > LONG_SECONDS
+        self._num_rows = max(10, self._num_rows // 2) if is_slow else ROWS_PER_TRANSACTION
+        return number
+
+    def _give_back(self) -> int:
+        with self._database.writing() as session:
+            return give_back_free_pages(session, ROWS_PER_TRANSACTION)

@@ -60,6 +60,9 @@ def downgrade() -> None:
         splits.create_unique_constraint(OLD_SPLIT, ["dataset", "val_size", "test_size", "seed"])
         splits.drop_column("num_folds")
         splits.drop_column("fold")
+    # Without their sweeps, trials are ordinary runs: as trials, nothing could delete them.
+    op.execute("UPDATE runs SET sweep_id = NULL, trial_number = NULL WHERE sweep_id IS NOT NULL")
+    op.execute("UPDATE events SET sweep_id = NULL WHERE sweep_id IS NOT NULL")
     op.drop_column("runs", "fold")
     op.drop_column("runs", "point_number")
     op.drop_index("ix_sweeps_idempotency_key", "sweeps")

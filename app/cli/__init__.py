@@ -103,6 +103,15 @@ def backup(
     raise typer.Exit(back_up(settings, file, overwrite=overwrite))
 
 
+@cli.command()
+@with_settings
+def vacuum(settings: Settings) -> None:
+    """Make the SQLite file as small as what it holds; stop the service before."""
+    from app.cli.vacuum import vacuum
+
+    raise typer.Exit(vacuum(settings))
+
+
 Url = Annotated[str, typer.Option(envvar="DIGITLAB_URL", help="Where the service is.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 

@@ -17,7 +17,7 @@ CANONICAL_SPLIT_SEED = 20231110
 class DatasetInfo:
     name: str
     num_samples: int
-    num_rarest: int  # images of the digit that has the fewest
+    smallest_class: int  # images of the rarest digit
     description: str
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import QueryableAttribute, Session
 
-from app.tables import Event, EventCounter, Run, Sweep
+from app.tables import Event, EventCounter, EventType, Run, Sweep
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,10 @@ def list_events(
     session: Session, wanted: EventFilter, *, after: int, limit: int, up_to: int | None = None
 ) -> Sequence[Event]:
     """The events that follow an id, oldest first."""
+    runs = Run.__table__.c  # the table itself: of the class, the ORM does not show what is marked
+    marked = select(runs.id).where(runs.deleted_at.is_not(None))
     query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    query = query.where(or_(Event.type == EventType.DELETED, Event.run_id.not_in(marked)))
     if up_to is not None:
         query = query.where(Event.id <= up_to)
     if wanted.run_ids:
@@ -61,8 +64,13 @@ def last_event_id(session: Session) -> int:
     return session.scalars(select(EventCounter.last_event_id)).one()
 
 
-def delete_of_run(session: Session, run_id: str) -> None:
-    session.execute(delete(Event).where(Event.run_id == run_id))
+def delete_of_run(session: Session, run_id: str, limit: int) -> int:
+    """Delete at most `limit` events of a deleted run, but for `deleted` itself; returns how many there were."""
+    of_run = (Event.run_id == run_id, Event.type != EventType.DELETED)
+    ids = session.scalars(select(Event.id).where(*of_run).order_by(Event.id).limit(limit)).all()
+    if ids:
+        session.execute(delete(Event).where(*of_run, Event.id <= ids[-1]))
+    return len(ids)
 
 
 def delete_older(session: Session, moment: datetime, limit: int) -> int:

@@ -84,7 +84,7 @@ def _look_at_database(seen: Readiness, database: Database, settings: Settings) -
                 return
             seen.num_workers = len(workers.list_alive(session, settings.lease_seconds))
             _look_at_restarts(seen, session)
-            seen.num_queued = session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED))
+            seen.num_queued = session.scalar(select(func.count(Run.id)).where(Run.status == RunStatus.QUEUED))
     except SQLAlchemyError as error:
         seen.failures.append(explain_failure(error))
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from app.dependencies import After, JsonOnly, Limit, ReadSession, WriteSession
+from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, WriteSession
 from app.json_bodies import JsonRoute
 from app.models import service
 from app.models.schemas import ChampionView, ModelView, Pin, PromotionView
@@ -34,13 +34,16 @@ def get_champion(session: ReadSession) -> ChampionView:
     responses=problems(400, 404, 409, 413, 415),
     dependencies=[JsonOnly],
 )
-def pin_champion(pin: Pin, session: WriteSession) -> ChampionView:
+def pin_champion(pin: Pin, database: DatabaseDep) -> ChampionView:
     """Have `/predict` use this run's saved model, whatever others achieve, until it is unpinned.
 
     It may have been trained on any split. Repeating is harmless.
     """
-    service.pin(session, pin.run_id)
-    return _view(session)
+    with database.reading() as session:
+        model = service.check_pinnable(session, pin.run_id)
+    with database.writing() as session:
+        service.pin(session, model)
+        return _view(session)
 
 
 @router.delete("/models/champion", summary="Unpin the champion", responses=problems(404, 409))

@@ -10,9 +10,14 @@ from sqlalchemy.orm import Session, undefer
 from app.tables import Promotion, Run, RunStatus, SavedModel
 
 
+def _saved_models() -> Select[SavedModel]:
+    """Joined with their runs, without which those of deleted runs would be seen."""
+    return select(SavedModel).join(Run, Run.id == SavedModel.run_id)
+
+
 def ranking() -> Select[SavedModel]:
     """Saved models, best first: val accuracy, val loss, then fewest parameters, then the oldest run."""
-    query = select(SavedModel).join(Run, Run.id == SavedModel.run_id).where(Run.status == RunStatus.SUCCEEDED)
+    query = _saved_models().where(Run.status == RunStatus.SUCCEEDED)
     return query.order_by(
         SavedModel.val_accuracy.desc(), SavedModel.val_loss, SavedModel.num_parameters, SavedModel.run_id
     )
@@ -26,7 +31,8 @@ def best_canonical(session: Session, *, excluding: Collection[str] = ()) -> Save
 
 def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
     """A saved model with its ONNX graph."""
-    return session.get(SavedModel, run_id, options=[undefer(SavedModel.onnx)])
+    query = _saved_models().where(SavedModel.run_id == run_id)
+    return session.scalar(query.options(undefer(SavedModel.onnx)))
 
 
 def lock_run(session: Session, run_id: str) -> bool:
@@ -37,19 +43,20 @@ def lock_run(session: Session, run_id: str) -> bool:
 def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
     """Those of these runs that have a saved model."""
     if not run_ids:
-        return set()
-    return set(session.scalars(select(SavedModel.run_id).where(SavedModel.run_id.in_(run_ids))))
+        query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id)
+    return set(session.scalars(query.where(SavedModel.run_id.in_(run_ids))))
 
 
 def get_champion(session: Session) -> Promotion | None:
     """The newest promotion; None when there is none, or its model and all that could follow it have been deleted."""
     is_newest = Promotion.id == select(func.max(Promotion.id)).scalar_subquery()
-    return session.scalar(select(Promotion).join(SavedModel, SavedModel.run_id == Promotion.run_id).where(is_newest))
+    query = select(Promotion).join(SavedModel, SavedModel.run_id == Promotion.run_id)
+    return session.scalar(query.join(Run, Run.id == SavedModel.run_id).where(is_newest))
 
 
 def get_predecessor(session: Session, run_id: str) -> SavedModel | None:
     """The model that was champion last before this one, among those that still exist."""
-    query = select(SavedModel).join(Promotion, Promotion.run_id == SavedModel.run_id)
+    query = _saved_models().join(Promotion, Promotion.run_id == SavedModel.run_id)
     return session.scalar(query.where(SavedModel.run_id != run_id).order_by(Promotion.id.desc()).limit(1))
 
 

@@ -69,17 +69,25 @@ def get_champion(session: Session) -> Champion:
     return Champion(model, session.get_one(Run, model.run_id), history, automatic)
 
 
-def pin(session: Session, run_id: str) -> None:
-    """Make the saved model of a run the champion, whatever others achieve.
+def check_pinnable(session: Session, run_id: str) -> SavedModel:
+    """The saved model of a run, which may be large: it is read and checked before the lock for writing is taken.
 
     Raises:
         NotFound: There is no such run, or it has no saved model (yet).
         Conflict: The stored graph is not what was saved.
     """
     try:
-        model = get_saved_model(session, run_id)
+        return get_saved_model(session, run_id)
     except DamagedData as error:
         raise Conflict(error.detail, slug="damaged-data") from error
+
+
+def pin(session: Session, model: SavedModel) -> None:
+    """Make a saved model the champion, whatever others achieve.
+
+    Raises:
+        NotFound: Its run has been deleted meanwhile.
+    """
     promotion.pin(session, model)
 
 

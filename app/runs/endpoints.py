@@ -101,13 +101,17 @@ def submit_run(
         plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    with database.writing() as session:
+    with database.reading() as session:  # what takes long is done before others have to wait for it
         run = service.find_submitted(session, idempotency)
-        if run is None:
-            submission = service.prepare(session, document)
-            limit = settings.max_queued_runs
-            run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
-        response.headers["Location"] = f"/runs/{run.id}"
+        submission = None if run else service.prepare(session, document)
+    if submission is not None:
+        limit = settings.max_queued_runs
+        with database.writing() as session:
+            run = service.find_submitted(session, idempotency)
+            run = run or service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
+    assert run is not None, "found or submitted"
+    response.headers["Location"] = f"/runs/{run.id}"
+    with database.reading() as session:
         return _view(session, run)
 
 

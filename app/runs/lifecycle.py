@@ -11,8 +11,10 @@ A running run also goes back to queued, when its worker lets go of it or is lost
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Row, insert, update
 from sqlalchemy.orm import Session
 
 from app.database import utc_now
@@ -28,6 +30,27 @@ def enter_queue(session: Session, run: Run) -> None:
     """A new run is there, or a running one goes back, unharmed."""
     _leave_worker(run, RunStatus.QUEUED)
     journal.record(session, run, EventType.QUEUED, status=run.status, epoch=run.epoch)
+
+
+def queue_all(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Queue new runs, thousands at once: as objects of the ORM they would hold the lock for a second."""
+    session.execute(insert(Run), rows)
+    for row in rows:
+        data = {"status": RunStatus.QUEUED, "epoch": 0}
+        journal.record_for(session, EventType.QUEUED, run_id=row["id"], sweep_id=row["sweep_id"], data=data)
+
+
+def cancel_all(session: Session, sweep_id: str, runs: Sequence[Row[str, RunStatus, int]]) -> None:
+    """End runs of a cancelled sweep, thousands at once: those that no worker has; the others are asked to end."""
+    of_sweep = update(Run).where(Run.sweep_id == sweep_id).execution_options(synchronize_session=False)
+    session.execute(of_sweep.where(Run.status == RunStatus.RUNNING).values(cancel_requested=True))
+    ended: dict[str, Any] = {"status": RunStatus.CANCELLED, "finished_at": utc_now(), "epochs_per_second": None}
+    ended |= dict.fromkeys(("cancel_requested", "pause_requested"), False)
+    session.execute(of_sweep.where(Run.status.in_((RunStatus.QUEUED, RunStatus.PAUSED))).values(ended))
+    for run_id, status, epoch in runs:
+        if status is not RunStatus.RUNNING:
+            data = {"status": RunStatus.CANCELLED, "epoch": epoch}
+            journal.record_for(session, EventType.CANCELLED, run_id=run_id, sweep_id=sweep_id, data=data)
 
 
 def pause(session: Session, run: Run) -> None:
@@ -89,7 +112,12 @@ def end(session: Session, run: Run, status: RunStatus, *, code: str | None = Non
 
 def new_run(config: RunConfig, **columns: Any) -> Run:
     """The row of a run, for `enter_queue` once it is in the session."""
-    return Run(
+    return Run(**new_row(config, **columns))
+
+
+def new_row(config: RunConfig, **columns: Any) -> dict[str, Any]:
+    """The same as plain columns, for `queue_all`."""
+    return dict(
         model_kind=config.model.kind,
         config=config.model_dump(),
         config_version=CONFIG_VERSION,

@@ -7,11 +7,15 @@ from datetime import datetime
 from types import UnionType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
+from app.database import utc_now
+from app.events import repository as events
 from app.paging import decode_cursor, encode_cursor
-from app.tables import Checkpoint, Metric, Run, RunStatus
+from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Sweep
+
+ROWS_A_BLOB = 20  # as many as it takes as long to delete
 
 _NUMBER = int | float | None
 _SORTS: dict[str, tuple[InstrumentedAttribute[Any], type | UnionType]] = {
@@ -85,7 +89,7 @@ def has_runs(session: Session) -> bool:
 
 
 def count_queued(session: Session) -> int:
-    return session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED)) or 0
+    return session.scalar(select(func.count(Run.id)).where(Run.status == RunStatus.QUEUED)) or 0
 
 
 def queue_positions(session: Session, run_ids: Collection[str]) -> dict[str, int]:
@@ -130,3 +134,46 @@ def delete_last_checkpoints(session: Session, finished_before: datetime, limit: 
     if old:
         session.execute(delete(Checkpoint).where(Checkpoint.role == "last", Checkpoint.run_id.in_(old)))
     return len(old)
+
+
+def mark_deleted(session: Session, *which: ColumnElement[bool]) -> None:
+    """Hide runs for good, and free their idempotency keys; their rows go bit by bit (`purge_deleted`)."""
+    values = {"deleted_at": utc_now(), "idempotency_key": None, "submission_sha256": None}
+    session.execute(update(Run).where(*which).values(values), execution_options={"synchronize_session": False})
+
+
+def purge_deleted(session: Session, limit: int) -> int:
+    """Delete about `limit` rows of what is marked as deleted; returns how many there were, 0 at the end.
+
+    Runs go when all that they hold has gone, sweeps after all runs.
+    """
+    marked = select(Run.id).where(Run.deleted_at.is_not(None)).order_by(Run.id).limit(limit)
+    run_ids = session.scalars(marked.with_for_update(skip_locked=True), execution_options=INCLUDE_DELETED).all()
+    left = limit
+    for run_id in run_ids:
+        left -= _delete_metrics(session, run_id, left)
+        left -= events.delete_of_run(session, run_id, left) if left > 0 else 0
+        for table in (Checkpoint, Evaluation, SavedModel):
+            if left > 0:
+                held = session.scalars(select(table.run_id).where(table.run_id == run_id)).all()
+                session.execute(delete(table).where(table.run_id == run_id))
+                left -= ROWS_A_BLOB * len(held)
+        if left <= 0:
+            break
+        session.execute(delete(Run).where(Run.id == run_id))
+        left -= 1
+    if not run_ids:
+        sweep = session.scalar(
+            select(Sweep.id).where(Sweep.deleted_at.is_not(None)).limit(1), execution_options=INCLUDE_DELETED
+        )
+        session.execute(delete(Sweep).where(Sweep.id == sweep))
+        left -= sweep is not None
+    return limit - left
+
+
+def _delete_metrics(session: Session, run_id: str, limit: int) -> int:
+    of_run = Metric.run_id == run_id
+    epochs = session.scalars(select(Metric.epoch).where(of_run).order_by(Metric.epoch).limit(limit)).all()
+    if epochs:
+        session.execute(delete(Metric).where(of_run, Metric.epoch <= epochs[-1]))
+    return len(epochs)

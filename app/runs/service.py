@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import Database
+from app.datasets.catalog import DATASETS
 from app.errors import Conflict, DamagedData, FieldError, InvalidInput, MalformedBody, NotFound, QueueFull
 from app.events import journal
 from app.events import repository as event_repository
@@ -45,7 +46,7 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
         document: The request's body: part of a `RunSubmission`.
 
     Raises:
-        InvalidInput: Something in it is wrong; every place is named.
+        InvalidInput: Something in it is wrong; the places are named.
         NotFound: It names a preset or a run that does not exist.
     """
     base = _base(session, document)
@@ -55,6 +56,10 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
         submission = RunSubmission.model_validate(completed, context=SUBMITTED)
     except ValidationError as error:
         raise invalid_document(error, completed) from error
+    fold = submission.split.fold
+    why = fold and submission.split.explain_folds(DATASETS[submission.dataset], fold.of)
+    if why:
+        raise invalid_input([FieldError("#/split/fold/of", why)])
     fields = submission.model_dump()
     return Submission(
         RunLabels.model_validate({name: fields[name] for name in RunLabels.model_fields}),
@@ -237,6 +242,8 @@ def resume(session: Session, run_id: str) -> Run:
 def delete(session: Session, run_id: str) -> None:
     """Delete a finished run and all that it holds; if it was the champion, the next best model becomes it.
 
+    It is marked, and nobody sees it any more; a worker deletes its rows (`repository.purge_deleted`).
+
     Raises:
         NotFound: There is no such run.
         Conflict: It is not finished, belongs to a sweep, or is the pinned champion.
@@ -249,8 +256,7 @@ def delete(session: Session, run_id: str) -> None:
     champion = models.get_champion(session)
     if champion is not None and champion.run_id == run.id and champion.reason is PromotionReason.PINNED:
         raise Conflict("The run is the pinned champion: choose another one first.", slug="pinned-champion")
-    event_repository.delete_of_run(session, run.id)
-    session.delete(run)
+    repository.mark_deleted(session, Run.id == run.id)
     journal.record(session, run, EventType.DELETED)
     promotion.elect(session)
 

@@ -86,19 +86,29 @@ def submit_sweep(
     train split, and then trains the chosen point on all of it. The same `Idempotency-Key` and body answer the same
     sweep, however often they come.
     """
+    limits = {"max_trials": settings.max_trials, "max_parameters": settings.max_parameters}
     if dry_run:
         with database.reading() as session:
-            prepared = service.prepare(session, document, max_trials=settings.max_trials)
-            trials, stack_bytes = [trial.config for trial in prepared.trials], settings.max_stack_bytes
-            plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=stack_bytes)
+            prepared = service.prepare(session, document, **limits)
+            plan = estimate.plan(
+                session,
+                [trial.config for trial in prepared.trials],
+                num_points=len(prepared.points),
+                max_stack_bytes=settings.max_stack_bytes,
+            )
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    with database.writing() as session:
+    with database.reading() as session:  # whatever takes long is done before others have to wait for it
         sweep = service.find_submitted(session, idempotency)
-        if sweep is None:
-            prepared = service.prepare(session, document, max_trials=settings.max_trials)
-            sweep = service.submit(session, prepared, max_queued_runs=settings.max_queued_runs, idempotency=idempotency)
-        response.headers["Location"] = f"/sweeps/{sweep.id}"
+        drafted = None if sweep else service.draft(service.prepare(session, document, **limits), idempotency)
+    if drafted is not None:
+        limit = settings.max_queued_runs
+        with database.writing() as session:
+            sweep = service.find_submitted(session, idempotency)
+            sweep = sweep or service.submit(session, drafted, max_queued_runs=limit, idempotency=idempotency)
+    assert sweep is not None, "found or submitted"
+    response.headers["Location"] = f"/sweeps/{sweep.id}"
+    with database.reading() as session:
         return _view(session, sweep)
 
 

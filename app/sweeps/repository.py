@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Row, case, func, select
 from sqlalchemy.orm import Session
 
 from app.sweeps.report import PLATEAU, ROUNDING, TrialRow
@@ -85,12 +85,12 @@ def list_runs(session: Session, sweep_id: str) -> Sequence[Run]:
     return session.scalars(select(Run).where(Run.sweep_id == sweep_id).order_by(Run.trial_number)).all()
 
 
-def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False) -> Sequence[Run]:
-    """The same as they are now, locked until the transaction ends, in the order in which everyone locks runs."""
-    query = select(Run).where(Run.sweep_id == sweep_id).order_by(Run.id).with_for_update()
+def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False) -> Sequence[Row[str, RunStatus, int]]:
+    """Their ids, states and epochs, locked until the transaction ends, in the order in which everyone locks runs."""
+    query = select(Run.id, Run.status, Run.epoch).where(Run.sweep_id == sweep_id).order_by(Run.id).with_for_update()
     if only_unfinished:
         query = query.where(Run.status.not_in(_FINISHED))
-    return session.scalars(query, execution_options={"populate_existing": True}).all()
+    return session.execute(query).all()
 
 
 def read_trials(session: Session, sweep_id: str) -> list[TrialRow]:

@@ -20,7 +20,7 @@ from app.runs.config import SUBMITTED, RunConfig, complete
 from app.sweeps.schemas import GridSearch, ListSearch, RandomSearch, Range, SweepSubmission
 from app.validation import explain, invalid_input, json_pointer
 
-MAX_ERRORS = 20
+MAX_ERRORS = 20  # after so many wrong values, the rest of the points are not looked at
 
 Values = dict[str, Any]
 
@@ -48,17 +48,25 @@ def expand(submission: SweepSubmission, base: RunConfig, *, max_points: int) -> 
     found = _expand_list(submission) if isinstance(submission.search, ListSearch) else _expand_space(submission)
     num_points, pointer, points = found
     if num_points > max_points:
-        detail = f"{num_points:,} points are more than the {max_points:,} that this sweep may have"
+        detail = (
+            f"{num_points:,} points are more than the {max_points:,} that this sweep may have (DIGITLAB_MAX_TRIALS)"
+        )
         raise invalid_input([FieldError(pointer, detail)])
-    errors: list[FieldError] = []
+    errors: dict[FieldError, None] = {}
+    wrong: set[str] = set()  # places of values that are wrong by themselves: other points with them are wrong too
     expanded = []
     document = base.model_dump(mode="json")
     for values, places in points:
+        if not wrong.isdisjoint(places.values()):
+            continue
+        completed = complete(document, _nest(values))
         try:
-            config = RunConfig.model_validate(complete(document, _nest(values)), context=SUBMITTED)
+            config = RunConfig.model_validate(completed, context=SUBMITTED)
         except ValidationError as error:
-            errors += _locate(error, complete(document, _nest(values)), values, places)
-            if len(set(errors)) > MAX_ERRORS:
+            located, blamed = _locate(error, completed, values, places)
+            errors |= dict.fromkeys(located)
+            wrong |= blamed
+            if len(errors) > MAX_ERRORS:
                 break
         else:
             expanded.append(Point(values, places, config))
@@ -166,15 +174,15 @@ def _draw_between(space: Range, share: float) -> float | int:
 
 def _check_paths(paths: Sequence[str], pointer: str) -> None:
     errors = []
+    given = set(paths)
     for path in paths:
-        place, root = f"{pointer}/{_escape(path)}", path.partition(".")[0]
-        if root not in RunConfig.model_fields or "" in path.split("."):
+        place, steps = f"{pointer}/{_escape(path)}", path.split(".")
+        if steps[0] not in RunConfig.model_fields or "" in steps:
             known = ", ".join(RunConfig.model_fields)
             errors.append(FieldError(place, f"There is no such field of a run's configuration; it has {known}"))
+        outside = [".".join(steps[:number]) for number in range(1, len(steps))]
         errors += [
-            FieldError(place, f"This lies inside {other!r}, which is given too")
-            for other in paths
-            if path.startswith(f"{other}.")
+            FieldError(place, f"This lies inside {other!r}, which is given too") for other in outside if other in given
         ]
     if errors:
         raise invalid_input(errors)
@@ -194,10 +202,15 @@ def _nest(values: Values) -> dict[str, Any]:
 
 def _locate(
     error: ValidationError, document: Mapping[str, Any], values: Values, places: Mapping[str, str]
-) -> list[FieldError]:
-    """What is wrong with a point, at the values to blame; at all of them where it is their combination."""
+) -> tuple[list[FieldError], set[str]]:
+    """What is wrong with a point, at the values to blame; at all of them where it is their combination.
+
+    Returns:
+        The errors; the places of the values that are wrong by themselves.
+    """
     found = []
-    for each in error.errors(include_url=False):
+    wrong_alone = set()
+    for each in error.errors(include_url=False)[: MAX_ERRORS + 1]:
         wrong = json_pointer(each["loc"], document).removeprefix("/").replace("/", ".")
         blamed = [path for path in values if _overlap(path, wrong)]
         detail = explain(each)
@@ -205,9 +218,12 @@ def _locate(
             blamed = list(values)
             detail = f"{wrong or 'the configuration'}: {detail}" if wrong else detail
         for path in blamed[:1] if wrong else blamed:
-            inside = wrong.removeprefix(path).replace(".", "/") if wrong.startswith(f"{path}.") else ""
+            is_within = f"{wrong}.".startswith(f"{path}.")
+            inside = wrong.removeprefix(path).replace(".", "/") if is_within else ""
             found.append(FieldError(places[path] + inside, detail))
-    return found or [FieldError("#", "A point is not a valid configuration")]
+            if is_within:
+                wrong_alone.add(places[path])
+    return found or [FieldError("#", "A point is not a valid configuration")], wrong_alone
 
 
 def _overlap(path: str, other: str) -> bool:

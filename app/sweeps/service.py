@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.database import utc_now
 from app.datasets.catalog import DATASETS
 from app.errors import Conflict, FieldError, InvalidInput, NotFound
 from app.events import journal
-from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
 from app.runs import lifecycle
+from app.runs import repository as run_repository
 from app.runs import service as runs
 from app.runs.config import MAX_SEED, Mlp, RunConfig, complete
 from app.runs.cross_validation import RULE
@@ -27,7 +28,7 @@ from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank
 from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
 from app.sweeps.search_space import Point, expand
 from app.sweeps.views import status_of
-from app.tables import EventType, PromotionReason, Run, RunStatus, SavedModel, Sweep
+from app.tables import EventType, PromotionReason, Run, SavedModel, Sweep, new_id
 from app.validation import invalid_document, invalid_input
 
 
@@ -50,19 +51,21 @@ class Prepared:
     trials: Sequence[Trial]
 
 
-def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int) -> Prepared:
+def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, max_parameters: int) -> Prepared:
     """Complete, validate and expand a submission, without queueing anything.
 
     Args:
         session: To read the run that the base may name.
         document: The request's body: part of a `SweepSubmission`.
         max_trials: How many trials a sweep may have.
+        max_parameters: How many fields it may search.
 
     Raises:
-        InvalidInput: Something in it is wrong; every place is named.
+        InvalidInput: Something in it is wrong; the places are named.
         NotFound: It names a preset or a run that does not exist.
     """
     document = _with_preset(document)
+    _check_extent(document, max_trials, max_parameters)
     try:
         submission = SweepSubmission.model_validate(document)
     except ValidationError as error:
@@ -70,11 +73,13 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int) -
     try:
         base = runs.prepare(session, submission.base)
     except InvalidInput as error:
-        raise invalid_input([FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]) from None
+        inside = [FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]
+        raise InvalidInput("#/base" + error.detail[1:], errors=inside) from None
     per_point = submission.repeats * (submission.cross_validation.folds if submission.cross_validation else 1)
     _check_rules(submission, base.config)
     if per_point > max_trials:
-        raise _wrong("#/repeats", f"{per_point:,} trials a point are more than the {max_trials:,} of a sweep")
+        detail = f"{per_point:,} trials a point are more than the {max_trials:,} of a sweep (DIGITLAB_MAX_TRIALS)"
+        raise _wrong("#/repeats", detail)
     points = expand(submission, base.config, max_points=max_trials // per_point)
     _check_points(submission, points)
     tags = {**base.labels.tags, **submission.tags}
@@ -96,6 +101,22 @@ def _with_preset(document: Mapping[str, Any]) -> Mapping[str, Any]:
         if one in document and other not in document:
             laid.pop(other, None)
     return laid
+
+
+def _check_extent(document: Mapping[str, Any], max_trials: int, max_parameters: int) -> None:
+    """Refuse what is too much before any of it is looked at."""
+    parameters, points = document.get("parameters"), document.get("points")
+    if isinstance(points, list) and len(points) > max_trials:
+        detail = f"{len(points):,} points are more than the {max_trials:,} trials of a sweep (DIGITLAB_MAX_TRIALS)"
+        raise _wrong("#/points", detail)
+    searched = [("#/parameters", parameters)]
+    searched += [
+        (f"#/points/{number}", point) for number, point in enumerate(points if isinstance(points, list) else ())
+    ]
+    for pointer, paths in searched:
+        if isinstance(paths, Mapping) and len(paths) > max_parameters:
+            detail = f"{len(paths):,} fields are more than the {max_parameters:,} of a sweep (DIGITLAB_MAX_PARAMETERS)"
+            raise _wrong(pointer, detail)
 
 
 def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
@@ -121,13 +142,16 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
                 raise _wrong("#/repeats", "Repeats count up the seed: search it, or repeat, but not both")
             if submission.cross_validation is not None and path.startswith("split.fold"):
                 raise _wrong(place, "cross_validation makes the folds itself: leave it out")
-        if submission.cross_validation is not None:
-            problem = config.split.find_few_images(submission.cross_validation.folds, config.dataset)
-            if problem is not None:
-                raise _wrong("#/cross_validation/folds", problem)
         anywhere = next(iter(point.places.values()), "#/base")
         if submission.stopping is not None and not isinstance(config.model, Mlp):
             raise _wrong(anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by")
+        folds = submission.cross_validation.folds if submission.cross_validation else None
+        fold = config.split.fold
+        num_folds = folds or (fold.of if fold else 0)
+        why = config.split.explain_folds(DATASETS[config.dataset], num_folds) if num_folds else None
+        if why:
+            splits = [place for path, place in point.places.items() if path.partition(".")[0] == "split"]
+            raise _wrong("#/cross_validation/folds" if folds else next(iter(splits), "#/base/split/fold/of"), why)
         if submission.cross_validation is not None and _stops_early(config):
             place = point.places.get("training.early_stopping", anywhere)
             raise _wrong(place, "With cross_validation every trial trains its fixed number of epochs")
@@ -170,19 +194,20 @@ def find_submitted(session: Session, idempotency: Idempotency | None) -> Sweep |
     return sweep
 
 
-def submit(
-    session: Session, prepared: Prepared, *, max_queued_runs: int, idempotency: Idempotency | None = None
-) -> Sweep:
-    """Queue all trials of a sweep.
+@dataclass(frozen=True)
+class Draft:
+    """The rows of a sweep, to be written."""
 
-    Raises:
-        QueueFull: There would be more than `max_queued_runs`.
-        InvalidInput: The idempotency key came with something else, a moment ago.
-    """
-    runs.require_room(session, len(prepared.trials), max_queued_runs)
+    sweep: Sweep
+    trials: Sequence[dict[str, Any]]
+
+
+def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
+    """Make the rows of a sweep, without a database."""
     submission = prepared.submission
     folds, stopping = submission.cross_validation, submission.stopping
     sweep = Sweep(
+        id=new_id(),
         name=submission.name,
         notes=submission.notes,
         tags=submission.tags,
@@ -198,17 +223,10 @@ def submit(
     )
     if idempotency is not None:
         sweep.idempotency_key, sweep.submission_sha256 = idempotency.key, idempotency.submission_sha256
-    try:
-        with session.begin_nested():
-            session.add(sweep)
-    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
-        submitted = find_submitted(session, idempotency)
-        if submitted is None:
-            raise
-        return submitted
-    queued = [
-        lifecycle.new_run(
-            trial.config,
+    trials = [
+        lifecycle.new_row(
+            id=new_id(),
+            config=trial.config,
             sweep_id=sweep.id,
             trial_number=number,
             point_number=trial.point_number,
@@ -218,11 +236,27 @@ def submit(
         )
         for number, trial in enumerate(prepared.trials)
     ]
-    session.add_all(queued)
-    session.flush()
-    for run in queued:
-        lifecycle.enter_queue(session, run)
-    return sweep
+    return Draft(sweep, trials)
+
+
+def submit(session: Session, drafted: Draft, *, max_queued_runs: int, idempotency: Idempotency | None = None) -> Sweep:
+    """Queue all trials of a sweep.
+
+    Raises:
+        QueueFull: There would be more than `max_queued_runs`.
+        InvalidInput: The idempotency key came with something else, a moment ago.
+    """
+    runs.require_room(session, len(drafted.trials), max_queued_runs)
+    try:
+        with session.begin_nested():
+            session.add(drafted.sweep)
+    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
+        submitted = find_submitted(session, idempotency)
+        if submitted is None:
+            raise
+        return submitted
+    lifecycle.queue_all(session, drafted.trials)
+    return drafted.sweep
 
 
 def get_sweep(session: Session, sweep_id: str) -> Sweep:
@@ -240,27 +274,21 @@ def cancel(session: Session, sweep_id: str) -> Sweep:
         Conflict: All its trials have ended by themselves.
     """
     get_sweep(session, sweep_id)
-    unfinished = list(repository.lock_runs(session, sweep_id, only_unfinished=True))
+    repository.lock_runs(session, sweep_id, only_unfinished=True)
     sweep = repository.lock(session, sweep_id)
     if sweep is None:
         raise _not_found(sweep_id)
     # A choice that was made a moment ago has queued another run.
-    unfinished += [
-        run for run in repository.lock_runs(session, sweep_id, only_unfinished=True) if run not in unfinished
-    ]
+    unfinished = repository.lock_runs(session, sweep_id, only_unfinished=True)
     if not unfinished and not sweep.is_cancelled:
         raise Conflict("All trials of the sweep have ended; it cannot be cancelled.", slug="sweep-finished")
     sweep.is_cancelled = True
-    for run in unfinished:
-        if run.status is RunStatus.RUNNING:
-            run.cancel_requested = True
-        else:
-            lifecycle.end(session, run, RunStatus.CANCELLED)
+    lifecycle.cancel_all(session, sweep_id, unfinished)
     return sweep
 
 
 def delete(session: Session, sweep_id: str) -> None:
-    """Delete a sweep whose trials have ended, with all that they hold.
+    """Delete a sweep whose trials have ended, with all that they hold: marked here, deleted by a worker.
 
     Raises:
         NotFound: There is no such sweep.
@@ -271,18 +299,19 @@ def delete(session: Session, sweep_id: str) -> None:
     sweep = repository.lock(session, sweep_id)
     if sweep is None:
         raise _not_found(sweep_id)
-    if any(not run.status.is_finished() for run in [*trials, *repository.lock_runs(session, sweep_id)]):
+    if any(not run.status.is_finished() for run in trials) or repository.lock_runs(
+        session, sweep_id, only_unfinished=True
+    ):
         raise Conflict("Not all trials of the sweep have ended: cancel it first.", slug="sweep-not-finished")
     champion = models.get_champion(session)
     is_pinned = champion is not None and champion.reason is PromotionReason.PINNED
     if is_pinned and champion is not None and champion.run_id in {run.id for run in trials}:
         detail = f"Trial {champion.run_id} is the pinned champion: choose another one first."
         raise Conflict(detail, slug="pinned-champion")
+    run_repository.mark_deleted(session, Run.sweep_id == sweep_id)
     for run in trials:
-        event_repository.delete_of_run(session, run.id)
-        session.delete(run)
-        journal.record(session, run, EventType.DELETED)
-    session.delete(sweep)
+        journal.record_for(session, EventType.DELETED, run_id=run.id, sweep_id=sweep_id, data={})
+    sweep.deleted_at, sweep.idempotency_key, sweep.submission_sha256 = utc_now(), None, None
     promotion.elect(session)
 
 

@@ -3,6 +3,7 @@
 from app.tables.base import Table, new_id
 from app.tables.checkpoint import Checkpoint
 from app.tables.dataset import Dataset
+from app.tables.deletion import INCLUDE_DELETED
 from app.tables.evaluation import Evaluation
 from app.tables.event import Event, EventCounter, EventType
 from app.tables.metric import Metric
@@ -15,6 +16,7 @@ from app.tables.sweep import Sweep
 from app.tables.worker import Worker
 
 __all__ = [
+    "INCLUDE_DELETED",
     "Checkpoint",
     "Dataset",
     "Evaluation",

@@ -32,6 +32,7 @@ class Run(Table):
         Index("ix_runs_stack", "stack_key", "status", "epoch"),
         Index("ix_runs_sweep", "sweep_id", "trial_number"),
         Index("ix_runs_idempotency_key", "idempotency_key", unique=True),
+        Index("ix_runs_deleted_at", "deleted_at"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
@@ -82,3 +83,4 @@ class Run(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # marked: see `app.tables.deletion`

@@ -38,3 +38,4 @@ class Sweep(Table):
     is_cancelled: Mapped[bool] = mapped_column(default=False)
     choice: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # of cross-validation
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # marked: see `app.tables.deletion`

@@ -71,7 +71,7 @@ def test_what_is_rolled_back_leaves_no_event_and_no_gap(database: Database) -> N
 def test_ids_are_not_used_again_when_events_are_deleted(database: Database) -> None:
     record(database, "a", "b")
     with database.writing() as session:
-        repository.delete_of_run(session, "b")
+        repository.delete_of_run(session, "b", 10)
     record(database, "c")
     assert read_ids(database) == [1, 3]
 

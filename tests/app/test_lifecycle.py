@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.models import promotion
-from app.runs import lifecycle, queue
+from app.runs import lifecycle, queue, repository
 from app.tables import Checkpoint, Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel
 from tests.conftest import AddRun, AssertProblem, TestClient, get_run
 
@@ -217,6 +217,8 @@ class TestDelete:
         assert client.delete(f"/runs/{run_id}").status_code == 204
         assert_problem(client.get(f"/runs/{run_id}"), 404, "run-not-found")
         assert_problem(client.delete(f"/runs/{run_id}"), 404, "run-not-found")
+        with database.writing() as session:
+            repository.purge_deleted(session, 1000)
         with database.reading() as session:
             for table in (Metric, Checkpoint, SavedModel):
                 assert session.scalars(select(table.run_id)).all() == [other]

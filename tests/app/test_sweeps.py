@@ -10,7 +10,7 @@ from sqlalchemy import select
 from app.database import Database
 from app.main import create_app
 from app.models import promotion
-from app.runs import lifecycle
+from app.runs import lifecycle, repository
 from app.runs.config import Mlp, RunConfig
 from app.settings import Settings
 from app.sweeps.presets import SWEEP_PRESETS
@@ -269,6 +269,9 @@ def test_deleting_takes_the_trials_along(client: TestClient, database: Database,
         session.add(Promotion(run_id=second.id, reason=PromotionReason.AUTOMATIC))
     assert client.delete(f"/sweeps/{sweep['id']}").status_code == 204
     assert_problem(client.get(f"/sweeps/{sweep['id']}"), 404, "sweep-not-found")
+    for _ in range(2):  # the runs, then the sweep
+        with database.writing() as session:
+            repository.purge_deleted(session, 1000)
     with database.reading() as session:
         assert [session.scalars(select(table)).all() for table in (Run, Sweep, SavedModel, Metric)] == [[]] * 4
         assert {event.type.value for event in session.scalars(select(Event))} == {"deleted"}
