@@ -27,7 +27,7 @@ LOCK_TIMEOUT_MS = 30_000  # how long a writer waits for another
 # Transactions last milliseconds here, and everybody's leases must outlast a wait for one of them.
 IDLE_TRANSACTION_TIMEOUT_MS = 3_000
 READ_ONLY_SQLSTATE = "25006"
-NEWEST_REVISION = "0005"  # of the migrations; readiness compares the database with it, and a test it with them
+NEWEST_REVISION = "0007"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
 class Database:
