@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.database import NEWEST_REVISION, Database, current_revision, explain_failure, utc_now
 from app.tables import Restart, Run, RunStatus
+from app.workers.availability import NO_WORKER, why_it_waits
 from app.workers.repository import WorkerWatch
 
 MIN_FREE_DISK_BYTES = 200 * 2**20
@@ -84,9 +85,15 @@ def _look_at_database(seen: Readiness, database: Database, watch: WorkerWatch) -
             alive = watch.list_alive(session)
             seen.num_workers = len(alive)
             _look_at_restarts(seen, session)
-            seen.num_queued = session.scalar(select(func.count()).where(Run.status == RunStatus.QUEUED))
+            by_device = select(Run.device, func.count()).where(Run.status == RunStatus.QUEUED).group_by(Run.device)
+            queued = dict(session.execute(by_device.order_by(Run.device)).tuples().all())
+            seen.num_queued = sum(queued.values())
+            workers = [worker for worker, _ in alive]
+            whys = {why_it_waits(device, workers): number for device, number in queued.items()}
+            whys.pop(None, None)
     except SQLAlchemyError as error:
         seen.failures.append(explain_failure(error))
         return
     if seen.num_workers == 0:
-        seen.warnings.append("There is no worker: submitted runs wait until one starts (digitlab worker).")
+        seen.warnings.append(NO_WORKER)
+    seen.warnings += [f"{why} Queued such runs: {number}." for why, number in whys.items() if why != NO_WORKER]

@@ -23,6 +23,8 @@ from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
 from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
+from app.workers.dependencies import WorkerWatchDep
+from app.workers.repository import WorkerWatch
 
 router = APIRouter(tags=["runs"])
 
@@ -72,6 +74,7 @@ SubmissionBody = Annotated[
 def submit_run(
     document: SubmissionBody,
     session: WriteSession,
+    watch: WorkerWatchDep,
     settings: SettingsDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate only, and answer what would be trained.")] = False,
@@ -86,6 +89,7 @@ def submit_run(
     if dry_run:
         config = service.prepare(session, document).config
         plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
+        plan.hint = watch.why_it_waits(session, config.device)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     run = service.find_submitted(session, idempotency)
@@ -94,12 +98,13 @@ def submit_run(
         limit = settings.max_queued_runs
         run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
     response.headers["Location"] = f"/runs/{run.id}"
-    return _view(session, run)
+    return _view(session, watch, run)
 
 
 @router.get("/runs", summary="List runs", responses=problems())
 def list_runs(
     session: ReadSession,
+    watch: WorkerWatchDep,
     status: RunStatus | None = None,
     sweep_id: Annotated[str | None, Query(max_length=36)] = None,
     model_kind: Literal["mlp", "random_forest"] | None = None,
@@ -124,13 +129,13 @@ def list_runs(
         limit=limit,
         after=after,
     )
-    return Page(data=_views(session, runs), has_more=cursor is not None, next=cursor)
+    return Page(data=_views(session, watch, runs), has_more=cursor is not None, next=cursor)
 
 
 @router.get("/runs/{run_id}", summary="Show a run", responses=problems(404))
-def get_run(run_id: RunId, session: ReadSession) -> RunView:
+def get_run(run_id: RunId, session: ReadSession, watch: WorkerWatchDep) -> RunView:
     """Its configuration, its progress, its place in the queue, and what came of it."""
-    return _view(session, service.get_run(session, run_id))
+    return _view(session, watch, service.get_run(session, run_id))
 
 
 @router.patch(
@@ -143,9 +148,10 @@ def change_run(
     run_id: RunId,
     patch: Annotated[RunPatch, Body(examples=[{"name": "best so far", "tags": {"unit": "2"}, "priority": 10}])],
     session: WriteSession,
+    watch: WorkerWatchDep,
 ) -> RunView:
     """Change name, notes, tags or priority at any time; a field that is left out or null stays as it is."""
-    return _view(session, service.change(session, run_id, patch))
+    return _view(session, watch, service.change(session, run_id, patch))
 
 
 @router.post(
@@ -153,7 +159,7 @@ def change_run(
     summary="Cancel a run",
     responses=problems(404, 409) | {202: {"model": RunView, "description": "It ends at the next epoch boundary."}},
 )
-def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunView:
+def cancel_run(run_id: RunId, session: WriteSession, watch: WorkerWatchDep, response: Response) -> RunView:
     """A queued run is cancelled at once (200), a running one at its next epoch boundary (202).
 
     Repeating is harmless.
@@ -161,7 +167,7 @@ def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunV
     run = service.cancel(session, run_id)
     if not run.status.is_finished():
         response.status_code = status.HTTP_202_ACCEPTED
-    return _view(session, run)
+    return _view(session, watch, run)
 
 
 @router.post(
@@ -169,7 +175,7 @@ def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunV
     summary="Pause a run",
     responses=problems(404, 409) | {202: {"model": RunView, "description": "It pauses at the next epoch boundary."}},
 )
-def pause_run(run_id: RunId, session: WriteSession, response: Response) -> RunView:
+def pause_run(run_id: RunId, session: WriteSession, watch: WorkerWatchDep, response: Response) -> RunView:
     """A queued run is set aside at once (200), a running one at its next epoch boundary (202), with its checkpoint.
 
     Repeating is harmless.
@@ -177,16 +183,16 @@ def pause_run(run_id: RunId, session: WriteSession, response: Response) -> RunVi
     run = service.pause(session, run_id)
     if run.status is RunStatus.RUNNING:
         response.status_code = status.HTTP_202_ACCEPTED
-    return _view(session, run)
+    return _view(session, watch, run)
 
 
 @router.post("/runs/{run_id}/resume", summary="Resume a paused run", responses=problems(404, 409))
-def resume_run(run_id: RunId, session: WriteSession) -> RunView:
+def resume_run(run_id: RunId, session: WriteSession, watch: WorkerWatchDep) -> RunView:
     """It goes back to its place in the queue, and on from its checkpoint, as if it had never been paused.
 
     On a run that is not paused yet, it takes the request to pause back. Repeating is harmless.
     """
-    return _view(session, service.resume(session, run_id))
+    return _view(session, watch, service.resume(session, run_id))
 
 
 @router.delete(
@@ -238,11 +244,16 @@ async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) ->
     return respond(stream.events_of_run())
 
 
-def _view(session: Session, run: Run) -> RunView:
-    return _views(session, [run])[0]
+def _view(session: Session, watch: WorkerWatch, run: Run) -> RunView:
+    return _views(session, watch, [run])[0]
 
 
-def _views(session: Session, runs: Iterable[Run]) -> list[RunView]:
+def _views(session: Session, watch: WorkerWatch, runs: Iterable[Run]) -> list[RunView]:
     runs = list(runs)
-    places = repository.queue_positions(session, [run.id for run in runs if run.status is RunStatus.QUEUED])
-    return [RunView.of(run, places.get(run.id)) for run in runs]
+    queued = [run for run in runs if run.status is RunStatus.QUEUED]
+    places = repository.queue_positions(session, [run.id for run in queued])
+    hints = {device: watch.why_it_waits(session, device) for device in {run.device for run in queued}}
+    return [
+        RunView.of(run, places.get(run.id), hints.get(run.device) if run.status is RunStatus.QUEUED else None)
+        for run in runs
+    ]

@@ -21,6 +21,7 @@ from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepVie
 from app.sweeps.views import view
 from app.tables import Sweep
 from app.validation import Id
+from app.workers.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["sweeps"])
 
@@ -62,6 +63,7 @@ SubmissionBody = Annotated[
 def submit_sweep(
     document: SubmissionBody,
     session: WriteSession,
+    watch: WorkerWatchDep,
     settings: SettingsDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Validate only, and answer how much would be trained.")] = False,
@@ -77,6 +79,8 @@ def submit_sweep(
         prepared = service.prepare(session, document, max_trials=settings.max_trials)
         trials = [trial.config for trial in prepared.trials]
         plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=settings.max_stack_bytes)
+        hints = [watch.why_it_waits(session, device) for device in sorted({config.device for config in trials})]
+        plan.hint = next((hint for hint in hints if hint is not None), None)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     sweep = service.find_submitted(session, idempotency)

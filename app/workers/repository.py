@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.clocks import MAX_SKEW_SECONDS, Monotonic, Sightings, SteadyClock
 from app.database import database_now
 from app.tables import Run, RunStatus, Worker
+from app.workers.availability import why_it_waits
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class WorkerWatch:
             self._sightings.keep_only(ages.keys())
         alive = [(worker, max(0.0, ages[worker.name])) for worker in workers]
         return [(worker, age) for worker, age in alive if age < self._max_age_seconds]
+
+    def why_it_waits(self, session: Session, device: str) -> str | None:
+        """See `availability.why_it_waits`."""
+        return why_it_waits(device, [worker for worker, _ in self.list_alive(session)])
 
 
 def forget_dead(session: Session, heard_before: float) -> None:
