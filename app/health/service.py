@@ -85,8 +85,12 @@ def _look_at_database(seen: Readiness, database: Database, watch: WorkerWatch) -
             alive = watch.list_alive(session)
             seen.num_workers = len(alive)
             _look_at_restarts(seen, session)
-            by_device = select(Run.device, func.count()).where(Run.status == RunStatus.QUEUED).group_by(Run.device)
-            queued = dict(session.execute(by_device.order_by(Run.device)).tuples().all())
+            by_device = (
+                select(Run.device, func.count().label("number"))
+                .where(Run.status == RunStatus.QUEUED)
+                .group_by(Run.device)
+            )
+            queued = {row.device: row.number for row in session.execute(by_device.order_by(Run.device))}
             seen.num_queued = sum(queued.values())
             workers = [worker for worker, _ in alive]
             whys = {why_it_waits(device, workers): number for device, number in queued.items()}
