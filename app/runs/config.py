@@ -32,10 +32,31 @@ MAX_AUTO_METRICS = 200
 WIDTH_MULTIPLE = 16  # what a network's widths are padded to in a stack
 
 
+# As the context of a validation: of something that is submitted, not of something that was stored.
+SUBMITTED = {"is_submitted": True}
+
+# Of float32 (IEEE 754 binary32), in which networks are trained: the smallest number of full precision, the largest
+# below 1, and where numbers begin that round to 1.
+SMALLEST_FLOAT32 = 2.0**-126
+LARGEST_BELOW_1 = 1 - 2.0**-24
+ROUNDS_TO_1 = 1 - 2.0**-25
+
+
 class Part(BaseModel):
     """A part of a configuration: no unknown fields, no coercion ("3" is not 3), no NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _fits_float32(cls, value: Any, info: ValidationInfo) -> Any:
+        """What is stored already stays readable: only a submission is refused."""
+        if info.context is SUBMITTED and isinstance(value, float):
+            if 0 < abs(value) < SMALLEST_FLOAT32:
+                raise ValueError(f"float32 holds 0, or at least {SMALLEST_FLOAT32:.8g}; got {value!r}")
+            if ROUNDS_TO_1 <= value < 1:
+                raise ValueError(f"float32 holds at most {LARGEST_BELOW_1:.8f} below 1; got {value!r}")
+        return value
 
 
 class Fold(Part):

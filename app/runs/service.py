@@ -19,7 +19,7 @@ from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
 from app.runs import lifecycle, repository
-from app.runs.config import RunConfig, complete
+from app.runs.config import SUBMITTED, RunConfig, complete
 from app.runs.presets import get_preset
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
@@ -51,7 +51,7 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
     overrides = {key: value for key, value in document.items() if key not in ("preset", "from_run")}
     completed = complete(base, overrides)
     try:
-        submission = RunSubmission.model_validate(completed)
+        submission = RunSubmission.model_validate(completed, context=SUBMITTED)
     except ValidationError as error:
         raise invalid_document(error, completed) from error
     fields = submission.model_dump()

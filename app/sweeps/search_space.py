@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from app.errors import FieldError, InvalidInput
-from app.runs.config import RunConfig, complete
+from app.runs.config import SUBMITTED, RunConfig, complete
 from app.sweeps.schemas import GridSearch, ListSearch, RandomSearch, Range, SweepSubmission
 from app.validation import explain, invalid_input, json_pointer
 
@@ -55,7 +55,7 @@ def expand(submission: SweepSubmission, base: RunConfig, *, max_points: int) -> 
     document = base.model_dump(mode="json")
     for values, places in points:
         try:
-            config = RunConfig.model_validate(complete(document, _nest(values)))
+            config = RunConfig.model_validate(complete(document, _nest(values)), context=SUBMITTED)
         except ValidationError as error:
             errors += _locate(error, complete(document, _nest(values)), values, places)
             if len(set(errors)) > MAX_ERRORS:
