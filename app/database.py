@@ -36,7 +36,7 @@ LONG_LOCK_SECONDS = 0.5  # a writing transaction that is worth a line in the log
 INCREMENTAL = 2  # as SQLite numbers the kinds of auto_vacuum
 KEPT_FREE_PAGES = 256  # of SQLite's file, 1 MiB: they are filled again soon
 READ_ONLY_SQLSTATE = "25006"
-NEWEST_REVISION = "0006"  # of the migrations; readiness compares the database with it, and a test it with them
+NEWEST_REVISION = "0007"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
 class Database:

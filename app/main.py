@@ -54,6 +54,7 @@ from app.runs import result_endpoints as run_results
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
 from app.workers import endpoints as workers
+from app.workers.repository import WorkerWatch
 
 DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
 
@@ -92,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.settings = settings
+    app.state.worker_watch = WorkerWatch(settings.lease_seconds)
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
     limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}

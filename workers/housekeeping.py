@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from datetime import timedelta
+from datetime import UTC, datetime
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.database import Database, describe_failure, give_back_free_pages, utc_now
+from app.clocks import Monotonic, SteadyClock
+from app.database import Database, database_now, describe_failure, give_back_free_pages, utc_now
 from app.events import repository as events
 from app.runs import repository as runs
 from app.settings import Settings
@@ -25,23 +27,31 @@ PAUSE_SECONDS = 60.0
 ROWS_PER_TRANSACTION = 500  # so that nobody waits long for the write lock
 BLOBS_PER_TRANSACTION = 20
 LONG_SECONDS = 0.1  # a transaction that took longer is followed by a smaller one
+DUE_TWICE_SECONDS = 3600.0
 DEAD_WORKERS_KEPT_SECONDS = 3600.0
 
 
 class Housekeeping:
-    """A little at a time, between a worker's heartbeats. Any number of workers may do it at once."""
+    """A little at a time, between a worker's heartbeats. Any number of workers may do it at once.
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    Nothing is deleted because of one look at a clock that may have jumped: it has to have been due all through the last
+    hour of this worker's monotonic clock.
+    """
+
+    def __init__(self, database: Database, settings: Settings, monotonic: Monotonic = time.monotonic) -> None:
         self._database = database
         self._settings = settings
+        self._monotonic = monotonic
+        self._clock = SteadyClock(DUE_TWICE_SECONDS, trusts_first=False, monotonic=monotonic)
+        self._database_clock = SteadyClock(DUE_TWICE_SECONDS, trusts_first=False, monotonic=monotonic)
         self._next_turn = -math.inf
         self._num_rows = ROWS_PER_TRANSACTION  # of what was deleted by clients; fewer where the disk is slow
 
     def clean_if_due(self) -> None:
         """A few short transactions; when there is more to delete, the next one follows at the next call."""
-        if time.monotonic() < self._next_turn:
+        if self._monotonic() < self._next_turn:
             return
-        self._next_turn = time.monotonic() + PAUSE_SECONDS
+        self._next_turn = self._monotonic() + PAUSE_SECONDS
         try:
             if self._clean():
                 self._next_turn = -math.inf
@@ -50,11 +60,12 @@ class Housekeeping:
 
     def _clean(self) -> int:
         """Returns how many rows there were to delete. A transaction for each kind: none waits for another's."""
-        settings, now = self._settings, utc_now()
-        finished_before = now - timedelta(seconds=settings.last_checkpoint_retention_seconds)
-        events_before = now - timedelta(seconds=settings.event_retention_seconds)
+        settings, now = self._settings, self._clock.now(time.time())
+        finished_before = _threshold(now, settings.last_checkpoint_retention_seconds)
+        events_before = _threshold(now, settings.event_retention_seconds)
         with self._database.writing() as session:
-            registry.forget_dead(session, DEAD_WORKERS_KEPT_SECONDS)
+            heard = self._database_clock.now(session.scalars(select(database_now())).one())
+            registry.forget_dead(session, heard - DEAD_WORKERS_KEPT_SECONDS)
         with self._database.writing() as session:
             limit = min(ROWS_PER_TRANSACTION, BLOBS_PER_TRANSACTION)
             num_checkpoints = runs.delete_last_checkpoints(session, finished_before, limit)
@@ -76,3 +87,10 @@ class Housekeeping:
     def _give_back(self) -> int:
         with self._database.writing() as session:
             return give_back_free_pages(session, ROWS_PER_TRANSACTION)
+
+
+def _threshold(now: float, retention_seconds: float) -> datetime:
+    """What is older is due. What is not to be kept at all is due whatever the time is."""
+    if not retention_seconds:
+        return utc_now()
+    return datetime.fromtimestamp(max(0.0, now - retention_seconds), UTC)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, describe_failure
 from app.runs import queue
+from app.runs.lease_watch import LeaseWatch
 from app.runs.queue import Claim, StaleClaim
 from app.settings import Settings
 from app.workers import repository as registry
@@ -31,6 +32,7 @@ class Lease:
         self._settings = settings
         self._worker = worker
         self._pulse = pulse
+        self._watch = LeaseWatch(settings.lease_seconds)
         self._last_beat = -math.inf
         self._has_failed = False
         self.claims: set[Claim] = set()  # of the stack in training, as far as it is not done
@@ -39,7 +41,7 @@ class Lease:
         """Claim runs to train, if there are any."""
         with self._trying():
             with self._database.reading() as session:
-                if not queue.has_work(session, devices):
+                if not queue.has_work(session, devices, self._watch):
                     return []
             with self._database.writing() as session:
                 started = _wait_for_write_lock(session)
@@ -49,6 +51,7 @@ class Lease:
                     devices=devices,
                     lease_seconds=self._settings.lease_seconds,
                     max_stack_bytes=self._settings.max_stack_bytes,
+                    watch=self._watch,
                 )
             if claims:  # and they are committed
                 self.claims = set(claims)

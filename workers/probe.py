@@ -18,7 +18,7 @@ def main() -> int:
     database = Database(settings.resolved_database_url)
     try:
         with database.reading() as session:
-            alive = repository.list_alive(session, settings.lease_seconds)
+            alive = repository.WorkerWatch(settings.lease_seconds).list_alive(session)
             is_heard_of = any(worker.host == socket.gethostname() for worker, _ in alive)
     except SQLAlchemyError as error:
         sys.stderr.write(f"{explain_failure(error)}\n")

@@ -7,8 +7,13 @@ a watchdog reads them whatever the rest of its process is doing.
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
+
+FOLLOW_SECONDS = 0.25
 
 
 class Pulse:
@@ -33,5 +38,29 @@ class Pulse:
         return time.monotonic() - float(self._progressed_at.value)
 
     def mark_progress(self) -> None:
-        """Child: an epoch is done, a run prepared or its outcome committed. Parent: the child got something to do."""
+        """Child: a step is done, a run prepared or its outcome committed. Parent: the child got something to do."""
         self._progressed_at.value = time.monotonic()
+
+    @contextmanager
+    def following(self, count: Callable[[], int]) -> Iterator[None]:
+        """Child: meanwhile, something that is counted elsewhere is progress whenever the count changes.
+
+        A thread reads it, so that nothing is called between the steps of an epoch.
+        """
+        is_over = threading.Event()
+
+        def follow() -> None:
+            seen = count()
+            while not is_over.wait(FOLLOW_SECONDS):
+                now = count()
+                if now != seen:
+                    self.mark_progress()
+                seen = now
+
+        thread = threading.Thread(target=follow, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()

@@ -128,7 +128,8 @@ class Trainer:
         try:
             claims = {run: prepared.claim for run, prepared in by_run.items()}
             recorder.start(claims, {**device.describe(place), **training.provenance})
-            self._run_epochs(training, by_run, recorder)
+            with self._pulse.following(lambda: training.num_done):
+                self._run_epochs(training, by_run, recorder)
         finally:
             recorder.close()
 

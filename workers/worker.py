@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -118,8 +119,8 @@ class Worker:
         return None
 
     def _info(self, ready: Ready | None) -> WorkerInfo:
-        device, provenance = (ready.device, ready.provenance) if ready else (None, None)
-        return WorkerInfo(self.name, socket.gethostname(), os.getpid(), device, provenance)
+        info = WorkerInfo(self.name, socket.gethostname(), os.getpid())
+        return replace(info, device=ready.device, provenance=ready.provenance, devices=ready.devices) if ready else info
 
     def _turn(self, child: TrainerProcess) -> TrainerProcess:
         """Look after everything once; returns the child, or its successor."""

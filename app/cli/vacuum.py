@@ -24,7 +24,7 @@ def vacuum(settings: Settings) -> int:
         return _refuse(f"There is no database at {file}.")
     try:
         with database.reading() as session:
-            alive = workers.list_alive(session, settings.lease_seconds)
+            alive = workers.WorkerWatch(settings.lease_seconds).list_alive(session)
     except SQLAlchemyError as error:
         return _refuse(f"Nothing was changed: {describe_failure(error)}")
     finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app import __version__
-from app.dependencies import DatabaseDep, SettingsDep
+from app.dependencies import DatabaseDep
 from app.errors import Unavailable
 from app.health import service
 from app.health.schemas import Liveness, ReadinessView
 from app.predictions.endpoints import LookedPredictorDep
 from app.problem import problems
+from app.workers.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["health"], prefix="/health")
 
@@ -26,14 +27,14 @@ async def get_liveness() -> Liveness:
     summary="Can predictions be answered?",
     responses=problems(),
 )
-def get_readiness(database: DatabaseDep, settings: SettingsDep, predictor: LookedPredictorDep) -> ReadinessView:
+def get_readiness(database: DatabaseDep, watch: WorkerWatchDep, predictor: LookedPredictorDep) -> ReadinessView:
     """200 when the database answers and a champion is loaded: `degraded` when, say, no worker is there to train.
 
     503 otherwise, with the causes in `detail`.
     """
     seen = service.look(
         database,
-        settings,
+        watch,
         has_champion=predictor.has_champion,
         model_problems=predictor.problems,
     )

@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import NEWEST_REVISION, Database, current_revision, explain_failure, utc_now
-from app.settings import Settings
 from app.tables import Restart, Run, RunStatus
-from app.workers import repository as workers
+from app.workers.availability import NO_WORKER, why_it_waits
+from app.workers.repository import WorkerWatch
 
 MIN_FREE_DISK_BYTES = 200 * 2**20
 RECENTLY = timedelta(minutes=1)
@@ -36,14 +36,14 @@ class Readiness:
 
 def look(
     database: Database,
-    settings: Settings,
+    watch: WorkerWatch,
     *,
     has_champion: bool,
     model_problems: Sequence[str],
 ) -> Readiness:
     """Look at everything that answering depends on."""
     seen = Readiness()
-    _look_at_database(seen, database, settings)
+    _look_at_database(seen, database, watch)
     if not has_champion:
         seen.failures.append("There is no saved model yet.")
     seen.warnings += model_problems
@@ -65,14 +65,14 @@ def _look_at_disk(seen: Readiness, folder: Path) -> None:
 def _look_at_restarts(seen: Readiness, session: Session) -> None:
     for restart in session.scalars(select(Restart).order_by(Restart.part)):
         seen.restarts[restart.part] = restart.count
-        if utc_now() - restart.last_at < RECENTLY:
+        if abs(utc_now() - restart.last_at) < RECENTLY:
             seen.warnings.append(
                 f"The {restart.part} has just ended (exit code {restart.exit_code}) and been started again; "
                 f"number of restarts: {restart.count}."
             )
 
 
-def _look_at_database(seen: Readiness, database: Database, settings: Settings) -> None:
+def _look_at_database(seen: Readiness, database: Database, watch: WorkerWatch) -> None:
     try:
         with database.reading() as session:
             seen.revision = current_revision(session)
@@ -82,11 +82,22 @@ def _look_at_database(seen: Readiness, database: Database, settings: Settings) -
                     "run digitlab migrate."
                 )
                 return
-            seen.num_workers = len(workers.list_alive(session, settings.lease_seconds))
+            alive = watch.list_alive(session)
+            seen.num_workers = len(alive)
             _look_at_restarts(seen, session)
-            seen.num_queued = session.scalar(select(func.count(Run.id)).where(Run.status == RunStatus.QUEUED))
+            by_device = (
+                select(Run.device, func.count().label("number"))
+                .where(Run.status == RunStatus.QUEUED)
+                .group_by(Run.device)
+            )
+            queued = {row.device: row.number for row in session.execute(by_device.order_by(Run.device))}
+            seen.num_queued = sum(queued.values())
+            workers = [worker for worker, _ in alive]
+            whys = {why_it_waits(device, workers): number for device, number in queued.items()}
+            whys.pop(None, None)
     except SQLAlchemyError as error:
         seen.failures.append(explain_failure(error))
         return
     if seen.num_workers == 0:
-        seen.warnings.append("There is no worker: submitted runs wait until one starts (digitlab worker).")
+        seen.warnings.append(NO_WORKER)
+    seen.warnings += [f"{why} Queued such runs: {number}." for why, number in whys.items() if why != NO_WORKER]

@@ -30,9 +30,10 @@ from app.negotiation import JSON, TEXT, VARY, accepted
 from app.problem import problems
 from app.runs import service as runs
 from app.runs.endpoints import RunId
-from app.tables import Run
+from app.tables import Run, RunStatus
 from app.validation import Id, invalid_input
 from app.wording import count
+from app.workers.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["inside a run"])
 
@@ -121,9 +122,14 @@ def _state(run: Run) -> list[Any]:
     responses=problems(404) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     response_model=Summary,
 )
-def get_summary(run_id: RunId, session: ReadSession, request: Request, response: Response) -> Any:
+def get_summary(
+    run_id: RunId, session: ReadSession, watch: WorkerWatchDep, request: Request, response: Response
+) -> Any:
     """Shapes, parameters, weight and gradient norms, layer by layer; as a table with `Accept: text/plain`."""
-    summary = service.summarize(session, runs.get_run(session, run_id))
+    run = runs.get_run(session, run_id)
+    summary = service.summarize(session, run)
+    if run.status is RunStatus.QUEUED:
+        summary.hint = watch.why_it_waits(session, run.device)
     if accepted(request.scope, JSON, TEXT) == TEXT:
         return Response(to_text(summary), media_type=TEXT, headers=VARY)
     response.headers.update(VARY)

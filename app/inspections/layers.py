@@ -100,8 +100,9 @@ def to_text(summary: Summary) -> str:
     total = unknown if summary.num_parameters is None else f"{summary.num_parameters:,}"
     size = "" if summary.size_bytes is None else f", {count(summary.size_bytes, 'byte')}"
     when = nothing if summary.epoch is None else f"epoch {summary.epoch}"
+    hint = [] if summary.hint is None else [summary.hint]
     return "\n".join(
-        [f"run {summary.run_id}, {summary.status}: {when}", "", *lines, "", f"parameters: {total}{size}", ""]
+        [f"run {summary.run_id}, {summary.status}: {when}", *hint, "", *lines, "", f"parameters: {total}{size}", ""]
     )
 
 

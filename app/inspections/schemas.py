@@ -26,6 +26,7 @@ class Summary(BaseModel):
     run_id: str
     status: str
     epoch: int | None = Field(description="Of the norms; null before the first evaluation.")
+    hint: str | None = Field(None, description="Why no live worker can take a queued run; null otherwise.")
     layers: list[Layer]
     num_parameters: int | None = Field(description="Weights and biases; of a forest its nodes, null until it is grown.")
     size_bytes: int | None = Field(description="Of the parameters, 4 bytes each.")

@@ -12,11 +12,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.dependencies import DatabaseDep, SettingsDep
+from app.dependencies import DatabaseDep
 from app.instruments import MULTIPROCESS_FOLDER
 from app.monitoring.service import DatabaseGauges
 from app.negotiation import TEXT, VARY, accepted
 from app.problem import problems
+from app.workers.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["health"])
 
@@ -29,11 +30,11 @@ OPENMETRICS = "application/openmetrics-text"
     responses=problems() | {200: {"content": {each: {"schema": {"type": "string"}} for each in (TEXT, OPENMETRICS)}}},
     response_class=Response,
 )
-def get_metrics(database: DatabaseDep, settings: SettingsDep, request: Request) -> Response:
+def get_metrics(database: DatabaseDep, watch: WorkerWatchDep, request: Request) -> Response:
     """Requests, latency and predictions by digit, of all API processes; the queue, runs by state, epochs per second."""
     encode, media_type = _choose_encoder(request)
     registry = CollectorRegistry()
-    registry.register(DatabaseGauges(database, settings.lease_seconds))
+    registry.register(DatabaseGauges(database, watch))
     if MULTIPROCESS_FOLDER in os.environ:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:

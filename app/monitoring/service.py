@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, describe_failure, utc_now
 from app.monitoring import repository
 from app.tables import RunStatus
-from app.workers import repository as workers
+from app.workers.repository import WorkerWatch
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,12 @@ class DatabaseGauges(Collector):
 
     Args:
         database: To ask.
-        max_silence_seconds: Workers that have been silent for longer are not counted.
+        watch: Knows which workers are alive.
     """
 
-    def __init__(self, database: Database, max_silence_seconds: float) -> None:
+    def __init__(self, database: Database, watch: WorkerWatch) -> None:
         self._database = database
-        self._max_silence_seconds = max_silence_seconds
+        self._watch = watch
 
     def collect(self) -> Iterator[Metric]:
         try:
@@ -48,7 +48,7 @@ class DatabaseGauges(Collector):
             by_status.add_metric([status.value], number)
         oldest = runs.oldest_queued_at
         age = 0.0 if oldest is None else max(0.0, (utc_now() - oldest).total_seconds())
-        num_workers = len(workers.list_alive(session, self._max_silence_seconds))
+        num_workers = len(self._watch.list_alive(session))
         num_queued = runs.by_status[RunStatus.QUEUED]
         return [
             by_status,

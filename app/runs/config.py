@@ -31,32 +31,25 @@ MAX_MULTIPLY_ADDS = 10**14
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth: it bounds a forest's size
 MAX_AUTO_METRICS = 200
 WIDTH_MULTIPLE = 16  # what a network's widths are padded to in a stack
-SUBMITTED = "submitted"  # validation's context: bounds that are newer than stored configurations hold for these alone
-SMALLEST = 1e-30  # networks are trained in float32, whose smallest normal number is 1.2e-38
-LARGEST_BETA = 0.999999  # float32 rounds 0.99999999 to 1, and what remains of 1 - beta gets inexact before
-SMALLEST_EPSILON = 1e-20  # the square of a smaller gradient is 0 in float32: no less keeps the step from overflowing
+SMALLEST_EPSILON = 1e-20  # the square of a smaller gradient is 0 in float32: with less, a step overflows
 
 
-def _check_smallest(value: float, info: ValidationInfo) -> float:
-    if info.context == SUBMITTED and 0 < value < SMALLEST:
-        raise ValueError(f"Input is too small for float32: send 0, where that is allowed, or at least {SMALLEST:g}")
-    return value
+# As the context of a validation: of something that is submitted, not of something that was stored.
+SUBMITTED = {"is_submitted": True}
 
-
-def _check_beta(value: float, info: ValidationInfo) -> float:
-    if info.context == SUBMITTED and value > LARGEST_BETA:
-        raise ValueError(f"Input should be at most {LARGEST_BETA:g}: float32 holds little between that and 1")
-    return value
+# Of float32 (IEEE 754 binary32), in which networks are trained: the smallest number of full precision, the largest
+# below 1, and where numbers begin that round to 1.
+SMALLEST_FLOAT32 = 2.0**-126
+LARGEST_BELOW_1 = 1 - 2.0**-24
+ROUNDS_TO_1 = 1 - 2.0**-25
 
 
 def _check_epsilon(value: float, info: ValidationInfo) -> float:
-    if info.context == SUBMITTED and value < SMALLEST_EPSILON:
-        raise ValueError(f"Input should be at least {SMALLEST_EPSILON:g}: with less, a step may overflow float32")
+    if info.context is SUBMITTED and value < SMALLEST_EPSILON:
+        raise ValueError(f"Input should be at least {SMALLEST_EPSILON:g}: with less, a step overflows float32")
     return value
 
 
-Float32 = Annotated[float, AfterValidator(_check_smallest)]
-Beta = Annotated[Float32, AfterValidator(_check_beta)]
 Epsilon = Annotated[float, AfterValidator(_check_epsilon)]
 
 
@@ -64,6 +57,17 @@ class Part(BaseModel):
     """A part of a configuration: no unknown fields, no coercion ("3" is not 3), no NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _fits_float32(cls, value: Any, info: ValidationInfo) -> Any:
+        """What is stored already stays readable: only a submission is refused."""
+        if info.context is SUBMITTED and isinstance(value, float):
+            if 0 < abs(value) < SMALLEST_FLOAT32:
+                raise ValueError(f"float32 holds 0, or at least {SMALLEST_FLOAT32:.8g}; got {value!r}")
+            if ROUNDS_TO_1 <= value < 1:
+                raise ValueError(f"float32 holds at most {LARGEST_BELOW_1:.8f} below 1; got {value!r}")
+        return value
 
 
 class Fold(Part):
@@ -137,7 +141,7 @@ class Mlp(Part):
         [128, 64], max_length=8, description="Width of each hidden layer; empty: a linear classifier."
     )
     activation: Literal["sigmoid", "tanh", "relu"] = "relu"
-    dropout: Float32 = Field(0.2, ge=0.0, le=0.9, description="Share of each hidden layer dropped in training.")
+    dropout: float = Field(0.2, ge=0.0, le=0.9, description="Share of each hidden layer dropped in training.")
 
     @property
     def num_parameters(self) -> int:
@@ -163,20 +167,20 @@ class Sgd(Part):
     """Stochastic gradient descent with momentum, as torch.optim.SGD."""
 
     kind: Literal["sgd"]
-    learning_rate: Float32 = Field(0.05, gt=0.0, le=100.0)
-    momentum: Beta = Field(0.9, ge=0.0, lt=1.0)
-    weight_decay: Float32 = Field(0.0, ge=0.0, le=10.0)
+    learning_rate: float = Field(0.05, gt=0.0, le=100.0)
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
 
 
 class Adam(Part):
     """Adam, as torch.optim.Adam."""
 
     kind: Literal["adam"]
-    learning_rate: Float32 = Field(0.001, gt=0.0, le=100.0)
-    beta1: Beta = Field(0.9, ge=0.0, lt=1.0)
-    beta2: Beta = Field(0.999, ge=0.0, lt=1.0)
+    learning_rate: float = Field(0.001, gt=0.0, le=100.0)
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.999, ge=0.0, lt=1.0)
     epsilon: Epsilon = Field(1e-8, gt=0.0, le=1.0)
-    weight_decay: Float32 = Field(0.0, ge=0.0, le=10.0)
+    weight_decay: float = Field(0.0, ge=0.0, le=10.0)
 
 
 class EarlyStopping(Part):

@@ -35,6 +35,8 @@ from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
 from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
+from app.workers.dependencies import WorkerWatchDep
+from app.workers.repository import WorkerWatch
 
 router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
@@ -84,6 +86,7 @@ SubmissionBody = Annotated[
 def submit_run(
     document: SubmissionBody,
     database: DatabaseDep,
+    watch: WorkerWatchDep,
     settings: SettingsDep,
     response: Response,
     dry_run: DryRun,
@@ -98,7 +101,8 @@ def submit_run(
     if dry_run:
         with database.reading() as session:
             config = service.prepare(session, document).config
-        plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
+            hint = watch.why_it_waits(session, config.device)
+        plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps, hint=hint)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     with database.reading() as session:  # what takes long is done before others have to wait for it
@@ -112,12 +116,13 @@ def submit_run(
     assert run is not None, "found or submitted"
     response.headers["Location"] = f"/runs/{run.id}"
     with database.reading() as session:
-        return _view(session, run)
+        return _view(session, watch, run)
 
 
 @router.get("/runs", summary="List runs", responses=problems())
 def list_runs(
     session: ReadSession,
+    watch: WorkerWatchDep,
     status: RunStatus | None = None,
     sweep_id: Id | None = None,
     model_kind: Literal["mlp", "random_forest"] | None = None,
@@ -142,13 +147,13 @@ def list_runs(
         limit=limit,
         after=after,
     )
-    return Page(data=_views(session, runs), has_more=cursor is not None, next=cursor)
+    return Page(data=_views(session, watch, runs), has_more=cursor is not None, next=cursor)
 
 
 @router.get("/runs/{run_id}", summary="Show a run", responses=problems(404))
-def get_run(run_id: RunId, session: ReadSession) -> RunView:
+def get_run(run_id: RunId, session: ReadSession, watch: WorkerWatchDep) -> RunView:
     """Its configuration, its progress, its place in the queue, and what came of it."""
-    return _view(session, service.get_run(session, run_id))
+    return _view(session, watch, service.get_run(session, run_id))
 
 
 @router.patch(
@@ -161,9 +166,10 @@ def change_run(
     run_id: RunId,
     patch: Annotated[RunPatch, Body(examples=[{"name": "best so far", "tags": {"unit": "2"}, "priority": 10}])],
     session: WriteSession,
+    watch: WorkerWatchDep,
 ) -> RunView:
     """Change name, notes, tags or priority at any time; a field that is left out or null stays as it is."""
-    return _view(session, service.change(session, run_id, patch))
+    return _view(session, watch, service.change(session, run_id, patch))
 
 
 @router.post(
@@ -171,7 +177,7 @@ def change_run(
     summary="Cancel a run",
     responses=problems(404, 409) | {202: {"model": RunView, "description": "It ends at the next epoch boundary."}},
 )
-def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunView:
+def cancel_run(run_id: RunId, session: WriteSession, watch: WorkerWatchDep, response: Response) -> RunView:
     """A queued run is cancelled at once (200), a running one at its next epoch boundary (202).
 
     Repeating is harmless.
@@ -179,7 +185,7 @@ def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunV
     run = service.cancel(session, run_id)
     if not run.status.is_finished():
         response.status_code = status.HTTP_202_ACCEPTED
-    return _view(session, run)
+    return _view(session, watch, run)
 
 
 @router.post(
@@ -187,7 +193,7 @@ def cancel_run(run_id: RunId, session: WriteSession, response: Response) -> RunV
     summary="Pause a run",
     responses=problems(404, 409) | {202: {"model": RunView, "description": "It pauses at the next epoch boundary."}},
 )
-def pause_run(run_id: RunId, session: WriteSession, response: Response) -> RunView:
+def pause_run(run_id: RunId, session: WriteSession, watch: WorkerWatchDep, response: Response) -> RunView:
     """A queued run is set aside at once (200), a running one at its next epoch boundary (202), with its checkpoint.
 
     Repeating is harmless.
@@ -195,16 +201,16 @@ def pause_run(run_id: RunId, session: WriteSession, response: Response) -> RunVi
     run = service.pause(session, run_id)
     if run.status is RunStatus.RUNNING:
         response.status_code = status.HTTP_202_ACCEPTED
-    return _view(session, run)
+    return _view(session, watch, run)
 
 
 @router.post("/runs/{run_id}/resume", summary="Resume a paused run", responses=problems(404, 409))
-def resume_run(run_id: RunId, session: WriteSession) -> RunView:
+def resume_run(run_id: RunId, session: WriteSession, watch: WorkerWatchDep) -> RunView:
     """It goes back to its place in the queue, and on from its checkpoint, as if it had never been paused.
 
     On a run that is not paused yet, it takes the request to pause back. Repeating is harmless.
     """
-    return _view(session, service.resume(session, run_id))
+    return _view(session, watch, service.resume(session, run_id))
 
 
 @router.delete(
@@ -256,11 +262,16 @@ async def stream_run_events(stream: Annotated[Stream, Depends(_open_stream)]) ->
     return respond(stream, stream.events_of_run())
 
 
-def _view(session: Session, run: Run) -> RunView:
-    return _views(session, [run])[0]
+def _view(session: Session, watch: WorkerWatch, run: Run) -> RunView:
+    return _views(session, watch, [run])[0]
 
 
-def _views(session: Session, runs: Iterable[Run]) -> list[RunView]:
+def _views(session: Session, watch: WorkerWatch, runs: Iterable[Run]) -> list[RunView]:
     runs = list(runs)
-    places = repository.queue_positions(session, [run.id for run in runs if run.status is RunStatus.QUEUED])
-    return [RunView.of(run, places.get(run.id)) for run in runs]
+    queued = [run for run in runs if run.status is RunStatus.QUEUED]
+    places = repository.queue_positions(session, [run.id for run in queued])
+    hints = {device: watch.why_it_waits(session, device) for device in {run.device for run in queued}}
+    return [
+        RunView.of(run, places.get(run.id), hints.get(run.device) if run.status is RunStatus.QUEUED else None)
+        for run in runs
+    ]

@@ -133,6 +133,6 @@ def new_row(config: RunConfig, **columns: Any) -> dict[str, Any]:
 
 def _leave_worker(run: Run, status: RunStatus) -> None:
     run.status = status
-    run.worker = run.lease_expires_at = None
+    run.worker = run.lease_expires_at = run.lease_seconds = None
     if not status.is_finished():
         run.epochs_per_second = None

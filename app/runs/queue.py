@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, update
+from sqlalchemy import Select, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.database import database_now, utc_now
 from app.events import journal
 from app.runs import lifecycle
 from app.runs.config import RunConfig
+from app.runs.lease_watch import LeaseWatch
 from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
@@ -39,14 +40,21 @@ class StaleClaim(Exception):
     """The run is no longer this worker's: its lease ran out and was taken over, or the run was ended."""
 
 
-def has_work(session: Session, devices: Collection[str]) -> bool:
+def has_work(session: Session, devices: Collection[str], watch: LeaseWatch) -> bool:
     """Whether there is something to claim: it spares an idle worker the write lock."""
-    is_queued = and_(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
-    return session.scalar(select(Run.id).where(or_(is_queued, _is_expired())).limit(1)) is not None
+    expired = watch.find_expired(session)  # in any case: it has to look often
+    is_queued = select(Run.id).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices)).limit(1)
+    return bool(expired) or session.scalar(is_queued) is not None
 
 
 def claim_stack(
-    session: Session, *, worker: str, devices: Collection[str], lease_seconds: float, max_stack_bytes: int
+    session: Session,
+    *,
+    worker: str,
+    devices: Collection[str],
+    lease_seconds: float,
+    max_stack_bytes: int,
+    watch: LeaseWatch | None = None,
 ) -> list[Claim]:
     """Take the first claimable run, by priority, then by age, and others that can be trained with it.
 
@@ -56,11 +64,12 @@ def claim_stack(
         devices: What runs may ask for to be trained by this worker, `auto` included.
         lease_seconds: How long the claims hold without a renewal.
         max_stack_bytes: Memory that the runs may take together; the first is taken in any case.
+        watch: What this process has seen of leases; None: it looks for the first time.
 
     Returns:
         A claim for each run; none if there is nothing to do.
     """
-    _end_expired_leases(session)
+    _end_expired_leases(session, watch or LeaseWatch(lease_seconds))
     claimable = select(Run).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
     claimable = claimable.order_by(Run.priority.desc(), Run.id).with_for_update(skip_locked=True)
     first = session.scalar(claimable.limit(1))
@@ -84,6 +93,7 @@ def claim_stack(
             claim_number=Run.claim_number + 1,
             worker=worker,
             lease_expires_at=database_now() + lease_seconds,
+            lease_seconds=lease_seconds,
             stack_id=new_id(),
             stack_size=len(run_ids),
             started_at=func.coalesce(Run.started_at, utc_now()),
@@ -117,15 +127,17 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
     return limit
 
 
-def _end_expired_leases(session: Session) -> None:
+def _end_expired_leases(session: Session, watch: LeaseWatch) -> None:
     """Give back to the queue what workers hold that have not renewed in time."""
-    for run in session.scalars(select(Run).where(_is_expired()).with_for_update(skip_locked=True)):
+    expired = watch.find_expired(session)
+    if not expired:
+        return
+    # On Postgres a worker may have renewed since: its lease is another one then, and the run is not found.
+    lease = tuple_(Run.id, Run.claim_number, Run.lease_expires_at)
+    still_so = select(Run).where(Run.status == RunStatus.RUNNING, lease.in_(expired)).order_by(Run.id)
+    for run in session.scalars(still_so.with_for_update(skip_locked=True)):
         lifecycle.lose(session, run)
     session.flush()
-
-
-def _is_expired() -> ColumnElement[bool]:
-    return and_(Run.status == RunStatus.RUNNING, Run.lease_expires_at < database_now())
 
 
 def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> dict[Claim, bool]:
@@ -136,7 +148,7 @@ def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> di
     held = session.execute(_locked(select(Run.id, Run.claim_number, has_request), claims)).all()
     renewal = update(Run).where(Run.id.in_([row.id for row in held]))
     session.execute(
-        renewal.values(lease_expires_at=database_now() + lease_seconds),
+        renewal.values(lease_expires_at=database_now() + lease_seconds, lease_seconds=lease_seconds),
         execution_options={"synchronize_session": False},
     )
     return {Claim(row.id, row.claim_number): bool(row.has_request) for row in held}

@@ -73,6 +73,7 @@ class Plan(BaseModel):
     config: RunConfig = Field(examples=[EXAMPLE_CONFIG])
     num_parameters: int | None = Field(description="Weights and biases; null for a forest.", examples=[2410])
     num_steps: int | None = Field(description="Optimizer steps; null for a forest.", examples=[50400])
+    hint: str | None = Field(None, description="Why no live worker could train it now; null: one could.")
 
 
 class Progress(BaseModel):
@@ -114,6 +115,7 @@ class RunView(BaseModel):
     stack_id: str | None = Field(description="The stack it was trained in.")
     stack_size: int | None
     queue_position: int | None = Field(description="1: next to be claimed; null when not queued.")
+    hint: str | None = Field(description="Why no live worker can take a queued run; null otherwise.")
     progress: Progress
     best: Best | None = Field(description="The epoch with the highest val accuracy, then the lowest val loss.")
     test_accuracy: float | None
@@ -126,13 +128,14 @@ class RunView(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, run: Run, queue_position: int | None = None) -> RunView:
+    def of(cls, run: Run, queue_position: int | None = None, hint: str | None = None) -> RunView:
         is_running = run.status is RunStatus.RUNNING
         speed = run.epochs_per_second
         return cls(
             **{name: getattr(run, name) for name in _SAME_NAME},
             pending_request="cancel" if run.cancel_requested else "pause" if run.pause_requested else None,
             queue_position=queue_position,
+            hint=hint,
             progress=Progress(
                 epoch=run.epoch,
                 epochs=run.epochs,
@@ -146,7 +149,7 @@ class RunView(BaseModel):
         )
 
 
-_COMPOSED = ("pending_request", "queue_position", "progress", "best", "error")
+_COMPOSED = ("pending_request", "queue_position", "hint", "progress", "best", "error")
 _SAME_NAME = [name for name in RunView.model_fields if name not in _COMPOSED]
 
 

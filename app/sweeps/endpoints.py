@@ -34,6 +34,7 @@ from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepVie
 from app.sweeps.views import view
 from app.tables import Sweep
 from app.validation import Id
+from app.workers.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["sweeps"], route_class=JsonRoute)
 
@@ -75,6 +76,7 @@ SubmissionBody = Annotated[
 def submit_sweep(
     document: SubmissionBody,
     database: DatabaseDep,
+    watch: WorkerWatchDep,
     settings: SettingsDep,
     response: Response,
     dry_run: DryRun,
@@ -90,12 +92,10 @@ def submit_sweep(
     if dry_run:
         with database.reading() as session:
             prepared = service.prepare(session, document, **limits)
-            plan = estimate.plan(
-                session,
-                [trial.config for trial in prepared.trials],
-                num_points=len(prepared.points),
-                max_stack_bytes=settings.max_stack_bytes,
-            )
+            trials, stack_bytes = [trial.config for trial in prepared.trials], settings.max_stack_bytes
+            plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=stack_bytes)
+            hints = [watch.why_it_waits(session, device) for device in sorted({config.device for config in trials})]
+            plan.hint = next((hint for hint in hints if hint is not None), None)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     with database.reading() as session:  # whatever takes long is done before others have to wait for it

@@ -116,6 +116,7 @@ class SweepPlan(BaseModel):
     estimated_seconds: float | None = Field(
         description="From the speed of earlier runs, for one worker like theirs; null before there are any."
     )
+    hint: str | None = Field(None, description="Why no live worker could train some of them now; null: one could.")
 
 
 SweepStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]

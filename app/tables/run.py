@@ -63,6 +63,7 @@ class Run(Table):
     crashes_without_progress: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(200), index=True)
     lease_expires_at: Mapped[float | None]  # seconds since 1970 by the database's clock
+    lease_seconds: Mapped[float | None]  # its length: one further ahead was written before the clock was set back
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pause_requested: Mapped[bool] = mapped_column(default=False)
     stack_key: Mapped[str | None] = mapped_column(String(200))  # None: trains alone

@@ -19,6 +19,9 @@ class Worker(Table):
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
     device: Mapped[str | None] = mapped_column(String(16))  # null until its trainer child is ready
+    devices: Mapped[list[str] | None] = mapped_column(
+        JSON(none_as_null=True)
+    )  # for which it claims runs; null as above
     provenance: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     heartbeat_at: Mapped[float]  # seconds since 1970 by the database's clock

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.dependencies import ReadSession, SettingsDep
+from app.dependencies import ReadSession
 from app.paging import Page
 from app.problem import problems
 from app.workers import repository
+from app.workers.dependencies import WorkerWatchDep
 from app.workers.schemas import WorkerView
 
 router = APIRouter(tags=["workers"])
 
 
 @router.get("/workers", summary="List workers", responses=problems())
-def list_workers(session: ReadSession, settings: SettingsDep) -> Page[WorkerView]:
+def list_workers(session: ReadSession, watch: WorkerWatchDep) -> Page[WorkerView]:
     """Who is alive, on which device, and what it trains."""
     trained = repository.runs_in_training(session)
-    alive = repository.list_alive(session, settings.lease_seconds)
+    alive = watch.list_alive(session)
     return Page(data=[WorkerView.of(worker, age, trained.get(worker.name, [])) for worker, age in alive])

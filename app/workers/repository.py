@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from app.clocks import MAX_SKEW_SECONDS, Monotonic, Sightings, SteadyClock
 from app.database import database_now
 from app.tables import Run, RunStatus, Worker
+from app.workers.availability import why_it_waits
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class WorkerInfo:
     pid: int
     device: str | None = None
     provenance: dict[str, Any] | None = None
+    devices: list[str] | None = None  # for which it claims runs
+
+
+_FOUND_OUT = ("device", "devices", "provenance")
 
 
 def beat(session: Session, info: WorkerInfo) -> None:
     """Say that a worker is alive, for the first time or again."""
-    values = {"heartbeat_at": database_now(), "device": info.device, "provenance": info.provenance}
+    values = {"heartbeat_at": database_now()} | {name: getattr(info, name) for name in _FOUND_OUT}
     beating = update(Worker).where(Worker.name == info.name).values(values).returning(Worker.name)
     if session.scalar(beating) is None:
         session.execute(insert(Worker).values(name=info.name, host=info.host, pid=info.pid, **values))
@@ -36,16 +43,45 @@ def unregister(session: Session, name: str) -> None:
     session.execute(delete(Worker).where(Worker.name == name))
 
 
-def list_alive(session: Session, max_age_seconds: float) -> Sequence[Row[Worker, float]]:
-    """Workers heard of lately, each with the seconds since."""
-    age = (database_now() - Worker.heartbeat_at).label("age")
-    query = select(Worker, age).where(Worker.heartbeat_at > database_now() - max_age_seconds)
-    return session.execute(query.order_by(Worker.name)).all()
+class WorkerWatch:
+    """Who is alive, as one process has seen it, whatever becomes of the clock by which heartbeats are kept.
+
+    A jump ahead counts only when it has lasted as long as a worker may be silent; a heartbeat that lies ahead, from
+    before the clock was set back, counts until it has been seen unchanged for so long.
+
+    Args:
+        max_age_seconds: For how long a worker that is alive may be silent.
+        monotonic: Seconds.
+    """
+
+    def __init__(self, max_age_seconds: float, monotonic: Monotonic = time.monotonic) -> None:
+        self._max_age_seconds = max_age_seconds
+        self._clock = SteadyClock(max_age_seconds, monotonic=monotonic)
+        self._sightings = Sightings(monotonic)
+        self._lock = Lock()  # requests look at the same time
+
+    def list_alive(self, session: Session) -> list[tuple[Worker, float]]:
+        """Workers heard of lately, each with the seconds since."""
+        workers = session.scalars(select(Worker).order_by(Worker.name)).all()
+        wall = session.scalars(select(database_now())).one()
+        with self._lock:
+            now = self._clock.now(wall)
+            ages = {worker.name: now - worker.heartbeat_at for worker in workers}
+            for worker in workers:
+                if worker.heartbeat_at > wall + MAX_SKEW_SECONDS:
+                    ages[worker.name] = self._sightings.seconds_unchanged(worker.name, worker.heartbeat_at)
+            self._sightings.keep_only(ages.keys())
+        alive = [(worker, max(0.0, ages[worker.name])) for worker in workers]
+        return [(worker, age) for worker, age in alive if age < self._max_age_seconds]
+
+    def why_it_waits(self, session: Session, device: str) -> str | None:
+        """See `availability.why_it_waits`."""
+        return why_it_waits(device, [worker for worker, _ in self.list_alive(session)])
 
 
-def forget_dead(session: Session, max_age_seconds: float) -> None:
-    """Remove the rows of workers that ended without a word."""
-    session.execute(delete(Worker).where(Worker.heartbeat_at < database_now() - max_age_seconds))
+def forget_dead(session: Session, heard_before: float) -> None:
+    """Remove the rows of workers that ended without a word, and were last heard of before a moment."""
+    session.execute(delete(Worker).where(Worker.heartbeat_at < heard_before))
 
 
 def runs_in_training(session: Session) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Numbers that float32 cannot hold are refused where they are submitted; what is stored stays readable."""
+"""Numbers that float32 cannot hold are refused when they are submitted, and stay readable where they are stored."""
 
 from __future__ import annotations
 
@@ -6,59 +6,68 @@ from typing import Any
 
 import pytest
 
-from app.database import Database
-from app.runs.config import RunConfig
-from app.tables import Run
-from tests.conftest import AddRun, TestClient
+from app.runs.config import RunConfig, complete
+from tests.conftest import AddRun, AssertProblem, TestClient
 
-ADAM = {"kind": "adam", "learning_rate": 0.01}
-SGD = {"kind": "sgd", "learning_rate": 0.01}
-NO_FLOAT32 = [
-    ("training.optimizer.epsilon", 1e-300, {**ADAM, "epsilon": 1e-300}),
-    ("training.optimizer.epsilon", 1e-45, {**ADAM, "epsilon": 1e-45}),
-    ("training.optimizer.beta1", 0.99999999999, {**ADAM, "beta1": 0.99999999999}),
-    ("training.optimizer.beta2", 0.9999999, {**ADAM, "beta2": 0.9999999}),
-    ("training.optimizer.learning_rate", 1e-300, {**ADAM, "learning_rate": 1e-300}),
-    ("training.optimizer.weight_decay", 5e-324, {**SGD, "weight_decay": 5e-324}),
-    ("training.optimizer.momentum", 1e-300, {**SGD, "momentum": 1e-300}),
-    ("training.optimizer.momentum", 0.99999999999, {**SGD, "momentum": 0.99999999999}),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "optimizer"), NO_FLOAT32)
-@pytest.mark.parametrize("route", ["/runs", "/sweeps?dry_run=true"])
-def test_what_float32_cannot_hold_is_refused_where_it_stands(
-    client: TestClient, path: str, value: float, optimizer: dict[str, Any], route: str
-) -> None:
-    if route.startswith("/runs"):
-        document: dict[str, Any] = {"training": {"optimizer": optimizer}}
-        pointer = "#/" + path.replace(".", "/")
-    else:
-        base = {"training": {"optimizer": ADAM if optimizer["kind"] == "adam" else SGD}}
-        document = {"base": base, "search": {"kind": "grid"}, "parameters": {path: [0.01, value]}}
-        pointer = f"#/parameters/{path}/1"
-    answer = client.post(route, json=document)
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
-    assert error["pointer"] == pointer
-    assert "float32" in error["detail"]
+SMALLEST, LARGEST = "1.1754944e-38", "0.99999994"
 
 
 @pytest.mark.parametrize(
-    "optimizer", [{**ADAM, "epsilon": 1e-12, "beta1": 0.0, "beta2": 0.99999}, {**SGD, "weight_decay": 0.0}]
+    ("path", "value", "bound"),
+    [
+        ("training.optimizer.epsilon", 1e-300, "float32"),
+        ("training.optimizer.epsilon", 1e-21, "1e-20"),
+        ("training.optimizer.epsilon", 1e-20, None),
+        ("training.optimizer.learning_rate", 1.1754943e-38, SMALLEST),
+        ("training.optimizer.learning_rate", 1.1754944e-38, None),
+        ("training.optimizer.beta1", 0.99999998, LARGEST),
+        ("training.optimizer.beta2", 0.99999999999, LARGEST),
+        ("training.optimizer.beta2", 0.99999994, None),
+        ("training.optimizer.beta2", 5e-324, SMALLEST),
+        ("training.optimizer.learning_rate", 1e-45, SMALLEST),
+        ("training.optimizer.weight_decay", 1e-39, SMALLEST),
+        ("training.optimizer.weight_decay", 0, None),
+        ("training.early_stopping.min_delta", 1e-320, SMALLEST),
+        ("model.dropout", 1e-310, SMALLEST),
+        ("split.test_size", 1e-310, SMALLEST),
+    ],
 )
-def test_what_float32_holds_is_taken(client: TestClient, optimizer: dict[str, Any]) -> None:
-    assert client.post("/runs?dry_run=true", json={"training": {"optimizer": optimizer}}).status_code == 200
-
-
-def test_a_stored_configuration_outside_the_bounds_is_read_as_before(
-    client: TestClient, database: Database, add_run: AddRun
+def test_what_float32_cannot_hold_is_refused_with_the_bound(
+    client: TestClient, assert_problem: AssertProblem, path: str, value: float, bound: str | None
 ) -> None:
-    run_id = add_run()
-    optimizer = RunConfig.model_validate({"training": {"optimizer": {**ADAM, "epsilon": 1e-300}}})
-    with database.writing() as session:
-        session.get_one(Run, run_id).config = optimizer.model_dump(mode="json")
-    for path in ("", "/summary", "/layers"):
-        assert client.get(f"/runs/{run_id}{path}").status_code < 500, path
-    answer = client.post("/runs?dry_run=true", json={"from_run": run_id})
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/training/optimizer/epsilon")
+    document: dict[str, Any] = {"training": {"optimizer": {"kind": "adam"}, "early_stopping": {"patience": 3}}}
+    changed: Any = value
+    for name in reversed(path.split(".")):
+        changed = {name: changed}
+    run = complete(document, changed)
+    answers = {
+        "#/" + path.replace(".", "/"): client.post("/runs", params={"dry_run": True}, json=run),
+        f"#/parameters/{path}/0": client.post(
+            "/sweeps", params={"dry_run": True}, json={"base": document, "parameters": {path: [value]}}
+        ),
+        "#/base/" + path.replace(".", "/"): client.post(
+            "/sweeps", params={"dry_run": True}, json={"base": run, "parameters": {"seed": [1]}}
+        ),
+    }
+    for pointer, response in answers.items():
+        if bound is None:
+            assert response.status_code == 200, response.text
+            continue
+        (error,) = assert_problem(response, 422, "invalid-input")["errors"]
+        assert error["pointer"] == pointer
+        assert bound in error["detail"]
+
+
+def test_a_stored_configuration_beyond_the_bounds_is_read_as_before(
+    client: TestClient, add_run: AddRun, assert_problem: AssertProblem
+) -> None:
+    adam = {"kind": "adam", "epsilon": 1e-300, "beta2": 0.99999999999}
+    config = RunConfig.model_validate(complete(RunConfig().model_dump(), {"training": {"optimizer": adam}}))
+    run_id = add_run(config)
+    assert client.get(f"/runs/{run_id}").json()["config"]["training"]["optimizer"]["epsilon"] == 1e-300
+    assert client.get(f"/runs/{run_id}/summary").status_code == 200
+    problem = assert_problem(client.post("/runs", json={"from_run": run_id}), 422, "invalid-input")
+    assert [error["pointer"] for error in problem["errors"]] == [
+        "#/training/optimizer/beta2",
+        "#/training/optimizer/epsilon",
+    ]

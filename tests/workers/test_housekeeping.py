@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import literal, select, update
 
 from app.database import Database, utc_now
 from app.settings import Settings
-from app.tables import Checkpoint, Event, Run, RunStatus
+from app.tables import Checkpoint, Event, Run, RunStatus, Worker
+from app.workers import repository as registry
+from app.workers.repository import WorkerInfo
 from tests.app.test_events import record
 from tests.conftest import AddRun
 from workers import housekeeping
@@ -30,9 +32,12 @@ def add_finished(database: Database, add_run: AddRun, days_ago: float | None) ->
 
 
 def clean(database: Database, settings: Settings, times: int = 1) -> None:
-    keeping = Housekeeping(database, settings)
-    for _ in range(times):
-        keeping.clean_if_due()
+    """It is due now, and was so an hour ago."""
+    now = 0.0
+    keeping = Housekeeping(database, settings, lambda: now)
+    for now in (0.0, housekeeping.DUE_TWICE_SECONDS):  # noqa: B007
+        for _ in range(times):
+            keeping.clean_if_due()
 
 
 def roles(database: Database, run_id: str) -> list[str]:
@@ -85,5 +90,32 @@ def test_much_is_deleted_in_short_transactions_one_a_call(
     assert left == [6, 2, 0, 0]
     record(database, "run")
     keeping.clean_if_due()  # not due again yet
+    with database.reading() as session:
+        assert len(session.scalars(select(Event.id)).all()) == 1
+
+
+@pytest.mark.parametrize("minutes_ahead", [1, 59])
+def test_a_clock_that_was_ahead_for_a_while_deletes_nothing(
+    database: Database, settings: Settings, add_run: AddRun, monkeypatch: pytest.MonkeyPatch, minutes_ahead: int
+) -> None:
+    """Not even when it is so again later, or when a worker starts in the meantime."""
+    run_id = add_finished(database, add_run, 0)
+    record(database, "run")
+    with database.writing() as session:
+        registry.beat(session, WorkerInfo("w", "host", 1))
+    minute, ahead, real = 0, False, utc_now().timestamp()
+
+    def wall() -> float:
+        return real + 60 * minute + (60 * DAY if ahead else 0)
+
+    monkeypatch.setattr("time.time", wall)
+    monkeypatch.setattr(housekeeping, "database_now", lambda: literal(wall()))
+    keeping = Housekeeping(database, settings, lambda: 60.0 * minute)
+    for minute in range(240):
+        ahead = minute % 61 < minutes_ahead
+        keeping.clean_if_due()
+        with database.writing() as session:
+            assert session.scalars(update(Worker).values(heartbeat_at=wall()).returning(Worker.name)).all() == ["w"]
+    assert roles(database, run_id) == ["best", "last"]
     with database.reading() as session:
         assert len(session.scalars(select(Event.id)).all()) == 1

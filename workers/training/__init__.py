@@ -55,5 +55,9 @@ class Training(Protocol):
     def provenance(self) -> Mapping[str, Any]:
         """Where and by what it is computed, as far as a result may depend on it."""
 
+    @property
+    def num_done(self) -> int:
+        """What has been computed so far, in no unit: while it grows, an epoch makes progress. For other threads."""
+
     def run_epoch(self) -> Sequence[tuple[TrainingRun, Metrics]]:
         """Train every active run for one epoch; returns the metrics of those that are due for evaluation."""

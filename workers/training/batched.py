@@ -40,6 +40,7 @@ class BatchedEngine:
 
     def __init__(self, stack: Stack) -> None:
         self.threads = torch.get_num_threads()
+        self.num_done = 0
         self._stack = stack
         shape, device = stack.shape, stack.parameters.device
         self._device = device
@@ -105,6 +106,7 @@ class BatchedEngine:
             sample_losses = functional.cross_entropy(logits.movedim(2, 1), labels, reduction="none")  # R × N
             losses.append(sample_losses[:, :num_samples].clamp(lowest, highest).sum(dim=1))
             corrects.append((logits.argmax(dim=2) == labels)[:, :num_samples].sum(dim=1))
+            self.num_done += 1
         return _tally(torch.cat(losses), torch.cat(corrects), slots)
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -163,6 +165,7 @@ class BatchedEngine:
         for step in range(num_steps):
             self._backpropagate(step)
             self._update(step)
+            self.num_done += 1
 
     def _backpropagate(self, step: int) -> None:
         """The gradients of each run's mean cross-entropy over its batch.

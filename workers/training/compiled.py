@@ -56,9 +56,9 @@ def train_runs(
     parameters: Array, gradients: Array, first: Array, second: Array, settings: Array,
     activations: Array, thresholds: Array, widths: Array, seeds: Array, indices: Array,
     images: Array, labels: Array, sizes: Array, starts: Array,
-    losses: Array, corrects: Array,
+    done: Array, losses: Array, corrects: Array,
 ) -> None:  # fmt: skip
-    """An epoch of each run in `slots`; fields of a `Stack` as arrays, results at the runs' slots."""
+    """An epoch of each run in `slots`; fields of a `Stack` as arrays, results and finished steps at the runs' slots."""
     num_samples, last = indices.shape[1], sizes.size - 1
     num_steps = (num_samples + batch_size - 1) // batch_size
     rows = (batch_size + ROWS - 1) // ROWS * ROWS
@@ -106,6 +106,7 @@ def train_runs(
                 step_adam(settings[slot], row, gradient, first[slot], second[slot], (epoch - 1) * num_steps + step + 1)
             else:
                 step_sgd(settings[slot], row, gradient, first[slot])
+            done[slot] += 1  # each slot is one thread's: nothing is counted twice
         losses[slot], corrects[slot] = loss, num_correct
 
 
@@ -124,7 +125,7 @@ def answer(activation: int, row: Array, indices: Array, images: Array, sizes: Ar
 @compiled
 def evaluate_runs(
     slots: Array, lowest: float, highest: float, parameters: Array, activations: Array, indices: Array,
-    images: Array, labels: Array, sizes: Array, starts: Array, losses: Array, corrects: Array,
+    images: Array, labels: Array, sizes: Array, starts: Array, done: Array, losses: Array, corrects: Array,
 ) -> None:  # fmt: skip
     """Cross-entropy and right answers of each run in `slots`, dropout off, a sample's loss clipped to these bounds."""
     num_samples = indices.shape[1]
@@ -146,6 +147,7 @@ def evaluate_runs(
                 sample_loss = highest
             loss += sample_loss
         losses[slot] = loss
+        done[slot] += 1
 
 
 @compiled
@@ -174,7 +176,12 @@ class CompiledEngine:
         properties = (stack.activations, stack.thresholds, stack.widths, stack.seeds)
         self._state, self._properties = _views(state), _views(properties)
         self._data = (*_views((stack.images, stack.labels)), self._sizes, self._starts)
+        self._done = np.zeros(stack.size, np.int64)  # steps and evaluations by slot, counted by the kernels
         self._rows = {split: rows.numpy() for split, rows in stack.rows.items()}
+
+    @property
+    def num_done(self) -> int:
+        return int(self._done.sum())
 
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
         shape = self._stack.shape
@@ -215,7 +222,7 @@ class CompiledEngine:
                     chunk = chunks.popleft()
                 except IndexError:  # another thread was faster
                     return
-                kernel(chunk, *arguments, losses, corrects)
+                kernel(chunk, *arguments, self._done, losses, corrects)
 
         helpers = [self._pool.submit(work) for _ in range(min(self.threads, len(chunks)) - 1)]
         work()

@@ -48,6 +48,10 @@ class ForestTraining:
     def is_finished(self) -> bool:
         return self._has_stopped or self.epoch == self.config.n_estimators
 
+    @property
+    def num_done(self) -> int:
+        return self.epoch  # a tree is at most 100 deep: it takes milliseconds
+
     def stop(self) -> None:
         """Be finished with this tree, which has been evaluated."""
         self._has_stopped = True

@@ -94,6 +94,10 @@ class StackTraining:
         dtype = str(self.stack.parameters.dtype).removeprefix("torch.")
         return {"engine": self.engine.name, "threads": self.engine.threads, "dtype": dtype}
 
+    @property
+    def num_done(self) -> int:
+        return self.engine.num_done
+
     def run_epoch(self) -> list[tuple[MlpTraining, Metrics]]:
         """Train every active run for one epoch; returns the metrics of those that are due for evaluation.
 

@@ -171,6 +171,10 @@ class Engine(Protocol):
     name: str
     threads: int  # of a CPU
 
+    @property
+    def num_done(self) -> int:
+        """Steps and evaluations so far, read by another thread: it grows as long as something is computed."""
+
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
         """An epoch of optimizer steps; returns what was seen on the way, dropout on."""
 

@@ -1,0 +1,29 @@
+"""lease length, workers' devices
+
+Leases that are held already have no length: they are taken over as before, and one that a clock set back has put far
+ahead is given the observer's own length.
+
+Revision ID: 0007
+Revises: 0006
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("runs", sa.Column("lease_seconds", sa.Double(), nullable=True))
+    op.add_column("workers", sa.Column("devices", sa.JSON(none_as_null=True), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("workers", "devices")
+    op.drop_column("runs", "lease_seconds")

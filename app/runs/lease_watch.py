@@ -1,0 +1,58 @@
+"""Which leases are over, whatever has become of the clock by which they are kept."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from app.clocks import MAX_SKEW_SECONDS, Monotonic, Sightings, SteadyClock
+from app.database import database_now
+from app.tables import Run, RunStatus
+
+
+class Lease(NamedTuple):
+    """A lease as it was read; one that was renewed since is another."""
+
+    run_id: str
+    claim_number: int
+    expires_at: float
+
+
+class LeaseWatch:
+    """What one process has seen of the leases. Make one, and look often.
+
+    A lease is over when it has run out by the database's clock, less a jump ahead of it that is younger than a lease.
+    One that ends further ahead than it is long was written before the clock was set back: it is over when nobody has
+    renewed it for its length by this process's own monotonic clock.
+
+    Args:
+        lease_seconds: Of leases that do not say how long they are.
+        monotonic: Seconds.
+    """
+
+    def __init__(self, lease_seconds: float, monotonic: Monotonic = time.monotonic) -> None:
+        self._lease_seconds = lease_seconds
+        self._clock = SteadyClock(lease_seconds, monotonic=monotonic)
+        self._sightings = Sightings(monotonic)
+
+    def find_expired(self, session: Session) -> list[Lease]:
+        """The leases of running runs that are over."""
+        wall = session.scalars(select(database_now())).one()
+        now = self._clock.now(wall)
+        length = func.coalesce(Run.lease_seconds, self._lease_seconds)
+        has_run_out = Run.lease_expires_at < now
+        is_ahead = Run.lease_expires_at > wall + MAX_SKEW_SECONDS + length
+        query = select(Run.id, Run.claim_number, Run.lease_expires_at, length, is_ahead)
+        query = query.where(Run.status == RunStatus.RUNNING, or_(has_run_out, is_ahead)).order_by(Run.id)
+        expired, ahead = [], set()
+        for run_id, claim_number, expires_at, seconds, is_too_long in session.execute(query):
+            lease = Lease(run_id, claim_number, expires_at or 0.0)
+            if is_too_long:
+                ahead.add(run_id)
+            if not is_too_long or self._sightings.seconds_unchanged(run_id, lease) >= seconds:
+                expired.append(lease)
+        self._sightings.keep_only(ahead)
+        return expired

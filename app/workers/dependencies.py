@@ -1,0 +1,17 @@
+"""What endpoints are given to tell which workers are alive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.workers.repository import WorkerWatch
+
+
+async def _worker_watch(request: Request) -> WorkerWatch:
+    watch: WorkerWatch = request.app.state.worker_watch
+    return watch
+
+
+WorkerWatchDep = Annotated[WorkerWatch, Depends(_worker_watch)]
