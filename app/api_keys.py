@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from hashlib import sha256
+
+from app.caching import cache_short
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
 _OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/openapi\.json")
@@ -45,7 +46,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-@lru_cache(maxsize=256)
+@cache_short
 def required_scope(method: str, path: str) -> KeyScope | None:
     """What a key must allow for a request; None: none is needed. What is not known to be harmless needs `admin`."""
     if _OPEN_PATHS.fullmatch(path):

@@ -43,6 +43,7 @@ from app.origins import OriginCheck
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
+from app.predictions.champion_look import ChampionLook
 from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
@@ -51,6 +52,8 @@ from app.runs import endpoints as runs
 from app.runs import result_endpoints as run_results
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
+from app.threads import Lanes
+from app.turns import Queue, Turns
 from app.workers import endpoints as workers
 
 DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
@@ -146,23 +149,42 @@ def _end_with(parent: BaseProcess) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     database = Database(settings.resolved_database_url)
+    reserved = Database(settings.resolved_database_url)  # connections that no crowd of other requests can take
     predictor = Predictor(
-        database, poll_seconds=settings.champion_poll_seconds, max_loaded_models=settings.max_loaded_models
+        reserved,
+        poll_seconds=settings.champion_poll_seconds,
+        max_loaded_bytes=settings.max_loaded_model_bytes,
     )
     app.state.database = database
+    app.state.reserved_database = reserved
+    app.state.lanes = Lanes()
+    app.state.picture_turns, app.state.read_turns = (Turns(queue) for queue in _queues(settings))
+    app.state.champion_look = ChampionLook(predictor, app.state.lanes.champion)
     app.state.predictor = predictor
     app.state.batcher = Batcher()
     app.state.renderer = Renderer()
     app.state.feed = Feed(database, settings.event_poll_seconds)
     await run_in_threadpool(predictor.start)
     following = asyncio.create_task(app.state.feed.follow())
-    yield {"end_streams": app.state.feed.close}  # called by the server when it is to stop
+
+    def end_waiting() -> None:
+        for waiting in (app.state.feed, app.state.picture_turns, app.state.read_turns):
+            waiting.close()
+
+    yield {"end_streams": end_waiting}  # called by the server when it is to stop
     following.cancel()
     with suppress(asyncio.CancelledError):
         await following
     await run_in_threadpool(app.state.renderer.close)
     await run_in_threadpool(predictor.stop)
+    reserved.close()
     database.close()
+
+
+def _queues(settings: Settings) -> tuple[Queue, Queue]:
+    pictures = Queue("pictures", "too-many-pictures", 1, settings.max_waiting_pictures, "DIGITLAB_MAX_WAITING_PICTURES")
+    reads = Queue("large answers", "too-many-reads", 2, settings.max_waiting_reads, "DIGITLAB_MAX_WAITING_READS")
+    return pictures, reads
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from app.dependencies import ReadSession
+from app.dependencies import InTurn, ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
@@ -37,7 +37,7 @@ def _wanted(
 Wanted = Annotated[EventFilter, Depends(_wanted)]
 
 
-@router.get("/events", summary="Read events", responses=problems())
+@router.get("/events", summary="Read events", responses=problems(), dependencies=[InTurn])
 def list_events(
     session: ReadSession, wanted: Wanted, limit: EventLimit = 100, after: EventCursor = 0
 ) -> Page[EventView]:

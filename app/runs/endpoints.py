@@ -9,7 +9,17 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Resp
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import (
+    After,
+    DatabaseDep,
+    DescribedAs,
+    InTurn,
+    JsonOnly,
+    Limit,
+    ReadSession,
+    SettingsDep,
+    WriteSession,
+)
 from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
@@ -201,7 +211,7 @@ def delete_run(run_id: RunId, session: WriteSession) -> None:
     service.delete(session, run_id)
 
 
-@router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404))
+@router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404), dependencies=[InTurn])
 def list_run_events(
     run_id: RunId, session: ReadSession, limit: EventLimit = 100, after: EventCursor = 0
 ) -> Page[EventView]:

@@ -9,7 +9,17 @@ from fastapi import APIRouter, Body, Path, Query, Response, status
 from sqlalchemy.orm import Session
 
 from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
-from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
+from app.dependencies import (
+    After,
+    DatabaseDep,
+    DescribedAs,
+    InTurn,
+    JsonOnly,
+    Limit,
+    ReadSession,
+    SettingsDep,
+    WriteSession,
+)
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
 from app.runs.endpoints import IdempotencyKey
@@ -108,6 +118,7 @@ def get_sweep(sweep_id: SweepId, session: ReadSession) -> SweepView:
     summary="Read a sweep's report",
     responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     response_model=SweepReport,
+    dependencies=[InTurn],
 )
 def get_report(
     sweep_id: SweepId,
