@@ -12,7 +12,9 @@ from hashlib import sha256
 from app.caching import cache_short
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
-_OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/openapi\.json")
+_OPEN_PATHS = re.compile(
+    r"/health/[^/]*|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
+)
 _ASKS_A_MODEL = re.compile(r"/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 

@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from app import __version__, problem
+from app import __version__, documentation, problem
 from app.access import KeyCheck
 from app.body_limit import BodyLimit
 from app.charts.renderer import Renderer
@@ -87,8 +87,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
+        docs_url=None,  # `app.documentation` answers it
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
@@ -124,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
         health.router,
         monitoring.router,
         open_inference.router,
+        documentation.router,
     ):
         app.include_router(router)
     describe(app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys))

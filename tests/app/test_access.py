@@ -19,12 +19,15 @@ from app.settings import Settings
 from tests.conftest import AssertProblem, TestClient
 
 PREDICT, ADMIN = "reader-0123456789", "writer-0123456789"
-OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/docs"), ("GET", "/openapi.json")}
+DOCUMENTATION = [("GET", "/openapi.json"), ("GET", "/docs")] + [
+    ("GET", f"/docs/{file}") for file in ("start.js", "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
+]
+OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), *DOCUMENTATION}
 # What a `predict` key may send besides reading.
 ASKS_A_MODEL = {"/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
 OPERATIONS = [
     (method.upper(), path) for path, methods in create_app(Settings()).openapi()["paths"].items() for method in methods
-] + [("GET", "/docs"), ("GET", "/openapi.json")]
+] + DOCUMENTATION
 REFUSALS = ("/problems/unauthorized", "/problems/forbidden")
 
 
@@ -59,7 +62,16 @@ def test_every_route_asks_for_the_key_that_it_should(guarded: TestClient, method
 
 
 def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
-    for path in ("/", "/nothing", "/redoc", "/docs/oauth2-redirect", "/health/live/x", "/docs/", "//predict"):
+    for path in (
+        "/",
+        "/nothing",
+        "/redoc",
+        "/docs/oauth2-redirect",
+        "/docs/x.js",
+        "/health/live/x",
+        "/docs/",
+        "//predict",
+    ):
         assert guarded.get(path).status_code == 401, path
     assert guarded.options("/runs").status_code == 401
     assert guarded.post("/health/live").status_code == 405
