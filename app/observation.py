@@ -19,6 +19,7 @@ from app.logs import REQUEST_ID
 logger = logging.getLogger("app.requests")
 
 CLIENT_LEFT = 499  # as nginx says it
+INTERNAL_ERROR = 500
 MAX_LOGGED_PATH = 200
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
 _PROCESS = secrets.token_hex(6)  # a number of its own is cheaper for each request than a UUID
@@ -87,8 +88,11 @@ class Observation:
         if self._logs_all or status >= 400 or required_scope(method, path) is KeyScope.ADMIN:
             milliseconds = round(seconds * 1000, 2)
             fields = {"method": method, "path": _loggable_path(scope), "status": status, "milliseconds": milliseconds}
-            level = logging.ERROR if status >= 500 else logging.INFO
-            logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields)
+            # What a client may expect is no error: no model yet, a full queue. Why a database fails is logged as one.
+            level = logging.ERROR if status == INTERNAL_ERROR else logging.INFO
+            is_refusal = status >= 400 and level is not logging.ERROR and not self._logs_all
+            repeats = f"{method} {fields['path']} {status}" if is_refusal else None
+            logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields | {"repeats": repeats})
 
 
 def _loggable_path(scope: Scope) -> str:

@@ -6,7 +6,8 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,66 @@ def test_metrics_come_as_prometheus_asks(client: TestClient) -> None:
     openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], io.StringIO]]:
+    """Has the process log as the API does, into what this returns."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    level, added = root.level, []
+
+    def start(log_format: str) -> io.StringIO:
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setattr(root, "handlers", [])  # pytest's own
+        monkeypatch.setattr(logging.getLogger("httpx2"), "disabled", True)  # the client's
+        configure_logging("api", log_format)
+        added.extend(root.handlers)
+        return stream
+
+    yield start
+    for handler in added:
+        handler.close()
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_expected_answers_are_no_errors_and_repeated_lines_are_counted(
+    client: TestClient, configure: Callable[[str], io.StringIO], log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.logs.WINDOW_SECONDS", 600)
+    log = configure(log_format)
+    for _ in range(20):
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.get("/runs/none").status_code == 404
+    for _ in range(3):
+        logging.getLogger("a worker's").error("The database is away")
+    logging.getLogger().handlers[0].close()  # as at the end of the process
+    lines = log.getvalue().splitlines()
+    levels = [json.loads(line)["level"] if log_format == "json" else line.split()[2] for line in lines]
+    assert levels == ["INFO", "INFO", "ERROR", "INFO", "INFO", "ERROR"]
+    for line, what in zip(
+        lines[3:],
+        (
+            "GET /v2/health/ready 503: 19 more times within 600 s",
+            "GET /runs/none 404: 19 more times within 600 s",
+            "The database is away: 2 more times within 600 s",
+        ),
+        strict=True,
+    ):
+        assert (json.loads(line)["message"] == what) if log_format == "json" else line.endswith(what)
+
+
+def test_counts_are_written_at_the_end_of_the_window_and_errors_of_requests_always(
+    failing: TestClient, configure: Callable[[str], io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.logs.WINDOW_SECONDS", 0.05)
+    log = configure("text")
+    ids = [failing.get("/broken").headers["x-request-id"] for _ in range(3)]
+    assert all(f"[{request_id}]" in log.getvalue() for request_id in ids)
+    for _ in range(4):
+        logging.getLogger("x").warning("again")
+    deadline = time.monotonic() + 20
+    while "again: 3 more times" not in log.getvalue():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
