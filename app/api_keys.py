@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from hashlib import sha256
 
+from app.caching import cache_short
+
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
-_OPEN_PATHS = re.compile(r"/health/[^/]*|/docs|/docs/start\.js|/docs/assets/[^/]+|/openapi\.json")
+_OPEN_PATHS = re.compile(
+    r"/health/[^/]*|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
+)
 # With a slash at its end, such a path is redirected to the one without.
 _ASKS_A_MODEL = re.compile(r"(/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
 _CAN_BE_DRY = re.compile(r"(/runs|/sweeps)/?")
@@ -47,7 +50,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-@lru_cache(maxsize=256)
+@cache_short
 def required_scope(method: str, path: str) -> KeyScope | None:
     """What a key must allow for a request; None: none is needed. What is not known to be harmless needs `admin`."""
     if _OPEN_PATHS.fullmatch(path):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -13,11 +12,13 @@ from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
 from app.access import FORBIDDEN, reads_only
+from app.caching import cache_short
 from app.database import Database
 from app.errors import Forbidden, UnsupportedMedia
 from app.headers import find_header
 from app.paging import MAX_PAGE
 from app.settings import Settings
+from app.turns import Turns
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")]
 After = Annotated[str | None, Query(max_length=500, description="Cursor: the `next` of the page before.")]
@@ -66,6 +67,16 @@ DryRun = Annotated[bool, Depends(_dry_run)]
 AdminUnlessDry = Depends(_dry_run)  # first among an operation's dependencies: the others say more
 
 
+async def _take_turn(request: Request) -> AsyncIterator[None]:
+    turns: Turns = request.app.state.read_turns
+    async with turns.take(request.receive):
+        yield
+
+
+# Of an endpoint that may read megabytes, or compute for long: few of them at once, and the others hold no thread.
+InTurn = Depends(_take_turn, scope="function")
+
+
 JSON = "application/json"
 
 
@@ -86,7 +97,7 @@ def media_type_of(request: Request, *others: str) -> str:
     raise UnsupportedMedia(f"Send the body with the header {possible}; {got}.")
 
 
-@lru_cache(maxsize=256)  # clients use few
+@cache_short
 def _media_type(content_type: bytes) -> str:
     return content_type.decode("latin-1").partition(";")[0].strip().lower()
 

@@ -1,58 +1,70 @@
-"""`/docs`: Swagger UI from this service alone, without internet and without a script in the page itself."""
+"""`/docs`: Swagger UI, from the package that ships it. The page needs no other host and no inline script."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import HTMLResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 router = APIRouter(include_in_schema=False)
 
-# Its paths are relative, so that they hold behind a proxy that strips a prefix.
-_PAGE = """<!doctype html>
+# Addresses are relative, so that a proxy may put the service under a path of its own.
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>digitlab: API</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+<title>digitlab</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
 </head>
 <body>
-<div id="swagger-ui"></div>
-<script src="docs/assets/swagger-ui-bundle.js"></script>
+<div id="operations"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>
 </body>
 </html>
 """
 _START = """SwaggerUIBundle({
   url: "openapi.json",
-  dom_id: "#swagger-ui",
+  dom_id: "#operations",
   deepLinking: true,
-  presets: [SwaggerUIBundle.presets.apis],
+  displayRequestDuration: true,
+  validatorUrl: null,
 });
 """
+_NO_CACHE = {"Cache-Control": "no-cache"}
 
 
 @router.get("/docs")
-async def get_documentation() -> HTMLResponse:
-    """The page."""
+async def show_documentation() -> HTMLResponse:
     return HTMLResponse(_PAGE)
 
 
 @router.get("/docs/start.js")
 async def get_start_script() -> Response:
-    """What the page runs."""
-    return Response(_START, media_type="text/javascript")
+    return Response(_START, media_type="text/javascript", headers=_NO_CACHE)
 
 
-def install(app: FastAPI) -> None:
-    """Serve the page, and the files that it loads: Swagger UI's, which the package `fastapi-offline` holds."""
-    app.include_router(router)
-    found = find_spec("fastapi_offline")  # its own code is not needed
-    assert found is not None
-    assert found.origin is not None, "a package has a file"
-    app.mount("/docs/assets", StaticFiles(directory=Path(found.origin).parent / "static"))
+@router.get("/docs/swagger-ui-bundle.js")
+async def get_swagger_script() -> FileResponse:
+    return _send("swagger-ui-bundle.js", "text/javascript")
+
+
+@router.get("/docs/swagger-ui.css")
+async def get_swagger_style() -> FileResponse:
+    return _send("swagger-ui.css", "text/css")
+
+
+@router.get("/docs/favicon-32x32.png")
+async def get_swagger_icon() -> FileResponse:
+    return _send("favicon-32x32.png", "image/png")
+
+
+def _send(name: str, media_type: str) -> FileResponse:
+    package = find_spec("fastapi_swagger")  # does not import it
+    assert package is not None
+    assert package.origin is not None
+    return FileResponse(Path(package.origin).parent / "resources" / name, media_type=media_type, headers=_NO_CACHE)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Hashable, Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -19,6 +22,100 @@ from app.visible import escape_json, visible
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered."""
 
+WINDOW_SECONDS = 10.0
+MAX_REMEMBERED = 1000  # lines, of as many kinds, within the window
+
+
+@dataclass
+class _Seen:
+    """A line, and how often it came again since it was written."""
+
+    record: logging.LogRecord
+    since: float
+    num_repeats: int = 0
+
+
+class CollapsingHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error; what is repeated within the window is counted, and the count written at its end.
+
+    Lines are the same if logger, level and message are, or what `extra={"repeats": …}` says; `None`: like no other.
+    An error that a request has run into is found by that request's id, and always written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._seen: dict[Hashable, _Seen] = {}
+        self._timer: threading.Timer | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        key = _identity(record)
+        now = time.monotonic()
+        self._write_counts(until=now - WINDOW_SECONDS)
+        if key is not None:
+            if (seen := self._seen.get(key)) is not None:
+                seen.num_repeats += 1
+                self._start_timer()
+                return
+            if len(self._seen) < MAX_REMEMBERED:
+                self._seen[key] = _Seen(record, now)
+        super().emit(record)
+
+    def close(self) -> None:
+        with self.lock or threading.RLock():
+            self._write_counts(until=math.inf)
+            if self._timer is not None:
+                self._timer.cancel()
+        super().close()
+
+    def _write_counts(self, until: float) -> None:
+        for key, seen in list(self._seen.items()):
+            if seen.since > until:
+                return  # later ones are younger
+            del self._seen[key]
+            if seen.num_repeats:
+                super().emit(_count(seen))
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(WINDOW_SECONDS, self._ring)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _ring(self) -> None:
+        with self.lock or threading.RLock():
+            self._timer = None
+            self._write_counts(until=time.monotonic() - WINDOW_SECONDS)
+            if any(seen.num_repeats for seen in self._seen.values()):
+                self._start_timer()
+
+    def _forget(self) -> None:
+        """A forked process has neither the timer nor the lines of its parent."""
+        self._seen, self._timer = {}, None
+
+
+def _identity(record: logging.LogRecord) -> Hashable:
+    """What makes a line the same as another; None: nothing does."""
+    if "repeats" in record.__dict__:
+        what: Hashable = record.__dict__["repeats"]
+        return None if what is None else (record.name, record.levelno, what)
+    if record.exc_info and record.__dict__.get("request_id"):
+        return None
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name, record.levelno, record.getMessage(), repr(error)
+
+
+def _count(seen: _Seen) -> logging.LogRecord:
+    record = logging.makeLogRecord(seen.record.__dict__)
+    times = "once more" if seen.num_repeats == 1 else f"{seen.num_repeats:,} more times"
+    what = seen.record.__dict__.get("repeats") or seen.record.getMessage()
+    record.msg, record.args = f"{what}: {times} within {WINDOW_SECONDS:g} s", ()
+    record.exc_info = record.exc_text = None
+    record.created = time.time()
+    record.__dict__ |= {"request_id": None, "of_request": "", "num_repeats": seen.num_repeats}
+    return record
+
 
 def configure_logging(process: str, log_format: str) -> None:
     """Log from INFO up, naming the process: several of them share a terminal under `digitlab up`.
@@ -27,7 +124,7 @@ def configure_logging(process: str, log_format: str) -> None:
         process: What this one is called: `api`, `worker`, `trainer`.
         log_format: `text` or `json`.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = CollapsingHandler()
     handler.addFilter(_name_request)
     formatter: logging.Formatter
     if log_format == "json":
@@ -37,7 +134,7 @@ def configure_logging(process: str, log_format: str) -> None:
             timestamp="time",
             rename_fields={"levelname": "level", "name": "logger"},
             static_fields={"process": process},
-            reserved_attrs=[*RESERVED_ATTRS, "of_request", "color_message"],
+            reserved_attrs=[*RESERVED_ATTRS, "of_request", "repeats", "color_message"],
         )
     else:
         text = f"%(asctime)s %(levelname)-7s {process:<7} %(message)s%(of_request)s"

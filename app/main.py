@@ -44,6 +44,7 @@ from app.path_prefix import PathPrefix
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
+from app.predictions.champion_look import ChampionLook
 from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
@@ -53,6 +54,8 @@ from app.runs import endpoints as runs
 from app.runs import result_endpoints as run_results
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
+from app.threads import Lanes
+from app.turns import Queue, Turns
 from app.workers import endpoints as workers
 from app.workers.repository import WorkerWatch
 
@@ -87,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
-        docs_url=None,
+        docs_url=None,  # `app.documentation` answers it
         redoc_url=None,
         telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -125,11 +128,11 @@ def create_app(settings: Settings) -> FastAPI:
         datasets.router,
         workers.router,
         open_inference.router,
+        documentation.router,
     ):
         app.include_router(router, dependencies=[StrictQuery])
     for router in (health.router, monitoring.router):  # probes and scrapers may add what they like
         app.include_router(router)
-    documentation.install(app)
     describe(
         app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys), server=settings.root_path or "/"
     )
@@ -155,23 +158,42 @@ def _end_with(parent: BaseProcess) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     database = Database(settings.resolved_database_url)
+    reserved = Database(settings.resolved_database_url)  # connections that no crowd of other requests can take
     predictor = Predictor(
-        database, poll_seconds=settings.champion_poll_seconds, max_loaded_models=settings.max_loaded_models
+        reserved,
+        poll_seconds=settings.champion_poll_seconds,
+        max_loaded_bytes=settings.max_loaded_model_bytes,
     )
     app.state.database = database
+    app.state.reserved_database = reserved
+    app.state.lanes = Lanes()
+    app.state.picture_turns, app.state.read_turns = (Turns(queue) for queue in _queues(settings))
+    app.state.champion_look = ChampionLook(predictor, app.state.lanes.champion)
     app.state.predictor = predictor
     app.state.batcher = Batcher()
     app.state.renderer = Renderer()
     app.state.feed = Feed(database, settings.event_poll_seconds)
     await run_in_threadpool(predictor.start)
     following = asyncio.create_task(app.state.feed.follow())
-    yield {"end_streams": app.state.feed.close}  # called by the server when it is to stop
+
+    def end_waiting() -> None:
+        for waiting in (app.state.feed, app.state.picture_turns, app.state.read_turns):
+            waiting.close()
+
+    yield {"end_streams": end_waiting}  # called by the server when it is to stop
     following.cancel()
     with suppress(asyncio.CancelledError):
         await following
     await run_in_threadpool(app.state.renderer.close)
     await run_in_threadpool(predictor.stop)
+    reserved.close()
     database.close()
+
+
+def _queues(settings: Settings) -> tuple[Queue, Queue]:
+    pictures = Queue("pictures", "too-many-pictures", 1, settings.max_waiting_pictures, "DIGITLAB_MAX_WAITING_PICTURES")
+    reads = Queue("large answers", "too-many-reads", 2, settings.max_waiting_reads, "DIGITLAB_MAX_WAITING_READS")
+    return pictures, reads
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -19,6 +19,7 @@ from app.logs import REQUEST_ID
 logger = logging.getLogger("app.requests")
 
 CLIENT_LEFT = 499  # as nginx says it
+INTERNAL_ERROR = 500
 MAX_LOGGED_PATH = 200
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
 _PROCESS = secrets.token_hex(6)  # a number of its own is cheaper for each request than a UUID
@@ -30,10 +31,10 @@ _HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# Swagger UI writes styles and pictures into its page; its scripts are files of this service.
+# The documentation page runs its own scripts, and asks this service alone. Its icons are `data:`.
 _DOCS_POLICY = (
-    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; connect-src 'self'; "
-    b"img-src 'self' data:; script-src 'self'; style-src 'self' 'unsafe-inline'"
+    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+    b"connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'"
 )
 _DOCS_HEADERS = [(name, _DOCS_POLICY if name.startswith(b"content-s") else value) for name, value in _HEADERS]
 
@@ -87,8 +88,11 @@ class Observation:
         if self._logs_all or status >= 400 or required_scope(method, path) is KeyScope.ADMIN:
             milliseconds = round(seconds * 1000, 2)
             fields = {"method": method, "path": _loggable_path(scope), "status": status, "milliseconds": milliseconds}
-            level = logging.ERROR if status >= 500 else logging.INFO
-            logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields)
+            # What a client may expect is no error: no model yet, a full queue. Why a database fails is logged as one.
+            level = logging.ERROR if status == INTERNAL_ERROR else logging.INFO
+            is_refusal = status >= 400 and level is not logging.ERROR and not self._logs_all
+            repeats = f"{method} {fields['path']} {status}" if is_refusal else None
+            logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields | {"repeats": repeats})
 
 
 def _loggable_path(scope: Scope) -> str:

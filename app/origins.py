@@ -8,7 +8,6 @@ resolves to this machine) may even read the answers. See the OWASP Cross-Site Re
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problem
 from app.api_keys import KeyScope, required_scope
+from app.caching import cache_short
 from app.headers import find_header
 
 ANY = "*"
@@ -73,7 +73,7 @@ class OriginCheck:
         return not origin or _is_same(origin, host)
 
 
-@lru_cache(maxsize=256)
+@cache_short
 def _name(host: bytes) -> str:
     """The name or address in a Host header, in lower case; empty where there is none."""
     try:
@@ -83,7 +83,7 @@ def _name(host: bytes) -> str:
     return "" if "@" in parts.netloc else (parts.hostname or "").removesuffix(".")
 
 
-@lru_cache(maxsize=256)
+@cache_short
 def _is_local(host: bytes) -> bool:
     """Whether it is `localhost` or an address: no other site's name can resolve to this machine and be one of these."""
     name = _name(host)

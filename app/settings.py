@@ -65,7 +65,13 @@ class Settings(BaseSettings):
     max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
     max_trials: int = Field(2000, ge=1, description="Trials that a sweep may have.")
     max_parameters: int = Field(64, ge=1, description="Fields of a configuration that a sweep may search.")
-    max_loaded_models: int = Field(16, ge=1, description="Models beside the champion that an API process keeps loaded.")
+    max_loaded_model_bytes: int = Field(
+        512 * 2**20, ge=0, description="Memory for models beside the champion that an API process keeps loaded."
+    )
+    max_waiting_pictures: int = Field(16, ge=0, description="Pictures that wait for their turn; more are refused.")
+    max_waiting_reads: int = Field(
+        200, ge=0, description="Reports, histories and files that wait for their turn; more are refused."
+    )
     champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")
     event_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often open event streams are served.")
     device: Device = Field("auto", description="Where runs with `device: auto` train: `auto` is CUDA, MPS, then CPU.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from fastapi import Depends, Header, Request, Response
 
 from app import __version__
 from app.charts.renderer import Renderer
+from app.turns import Turns
 
 MAX_ON_SHEET = 120  # images in one picture
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
@@ -26,12 +28,14 @@ SVG: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _renderer(request: Request) -> Renderer:
-    renderer: Renderer = request.app.state.renderer
-    return renderer
+async def _renderer(request: Request) -> AsyncIterator[Renderer]:
+    turns: Turns = request.app.state.picture_turns
+    async with turns.take(request.receive):
+        yield request.app.state.renderer
 
 
-RendererDep = Annotated[Renderer, Depends(_renderer)]
+# Given when the picture's turn has come: what the endpoint reads is not in memory while it waits.
+RendererDep = Annotated[Renderer, Depends(_renderer, scope="function")]
 
 
 def etag_of(*what: Any) -> str:

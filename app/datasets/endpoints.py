@@ -21,7 +21,7 @@ from app.charts.answers import (
 from app.datasets import service
 from app.datasets.catalog import DATASETS
 from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
-from app.dependencies import DatabaseDep, ReadSession
+from app.dependencies import DatabaseDep, InTurn, ReadSession
 from app.paging import Page
 from app.problem import problems
 
@@ -76,7 +76,7 @@ LabelQuery = Annotated[int | None, Query(ge=0, le=9)]
 AfterQuery = Annotated[int, Query(ge=0, le=10**6, description="Cursor: how many images to leave out.")]
 
 
-@router.get("/datasets/{name}/samples", summary="Read images", responses=problems(404))
+@router.get("/datasets/{name}/samples", summary="Read images", responses=problems(404), dependencies=[InTurn])
 def list_samples(
     name: Name,
     session: ReadSession,
@@ -134,6 +134,7 @@ def draw_samples(
     summary="Download a dataset",
     responses=problems(404) | {200: {"content": {NPZ: {"schema": {"type": "string", "format": "binary"}}}}} | UNCHANGED,
     response_class=Response,
+    dependencies=[InTurn],
 )
 def download_dataset(name: Name, session: ReadSession, if_none_match: IfNoneMatch = None) -> Response:
     """All of it for numpy: `pixels` (N × 8 × 8), `labels` (N), and the indices of the notebook's `train` and `val`."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.database import Database
-from app.dependencies import DatabaseDep, ReadSession
+from app.dependencies import DatabaseDep, InTurn, ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
@@ -39,7 +39,7 @@ def _wanted(
 Wanted = Annotated[EventFilter, Depends(_wanted)]
 
 
-@router.get("/events", summary="Read events", responses=problems(404))
+@router.get("/events", summary="Read events", responses=problems(404), dependencies=[InTurn])
 def list_events(
     session: ReadSession, wanted: Wanted, limit: EventLimit = 100, after: EventCursor = 0
 ) -> Page[EventView]:

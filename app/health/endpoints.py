@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from functools import partial
+
+from fastapi import APIRouter, Request
 
 from app import __version__
-from app.dependencies import DatabaseDep
 from app.errors import Unavailable
 from app.health import service
 from app.health.schemas import Liveness, ReadinessView
-from app.predictions.endpoints import LookedPredictorDep
+from app.predictions.endpoints import PredictorDep, lanes_of, look_for_champion
 from app.problem import problems
 from app.workers.dependencies import WorkerWatchDep
 
@@ -27,17 +28,15 @@ async def get_liveness() -> Liveness:
     summary="Can predictions be answered?",
     responses=problems(),
 )
-def get_readiness(database: DatabaseDep, watch: WorkerWatchDep, predictor: LookedPredictorDep) -> ReadinessView:
+async def get_readiness(request: Request, watch: WorkerWatchDep, predictor: PredictorDep) -> ReadinessView:
     """200 when the database answers and a champion is loaded: `degraded` when, say, no worker is there to train.
 
     503 otherwise, with the causes in `detail`.
     """
-    seen = service.look(
-        database,
-        watch,
-        has_champion=predictor.has_champion,
-        model_problems=predictor.problems,
-    )
+    await look_for_champion(request)
+    look = partial(service.look, has_champion=predictor.has_champion, model_problems=predictor.problems)
+    # Neither a thread nor a connection that other requests could hold.
+    seen = await lanes_of(request).readiness.run(look, request.app.state.reserved_database, watch)
     if seen.failures:
         causes = " ".join(seen.failures + seen.warnings)
         raise Unavailable(causes, slug="not-ready", headers={"Retry-After": "2"})

@@ -20,7 +20,7 @@ from app.charts.answers import (
 )
 from app.charts.renderer import Renderer
 from app.database import Database
-from app.dependencies import DatabaseDep, ReadSession
+from app.dependencies import DatabaseDep, InTurn, ReadSession
 from app.errors import FieldError
 from app.inspections import repository, service
 from app.inspections.evaluations import compare, confuse, find_mistakes
@@ -121,6 +121,7 @@ def _state(run: Run) -> list[Any]:
     summary="Read a run's layers",
     responses=problems(404) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     response_model=Summary,
+    dependencies=[InTurn],
 )
 def get_summary(
     run_id: RunId, session: ReadSession, watch: WorkerWatchDep, request: Request, response: Response
@@ -136,7 +137,9 @@ def get_summary(
     return summary
 
 
-@router.get("/runs/{run_id}/weights", summary="Read a layer's weights", responses=problems(404, 409))
+@router.get(
+    "/runs/{run_id}/weights", summary="Read a layer's weights", responses=problems(404, 409), dependencies=[InTurn]
+)
 def get_weights(
     run_id: RunId,
     session: ReadSession,
@@ -189,7 +192,9 @@ def draw_gradients(
     return answer_picture(renderer, "app.charts.gradients", data | {"layers": service.name_layers(run)}, etag)
 
 
-@router.get("/runs/{run_id}/confusion", summary="Read a run's confusion matrix", responses=problems(404))
+@router.get(
+    "/runs/{run_id}/confusion", summary="Read a run's confusion matrix", responses=problems(404), dependencies=[InTurn]
+)
 def get_confusion(run_id: RunId, session: ReadSession) -> Confusion:
     """Of its saved model on val: counts, shares of each true digit, precision and recall."""
     return confuse(service.evaluate(session, runs.get_run(session, run_id)))
@@ -222,6 +227,7 @@ def draw_confusion(
     summary="Read a run's mistakes",
     responses=problems(404, 409),
     response_model=MistakePage | Comparison,
+    dependencies=[InTurn],
 )
 def list_mistakes(
     run_id: RunId,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from app import __version__
 from app.dependencies import refuse_compression
@@ -26,12 +25,13 @@ from app.predictions import batching
 from app.predictions.endpoints import (
     BINARY,
     INLINE_BINARY_BYTES,
-    LookedPredictorDep,
     PredictorDep,
     find_model,
+    lanes_of,
+    look_for_champion,
     read_body,
 )
-from app.predictions.predictor import LoadedModel, Predictor
+from app.predictions.predictor import LoadedModel
 from app.problem import protocol_errors
 from app.validation import Id
 
@@ -79,29 +79,30 @@ async def get_server_liveness() -> ServerLiveness:
 
 
 @router.get("/health/ready", summary="Can the server infer?", responses=protocol_errors())
-async def get_server_readiness(predictor: LookedPredictorDep) -> Readiness:
+async def get_server_readiness(request: Request, predictor: PredictorDep) -> Readiness:
     """When there is a champion."""
+    await look_for_champion(request)
     if not predictor.has_champion:
         raise Unavailable("There is no saved model yet.", slug="no-saved-model")
     return Readiness()
 
 
 @router.get("/models/{name}", summary="Describe a model", responses=protocol_errors(404))
-async def get_model_metadata(name: Name, predictor: PredictorDep) -> ModelMetadata:
+async def get_model_metadata(name: Name, request: Request) -> ModelMetadata:
     """Inputs and outputs, and the run that answers."""
-    return ModelMetadata(name=name, versions=[(await _find(predictor, name)).run_id])
+    return ModelMetadata(name=name, versions=[(await _find(request, name)).run_id])
 
 
 @router.get("/models/{name}/versions/{version}", summary="Describe a model's version", responses=protocol_errors(404))
-async def get_model_version_metadata(name: Name, version: Version, predictor: PredictorDep) -> ModelMetadata:
+async def get_model_version_metadata(name: Name, version: Version, request: Request) -> ModelMetadata:
     """Inputs and outputs."""
-    return ModelMetadata(name=name, versions=[(await _find(predictor, name, version)).run_id])
+    return ModelMetadata(name=name, versions=[(await _find(request, name, version)).run_id])
 
 
 @router.get("/models/{name}/ready", summary="Can a model infer?", responses=protocol_errors(404))
-async def get_model_readiness(name: Name, predictor: PredictorDep) -> ModelReadiness:
+async def get_model_readiness(name: Name, request: Request) -> ModelReadiness:
     """It is loaded, if it is not yet."""
-    await _find(predictor, name)
+    await _find(request, name)
     return ModelReadiness(name=name)
 
 
@@ -110,9 +111,9 @@ async def get_model_readiness(name: Name, predictor: PredictorDep) -> ModelReadi
     summary="Can a model's version infer?",
     responses=protocol_errors(404),
 )
-async def get_model_version_readiness(name: Name, version: Version, predictor: PredictorDep) -> ModelReadiness:
+async def get_model_version_readiness(name: Name, version: Version, request: Request) -> ModelReadiness:
     """It is loaded, if it is not yet."""
-    await _find(predictor, name, version)
+    await _find(request, name, version)
     return ModelReadiness(name=name)
 
 
@@ -123,9 +124,9 @@ async def get_model_version_readiness(name: Name, version: Version, predictor: P
     response_model=InferResponse,
     openapi_extra=_REQUEST,
 )
-async def infer(name: Name, request: Request, predictor: PredictorDep) -> Response:
+async def infer(name: Name, request: Request) -> Response:
     """Probabilities and digits for tensors of pixels; both as JSON or, by the binary tensor extension, as bytes."""
-    return await _infer(request, predictor, name, None)
+    return await _infer(request, name, None)
 
 
 @router.post(
@@ -135,19 +136,19 @@ async def infer(name: Name, request: Request, predictor: PredictorDep) -> Respon
     response_model=InferResponse,
     openapi_extra=_REQUEST,
 )
-async def infer_by_version(name: Name, version: Version, request: Request, predictor: PredictorDep) -> Response:
+async def infer_by_version(name: Name, version: Version, request: Request) -> Response:
     """The same, if the model has this version."""
-    return await _infer(request, predictor, name, version)
+    return await _infer(request, name, version)
 
 
-async def _infer(request: Request, predictor: Predictor, name: str, version: str | None) -> Response:
+async def _infer(request: Request, name: str, version: str | None) -> Response:
     refuse_compression(request)
     json_length = find_header(request.scope, JSON_LENGTH.lower().encode()).decode("latin-1") or None
     body = await read_body(request)
-    model = await _find(predictor, name, version)
+    model = await _find(request, name, version)
     if len(body) <= INLINE_BINARY_BYTES:
         return _answer(model, name, body, json_length)
-    return await run_in_threadpool(_answer, model, name, body, json_length)
+    return await lanes_of(request).inference.run(_answer, model, name, body, json_length)
 
 
 def _answer(model: LoadedModel, name: str, body: bytes, json_length: str | None) -> Response:
@@ -158,8 +159,8 @@ def _answer(model: LoadedModel, name: str, body: bytes, json_length: str | None)
     return Response(answer, media_type=BINARY, headers={JSON_LENGTH: str(answer_json_length)})
 
 
-async def _find(predictor: Predictor, name: str, version: str | None = None) -> LoadedModel:
-    model = await find_model(predictor, None if name == CHAMPION else name)
+async def _find(request: Request, name: str, version: str | None = None) -> LoadedModel:
+    model = await find_model(request, None if name == CHAMPION else name)
     if version not in (None, model.run_id):
         raise NotFound(f"Model {name} has the version {model.run_id}, and not {version}.", slug="version-not-found")
     return model

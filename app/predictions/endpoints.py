@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.caching import cache_short
 from app.dependencies import media_type_of
 from app.negotiation import JSON, accepted
 from app.openapi import parameters, reference
 from app.predictions.answers import MODEL_HEADERS, Writer, model_headers, to_bytes, to_json, to_lean_json
 from app.predictions.batching import infer
+from app.predictions.champion_look import ChampionLook
 from app.predictions.instances import Pixels, parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Predictor
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.problem import problems
 from app.query import check_names
+from app.threads import Lanes
 from app.validation import parse_query
 
 router = APIRouter(tags=["predict"])
@@ -38,14 +39,7 @@ async def _predictor(request: Request) -> Predictor:
     return predictor
 
 
-async def _predictor_after_a_look(request: Request) -> Predictor:
-    predictor: Predictor = request.app.state.predictor
-    await predictor.look_for_first_champion()
-    return predictor
-
-
 PredictorDep = Annotated[Predictor, Depends(_predictor)]
-LookedPredictorDep = Annotated[Predictor, Depends(_predictor_after_a_look)]  # for those who ask for the champion
 _REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
@@ -87,11 +81,11 @@ async def predict(request: Request) -> Response:
     sends_bytes = media_type_of(request, BINARY) == BINARY
     wants_bytes = accepted(request.scope, JSON, BINARY) == BINARY
     body = await read_body(request)
-    model = await find_model(request.app.state.predictor, options.run_id)
+    model = await find_model(request, options.run_id)
     parse = parse_bytes if sends_bytes else parse_instances
     write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
     if len(body) > (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
-        answer = await run_in_threadpool(_answer_alone, model, parse, body, write)
+        answer = await lanes_of(request).inference.run(_answer_alone, model, parse, body, write)
     else:
         answer = await request.app.state.batcher.answer(model, parse(body), write)
     if wants_bytes:
@@ -115,7 +109,7 @@ class Shortcut:
             await self.app(scope, receive, send)
 
 
-async def find_model(predictor: Predictor, run_id: str | None) -> LoadedModel:
+async def find_model(request: Request, run_id: str | None) -> LoadedModel:
     """The model of a run, or the champion; in memory if possible.
 
     Raises:
@@ -123,11 +117,24 @@ async def find_model(predictor: Predictor, run_id: str | None) -> LoadedModel:
         NotFound: There is no such run, or it has no saved model.
         DamagedData: The saved model is not what was saved.
     """
+    predictor: Predictor = request.app.state.predictor
     if run_id is None:
-        await predictor.look_for_first_champion()
+        if not predictor.has_champion:
+            await look_for_champion(request)
         return predictor.champion
     loaded = predictor.cached(run_id)
-    return loaded if loaded is not None else await run_in_threadpool(predictor.load, run_id)
+    return loaded if loaded is not None else await lanes_of(request).loading.run(predictor.load, run_id)
+
+
+async def look_for_champion(request: Request) -> None:
+    """Have the first champion in memory, if the database has one by now."""
+    look: ChampionLook = request.app.state.champion_look
+    await look.wait()
+
+
+def lanes_of(request: Request) -> Lanes:
+    lanes: Lanes = request.app.state.lanes
+    return lanes
 
 
 async def read_body(request: Request) -> bytes:
@@ -143,7 +150,7 @@ async def read_body(request: Request) -> bytes:
     return b"".join(part.get("body", b"") for part in parts)
 
 
-@lru_cache(maxsize=256)  # clients use few
+@cache_short
 def _parse_options(query: bytes) -> PredictOptions:
     check_names(query, dict.fromkeys(PredictOptions.model_fields, False))
     return parse_query(PredictOptions, query)

@@ -15,6 +15,7 @@ from app.dependencies import (
     DatabaseDep,
     DescribedAs,
     DryRun,
+    InTurn,
     JsonOnly,
     Limit,
     ReadSession,
@@ -225,7 +226,7 @@ def delete_run(run_id: RunId, session: WriteSession) -> None:
     service.delete(session, run_id)
 
 
-@router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404))
+@router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404), dependencies=[InTurn])
 def list_run_events(
     run_id: RunId, session: ReadSession, limit: EventLimit = 100, after: EventCursor = 0
 ) -> Page[EventView]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from app.charts.answers import UNCHANGED, IfNoneMatch, answer_unchanged
-from app.dependencies import ReadSession
+from app.dependencies import InTurn, ReadSession
 from app.models import service as models
 from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page
@@ -28,6 +28,7 @@ MAX_METRICS = 10_000
     summary="Read a run's metrics",
     responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     response_model=Page[MetricView],
+    dependencies=[InTurn],
 )
 def list_metrics(
     run_id: RunId,
@@ -81,6 +82,7 @@ def list_checkpoints(run_id: RunId, session: ReadSession) -> Page[CheckpointView
     | {200: {"content": {"application/octet-stream": {}}, "description": "safetensors"}}
     | UNCHANGED,
     response_class=Response,
+    dependencies=[InTurn],
 )
 def download_checkpoint(
     run_id: RunId, role: Literal["best", "last"], session: ReadSession, if_none_match: IfNoneMatch = None
@@ -96,6 +98,7 @@ def download_checkpoint(
     summary="Download a run's saved model",
     responses=problems(404) | {200: {"content": {"application/octet-stream": {}}, "description": "ONNX"}} | UNCHANGED,
     response_class=Response,
+    dependencies=[InTurn],
 )
 def download_model(run_id: RunId, session: ReadSession, if_none_match: IfNoneMatch = None) -> Response:
     """An ONNX file: input `pixels`, float32 N×64 with values 0–16; output `probabilities`, float32 N×10."""

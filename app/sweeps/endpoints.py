@@ -15,6 +15,7 @@ from app.dependencies import (
     DatabaseDep,
     DescribedAs,
     DryRun,
+    InTurn,
     JsonOnly,
     Limit,
     ReadSession,
@@ -133,6 +134,7 @@ def get_sweep(sweep_id: SweepId, session: ReadSession) -> SweepView:
     summary="Read a sweep's report",
     responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     response_model=SweepReport,
+    dependencies=[InTurn],
 )
 def get_report(
     sweep_id: SweepId,

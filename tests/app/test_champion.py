@@ -8,18 +8,27 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import update
 
+from app.api_keys import required_scope
 from app.database import Database
+from app.dependencies import _media_type
+from app.errors import AppError
 from app.main import create_app
 from app.models import promotion
-from app.predictions.predictor import Predictor
+from app.origins import _is_local, _name
+from app.predictions.champion_look import ChampionLook
+from app.predictions.endpoints import _parse_options
+from app.predictions.predictor import BYTES_PER_FILE_BYTE, LoadedModel, Predictor
 from app.settings import Settings
 from app.tables import SavedModel
+from app.threads import Lane
 from tests.conftest import AddModel, AddRun, AssertProblem, TestClient
 from tests.graphs import graph_answering
 
@@ -203,7 +212,7 @@ def test_a_damaged_model_is_tried_again_after_a_while(
     good, better = add_model(0.9), add_model(0.95)
     damage(database, better)
     monkeypatch.setattr("app.predictions.predictor.UNUSABLE_RETRY_SECONDS", 0.05)
-    predictor = Predictor(database, poll_seconds=0.01, max_loaded_models=2)
+    predictor = Predictor(database, poll_seconds=0.01, max_loaded_bytes=2**20)
     predictor.start()
     try:
         assert predictor.champion.run_id == good
@@ -244,7 +253,7 @@ def test_every_answer_is_one_models_while_champions_change(client: TestClient, a
 
 def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: AddModel) -> None:
     graphs = [add_model(0.5, graph_answering(digit)) for digit in range(10)]
-    predictor = Predictor(database, poll_seconds=60, max_loaded_models=3)
+    predictor = Predictor(database, poll_seconds=60, max_loaded_bytes=2**20)
     resident = []
     for swap in range(1000):
         with database.writing() as session:
@@ -260,42 +269,80 @@ def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: 
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "document"),
+    ("method", "path", "body"),
     [
         ("POST", "/predict", A_DIGIT),
         ("GET", "/health/ready", None),
         ("GET", "/v2/health/ready", None),
+        ("GET", "/v2/models/champion", None),
         ("GET", "/v2/models/champion/ready", None),
+        ("GET", "/models/champion", None),
     ],
 )
-def test_whoever_sees_the_first_run_succeed_can_predict(
-    settings: Settings, add_model: AddModel, method: str, path: str, document: Any
+def test_the_first_model_answers_as_soon_as_it_is_saved(
+    settings: Settings,
+    database: Database,  # noqa: ARG001
+    add_model: AddModel,
+    method: str,
+    path: str,
+    body: object,
 ) -> None:
-    rarely = settings.model_copy(update={"champion_poll_seconds": 60.0})
-    with TestClient(create_app(rarely)) as client:
-        assert client.request(method, path, json=document).status_code == 503
+    with TestClient(create_app(settings.model_copy(update={"champion_poll_seconds": 60}))) as client:
+        assert client.request(method, path, json=body).status_code in (404, 503)
         add_model()
-        assert client.request(method, path, json=document).status_code == 200
+        assert client.request(method, path, json=body).status_code == 200
 
 
-def test_those_who_wait_for_the_first_champion_share_their_looks(database: Database, add_model: AddModel) -> None:
-    predictor = Predictor(database, poll_seconds=60, max_loaded_models=1)
-    num_looks, refresh = 0, predictor._refresh
+def test_one_look_serves_all_that_came_before_it_began() -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+    looks: list[float] = []
 
-    def look() -> None:
-        nonlocal num_looks
-        num_looks += 1
-        refresh()
+    class Empty:
+        has_champion = False
+        find_first_champion = None
 
-    async def ask() -> tuple[int, bool]:
-        await asyncio.gather(*(predictor.look_for_first_champion() for _ in range(500)))
-        return num_looks, predictor.has_champion
+    class Slow:
+        async def run(self, _: object) -> None:
+            looks.append(time.monotonic())
+            began.set()
+            await may_end.wait()
 
-    async def ask_before_and_after() -> None:
-        assert await ask() == (1, False)
-        await asyncio.to_thread(add_model)
-        assert await ask() == (2, True)
-        assert await ask() == (2, True)
+    async def crowd() -> None:
+        look = ChampionLook(cast(Predictor, Empty()), cast(Lane, Slow()))
+        early = [asyncio.create_task(look.wait()) for _ in range(30)]
+        await began.wait()
+        assert len(looks) == 1
+        late = [asyncio.create_task(look.wait()) for _ in range(30)]
+        late[0].cancel()  # a client that leaves takes nobody along
+        await asyncio.sleep(0)
+        may_end.set()
+        await asyncio.gather(*early, *late[1:])
 
-    predictor._refresh = look  # type: ignore[method-assign]
-    asyncio.run(ask_before_and_after())
+    asyncio.run(crowd())
+    assert len(looks) == 2
+
+
+def test_models_are_kept_by_their_bytes(database: Database, add_model: AddModel) -> None:
+    ids = [add_model(0.5, graph_answering(digit)) for digit in range(4)]
+    with database.reading() as session:
+        size = LoadedModel.load(session.get_one(SavedModel, ids[0])).num_bytes
+    assert size > BYTES_PER_FILE_BYTE * len(graph_answering(0))
+    predictor = Predictor(database, poll_seconds=60, max_loaded_bytes=2 * size)
+    for run_id in (*ids[:2], ids[0], ids[2]):
+        assert predictor.load(run_id).run_id == run_id
+    assert [predictor.cached(run_id) is not None for run_id in ids] == [True, False, True, False]
+    too_small = Predictor(database, poll_seconds=60, max_loaded_bytes=size - 1)
+    assert too_small.load(ids[0]).run_id == ids[0]
+    assert too_small.cached(ids[0]) is None
+
+
+@pytest.mark.parametrize("cached", [_media_type, _name, _is_local, _parse_options, partial(required_scope, "GET")])
+def test_what_clients_send_is_not_kept_if_it_is_long(cached: Any) -> None:
+    info = getattr(cached, "func", cached).cache_info
+    as_text = isinstance(cached, partial)
+    for length in (100, 30_000):
+        before = info().misses
+        text = "run_id=" + "a" * length
+        with suppress(AppError):
+            cached(f"/{text}" if as_text else text.encode())
+        assert info().misses - before == (length == 100)

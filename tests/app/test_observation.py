@@ -6,7 +6,8 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,27 +80,22 @@ def test_an_unexpected_error_is_logged_under_its_request_id_and_keeps_its_secret
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_every_answer_has_security_headers(client: TestClient) -> None:
+def test_every_answer_has_security_headers_and_the_documentation_may_run_its_own_scripts(client: TestClient) -> None:
     for path in ("/health/live", "/runs/none", "/nothing"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
         assert headers["referrer-policy"] == "no-referrer"
-
-
-def test_the_documentation_loads_files_of_this_service_alone(client: TestClient) -> None:
-    page = client.get("/docs")
-    assert re.search(r"<script(?! src=)|\bon\w+=|https?:", page.text) is None
-    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
-    assert policy["default-src"] == "'none'"
-    assert policy["script-src"] == "'self'"
-    assert "http" not in page.headers["content-security-policy"]
-    loaded = re.findall(r'(?:src|href)="([^"]+\.(?:js|css))"', page.text)
-    assert len(loaded) == 3
-    for path in loaded:
-        answer = client.get(f"/{path}")
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith(("text/javascript", "text/css"))
+    docs = client.get("/docs")
+    policy = docs.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert not re.search(r"unsafe|http|\*", policy)
+    assert "//" not in docs.text
+    assert not re.search(r"<script>|<style| style=| on\w+=", docs.text)
+    files = re.findall(r'(?:src|href)="([^"]+)"', docs.text)
+    assert len(files) == 4
+    for file in files:
+        assert client.get(f"/{file}").status_code == 200
 
 
 def test_what_changes_something_or_fails_is_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -203,3 +199,66 @@ def test_metrics_come_as_prometheus_asks(client: TestClient) -> None:
     openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], io.StringIO]]:
+    """Has the process log as the API does, into what this returns."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    level, added = root.level, []
+
+    def start(log_format: str) -> io.StringIO:
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setattr(root, "handlers", [])  # pytest's own
+        monkeypatch.setattr(logging.getLogger("httpx2"), "disabled", True)  # the client's
+        configure_logging("api", log_format)
+        added.extend(root.handlers)
+        return stream
+
+    yield start
+    for handler in added:
+        handler.close()
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_expected_answers_are_no_errors_and_repeated_lines_are_counted(
+    client: TestClient, configure: Callable[[str], io.StringIO], log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.logs.WINDOW_SECONDS", 600)
+    log = configure(log_format)
+    for _ in range(20):
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.get("/runs/none").status_code == 404
+    for _ in range(3):
+        logging.getLogger("a worker's").error("The database is away")
+    logging.getLogger().handlers[0].close()  # as at the end of the process
+    lines = log.getvalue().splitlines()
+    levels = [json.loads(line)["level"] if log_format == "json" else line.split()[2] for line in lines]
+    assert levels == ["INFO", "INFO", "ERROR", "INFO", "INFO", "ERROR"]
+    for line, what in zip(
+        lines[3:],
+        (
+            "GET /v2/health/ready 503: 19 more times within 600 s",
+            "GET /runs/none 404: 19 more times within 600 s",
+            "The database is away: 2 more times within 600 s",
+        ),
+        strict=True,
+    ):
+        assert (json.loads(line)["message"] == what) if log_format == "json" else line.endswith(what)
+
+
+def test_counts_are_written_at_the_end_of_the_window_and_errors_of_requests_always(
+    failing: TestClient, configure: Callable[[str], io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.logs.WINDOW_SECONDS", 0.05)
+    log = configure("text")
+    ids = [failing.get("/broken").headers["x-request-id"] for _ in range(3)]
+    assert all(f"[{request_id}]" in log.getvalue() for request_id in ids)
+    for _ in range(4):
+        logging.getLogger("x").warning("again")
+    deadline = time.monotonic() + 20
+    while "again: 3 more times" not in log.getvalue():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
