@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, inspect, select
 from sqlalchemy.orm import Session
 
-from app.tables import Event, EventCounter
+from app.events.past_event import PastEvent
+from app.tables import Event, EventCounter, Metric
+
+EVENT_COLUMNS = tuple(inspect(Event).columns)
+METRIC_COLUMNS = tuple(column for column in inspect(Metric).columns if column.name != "run_id")
 
 
 @dataclass(frozen=True)
@@ -26,16 +34,65 @@ class EventFilter:
 
 def list_events(
     session: Session, wanted: EventFilter, *, after: int, limit: int, up_to: int | None = None
-) -> Sequence[Event]:
-    """The events that follow an id, oldest first."""
-    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+) -> list[PastEvent]:
+    """The events that follow an id, oldest first; blocks taken apart, and cut where the page begins and ends."""
+    query = select(*EVENT_COLUMNS).order_by(Event.id).limit(limit)
     if up_to is not None:
-        query = query.where(Event.id <= up_to)
+        query = query.where(Event.id - Event.num_events < up_to)  # a block ends at `id`: it may begin before `up_to`
     if wanted.run_ids:
         query = query.where(Event.run_id.in_(wanted.run_ids))
     if wanted.sweep_id is not None:
         query = query.where(Event.sweep_id == wanted.sweep_id)
-    return session.scalars(query).all()
+    events: list[PastEvent] = []
+    position, is_exhausted = after, False
+    while len(events) < limit and not is_exhausted:  # again only where metrics of a block are missing
+        found = session.execute(query.where(Event.id > position)).all()
+        rows = _first_rows(found, position, limit - len(events))
+        metrics = _read_metrics(session, rows)
+        events += (event for row in rows for event in _take_apart(row, metrics) if event.id > after)
+        is_exhausted = len(rows) == len(found) < limit
+        position = rows[-1].id if rows else position
+    return [event for event in events[:limit] if up_to is None or event.id <= up_to]
+
+
+def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[Any]]:
+    """As many of these rows as hold the first `limit` events behind an id."""
+    taken: list[Row[Any]] = []
+    num_events = 0
+    for row in rows:
+        if num_events >= limit:
+            break
+        taken.append(row)
+        num_events += min(row.num_events, row.id - after)
+    return taken
+
+
+def _read_metrics(session: Session, rows: Iterable[Row[Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By run, the metrics of these rows' blocks, by epoch; one query a run, since its blocks follow each other."""
+    blocks: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        if row.first_epoch is not None:
+            blocks[row.run_id].append(row)
+    query = select(*METRIC_COLUMNS).order_by(Metric.epoch)
+    found = {}
+    for run_id, of_run in blocks.items():
+        is_in_blocks = Metric.epoch.between(of_run[0].first_epoch, of_run[-1].last_epoch)
+        metrics = session.execute(query.where(Metric.run_id == run_id, is_in_blocks))
+        found[run_id] = [dict(metric._mapping) for metric in metrics]
+    return found
+
+
+def _take_apart(row: Row[Any], metrics: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[PastEvent]:
+    """A row's events."""
+    common = row.run_id, row.sweep_id, row.type
+    if row.first_epoch is None:
+        yield PastEvent(row.id, *common, row.data, row.created_at)
+        return
+    of_run = metrics[row.run_id]
+    start = bisect_left(of_run, row.first_epoch, key=itemgetter("epoch"))
+    end = bisect_right(of_run, row.last_epoch, key=itemgetter("epoch"))
+    for event_id, data in enumerate(of_run[start:end], row.id - row.num_events + 1):
+        yield PastEvent(event_id, *common, data, row.created_at)
 
 
 def last_event_id(session: Session) -> int:
