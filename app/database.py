@@ -84,6 +84,15 @@ def before_commit(session: Session, action: Callable[[Session], None]) -> None:
     session.info.setdefault(BEFORE_COMMIT, []).append(action)
 
 
+def used_bytes(session: Session) -> int:
+    """The size of the database; on SQLite without what deleted rows have left, which is used again."""
+    if session.get_bind().dialect.name == "sqlite":
+        names = "page_count", "freelist_count", "page_size"
+        num_pages, num_free, page_bytes = (session.execute(text(f"PRAGMA {name}")).scalar_one() for name in names)
+        return int((num_pages - num_free) * page_bytes)
+    return int(session.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
 def insert_plainly(session: Session, table: type[DeclarativeBase], rows: Sequence[Sequence[Any]]) -> None:
     """Insert many rows by the driver alone: SQLAlchemy takes several times as long for a row as SQLite does.
 

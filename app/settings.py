@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         "changes", description="Log what changes something or fails, or `all` requests."
     )
     max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
+    disk_quota_bytes: int = Field(
+        32 * 2**30, ge=0, description="Size of the database beyond which a submission is refused; 0: any."
+    )
     max_trials: int = Field(2000, ge=1, description="Trials that a sweep may have.")
     max_loaded_models: int = Field(16, ge=1, description="Models beside the champion that an API process keeps loaded.")
     champion_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often the API looks for a new champion.")

@@ -65,7 +65,8 @@ SubmissionBody = Annotated[
     "/runs",
     summary="Submit a run",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems(400, 404, 413, 415, 429) | {200: {"model": Plan, "description": "With `dry_run`: the plan."}},
+    responses=problems(400, 404, 413, 415, 429, 507)
+    | {200: {"model": Plan, "description": "With `dry_run`: the plan."}},
     response_model=RunView,
     dependencies=[JsonOnly],
 )
@@ -85,12 +86,18 @@ def submit_run(
     """
     if dry_run:
         config = service.prepare(session, document).config
-        plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps)
+        plan = Plan(
+            config=config,
+            num_parameters=config.num_parameters,
+            num_steps=config.num_steps,
+            estimated_bytes=config.estimated_bytes,
+        )
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     run = service.find_submitted(session, idempotency)
     if run is None:
         submission = service.prepare(session, document)
+        service.require_space(session, [submission.config], settings.disk_quota_bytes)
         limit = settings.max_queued_runs
         run = service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
     response.headers["Location"] = f"/runs/{run.id}"

@@ -12,6 +12,7 @@ from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, an
 from app.dependencies import After, DatabaseDep, DescribedAs, JsonOnly, Limit, ReadSession, SettingsDep, WriteSession
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
+from app.runs import service as runs
 from app.runs.endpoints import IdempotencyKey
 from app.runs.service import Idempotency
 from app.sweeps import estimate, repository, service
@@ -54,7 +55,7 @@ SubmissionBody = Annotated[
     "/sweeps",
     summary="Submit a sweep",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems(400, 404, 413, 415, 429)
+    responses=problems(400, 404, 413, 415, 429, 507)
     | {200: {"model": SweepPlan, "description": "With `dry_run`: how much it is."}},
     response_model=SweepView,
     dependencies=[JsonOnly],
@@ -82,6 +83,8 @@ def submit_sweep(
     sweep = service.find_submitted(session, idempotency)
     if sweep is None:
         prepared = service.prepare(session, document, max_trials=settings.max_trials)
+        configs = [trial.config for trial in prepared.trials]
+        runs.require_space(session, configs, settings.disk_quota_bytes)
         sweep = service.submit(session, prepared, max_queued_runs=settings.max_queued_runs, idempotency=idempotency)
     response.headers["Location"] = f"/sweeps/{sweep.id}"
     return _view(session, sweep)
