@@ -9,6 +9,7 @@ AppError
 ├── UnsupportedMedia    415
 ├── QueueFull           429
 ├── DamagedData         500   a stored blob that does not match its sha256
+├── DiskQuotaExceeded   507
 └── Unavailable         503   try again later
 """
 
@@ -93,6 +94,11 @@ class QueueFull(AppError):
 class DamagedData(AppError):
     status = 500
     default_slug = "damaged-data"
+
+
+class DiskQuotaExceeded(AppError):
+    status = 507
+    default_slug = "disk-quota-exceeded"
 
 
 class Unavailable(AppError):

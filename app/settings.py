@@ -63,6 +63,9 @@ class Settings(BaseSettings):
         "changes", description="Log what changes something or fails, or `all` requests."
     )
     max_queued_runs: int = Field(10_000, ge=1, description="Queued runs beyond which a submission is refused.")
+    disk_quota_bytes: int = Field(
+        32 * 2**30, ge=0, description="Size of the database beyond which a submission is refused; 0: any."
+    )
     max_trials: int = Field(2000, ge=1, description="Trials that a sweep may have.")
     max_parameters: int = Field(64, ge=1, description="Fields of a configuration that a sweep may search.")
     max_loaded_model_bytes: int = Field(

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import delete, insert, tuple_
+from sqlalchemy import delete, insert, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.database import Database
+from app.database import Database, insert_plainly, to_json
 from app.events import journal
 from app.models import promotion
 from app.runs import lifecycle, queue
@@ -202,8 +202,8 @@ class Recorder:
             held = [snapshot for snapshot in snapshots if snapshot.claim in rows]
             _insert_metrics(session, held)
             _replace_checkpoints(session, [blob for snapshot in held for blob in blobs[snapshot.claim]])
+            _write_progress(session, rows, held)
             for snapshot in held:
-                _write_progress(rows[snapshot.claim], snapshot)
                 _write_events(session, rows[snapshot.claim], snapshot, blobs[snapshot.claim])
                 _write_outcome(session, rows[snapshot.claim], snapshot, models[snapshot.claim])
             if any(isinstance(snapshot.outcome, Succeeded) for snapshot in held):
@@ -261,11 +261,25 @@ def _serialize(snapshot: _Snapshot) -> list[dict[str, Any]]:
 
 
 def _insert_metrics(session: Session, snapshots: Sequence[_Snapshot]) -> None:
-    rows = [
-        {"run_id": snapshot.claim.run_id, **vars(metrics)} for snapshot in snapshots for metrics in snapshot.metrics
-    ]
-    if rows:
-        session.execute(insert(Metric), rows)
+    rows = [_row(snapshot.claim.run_id, metrics) for snapshot in snapshots for metrics in snapshot.metrics]
+    insert_plainly(session, Metric, rows)
+
+
+def _row(run_id: str, metrics: Metrics) -> tuple[Any, ...]:
+    """In the order of the table's columns."""
+    return (
+        run_id,
+        metrics.epoch,
+        metrics.train_loss,
+        metrics.train_accuracy,
+        metrics.train_eval_loss,
+        metrics.train_eval_accuracy,
+        metrics.val_loss,
+        metrics.val_accuracy,
+        None if metrics.gradient_norms is None else to_json(metrics.gradient_norms),
+        None if metrics.weight_norms is None else to_json(metrics.weight_norms),
+        metrics.seconds,
+    )
 
 
 def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -276,21 +290,39 @@ def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> No
         session.execute(insert(Checkpoint), rows)
 
 
-def _write_progress(run: Run, snapshot: _Snapshot) -> None:
-    best = snapshot.best
+def _write_progress(session: Session, rows: Mapping[Claim, Run], snapshots: Sequence[_Snapshot]) -> None:
+    """One statement for all runs that train on; SQLAlchemy's own update of a changed row is one a run."""
+    updates = []
+    for snapshot in snapshots:
+        run = rows[snapshot.claim]
+        progress = _progress(run, snapshot)
+        if snapshot.outcome is None:
+            updates.append({"id": run.id, **progress})
+        else:  # how it ended changes more of the row, and reads it
+            for name, value in progress.items():
+                setattr(run, name, value)
+    if updates:
+        session.execute(update(Run), updates)
+
+
+def _progress(run: Run, snapshot: _Snapshot) -> dict[str, Any]:
+    """The columns of a run that say how far it is."""
+    best, speed = snapshot.best, snapshot.epochs_per_second
+    best_values = run.best_epoch, run.best_val_accuracy, run.best_val_loss
     if best is not None and best.epoch >= (run.best_epoch or 0):
-        run.best_epoch, run.best_val_accuracy, run.best_val_loss = best.epoch, best.val_accuracy, best.val_loss
-    if snapshot.epoch > run.epoch:  # a forest begins anew: what it only repeats is no progress
-        run.crashes_without_progress = 0
-    if snapshot.epochs_per_second is not None:
-        run.epochs_per_second = snapshot.epochs_per_second
-    run.epoch = max(run.epoch, snapshot.epoch)
-    run.training_seconds = snapshot.seconds
+        best_values = best.epoch, best.val_accuracy, best.val_loss
+    is_further = snapshot.epoch > run.epoch  # a forest begins anew: what it only repeats is no progress
+    return {
+        **dict(zip(("best_epoch", "best_val_accuracy", "best_val_loss"), best_values, strict=True)),
+        "crashes_without_progress": 0 if is_further else run.crashes_without_progress,
+        "epochs_per_second": run.epochs_per_second if speed is None else speed,
+        "epoch": max(run.epoch, snapshot.epoch),
+        "training_seconds": snapshot.seconds,
+    }
 
 
 def _write_events(session: Session, run: Run, snapshot: _Snapshot, blobs: Sequence[dict[str, Any]]) -> None:
-    for metrics in snapshot.metrics:
-        journal.record(session, run, EventType.METRIC, **vars(metrics))
+    journal.record_metrics(session, run, [metrics.epoch for metrics in snapshot.metrics])
     for row in blobs:
         data = {name: row[name] for name in ("role", "epoch", "sha256", "size_bytes")}
         journal.record(session, run, EventType.CHECKPOINT, **data)

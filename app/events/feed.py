@@ -19,9 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import DATABASE_FAILURES, Database, describe_failure
 from app.events import repository
+from app.events.past_event import PastEvent
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.tables import Event, EventType
+from app.tables import EventType
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class FeedEvent:
     sse: bytes
 
     @classmethod
-    def of(cls, event: Event) -> FeedEvent:
+    def of(cls, event: PastEvent) -> FeedEvent:
         text = EventView.of(event).model_dump_json()
         sse = format_sse_event(data_str=text, event=event.type.value, id=str(event.id))
         return cls(event.id, event.run_id, event.sweep_id, event.type, sse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -9,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.database import before_commit, utc_now
 from app.tables import Event, EventCounter, EventType, Run
+
+MAX_BLOCK_EVENTS = 500  # of a row: a page reads no more than two blocks that it shows only a part of
 
 _PENDING = "events"
 
@@ -20,11 +23,22 @@ def record(session: Session, run: Run, kind: EventType, **data: Any) -> None:
 
 def record_for(session: Session, kind: EventType, *, run_id: str, sweep_id: str | None, data: dict[str, Any]) -> None:
     """The same, for those who have no `Run` at hand."""
-    if _PENDING not in session.info:
-        session.info[_PENDING] = []
-        before_commit(session, _write)
-    event = {"run_id": run_id, "sweep_id": sweep_id, "type": kind, "data": data, "created_at": utc_now()}
-    session.info[_PENDING].append(event)
+    columns = {"num_events": 1, "first_epoch": None, "last_epoch": None}
+    _note(session, kind, run_id=run_id, sweep_id=sweep_id, data=data, **columns)
+
+
+def record_metrics(session: Session, run: Run, epochs: Sequence[int]) -> None:
+    """Note that the run was evaluated at these epochs, whose rows are in `metrics`: an event each, in rows of many.
+
+    Args:
+        session: A writing session; it writes the rows of `metrics` too.
+        run: Whose they are.
+        epochs: All that are new, ascending.
+    """
+    for start in range(0, len(epochs), MAX_BLOCK_EVENTS):
+        block = epochs[start : start + MAX_BLOCK_EVENTS]
+        columns = {"num_events": len(block), "first_epoch": block[0], "last_epoch": block[-1]}
+        _note(session, EventType.METRIC, run_id=run.id, sweep_id=run.sweep_id, data={}, **columns)
 
 
 def take_turn(session: Session) -> None:
@@ -36,10 +50,20 @@ def take_turn(session: Session) -> None:
     session.execute(select(EventCounter.id).with_for_update())
 
 
+def _note(session: Session, kind: EventType, **columns: Any) -> None:
+    if _PENDING not in session.info:
+        session.info[_PENDING] = []
+        before_commit(session, _write)
+    session.info[_PENDING].append({"type": kind, "created_at": utc_now(), **columns})
+
+
 def _write(session: Session) -> None:
     events = session.info.pop(_PENDING)
     session.flush()  # the rows of runs are locked before the counter is
-    counting = update(EventCounter).values(last_event_id=EventCounter.last_event_id + len(events))
-    last_id = session.scalars(counting.returning(EventCounter.last_event_id)).one()
-    first_id = last_id - len(events) + 1
-    session.execute(insert(Event), [{"id": first_id + place, **event} for place, event in enumerate(events)])
+    num_ids = sum(event["num_events"] for event in events)
+    counting = update(EventCounter).values(last_event_id=EventCounter.last_event_id + num_ids)
+    last_id = session.scalars(counting.returning(EventCounter.last_event_id)).one() - num_ids
+    for event in events:
+        last_id += event["num_events"]
+        event["id"] = last_id
+    session.execute(insert(Event), events)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
+from typing import Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Row, delete, inspect, or_, select
 from sqlalchemy.orm import QueryableAttribute, Session
 
-from app.tables import Event, EventCounter, EventType, Run, Sweep
+from app.events.past_event import PastEvent
+from app.tables import Event, EventCounter, EventType, Metric, Run, Sweep
+
+EVENT_COLUMNS = tuple(inspect(Event).columns)
+METRIC_COLUMNS = tuple(column for column in inspect(Metric).columns if column.name != "run_id")
 
 
 @dataclass(frozen=True)
@@ -26,19 +34,68 @@ class EventFilter:
 
 def list_events(
     session: Session, wanted: EventFilter, *, after: int, limit: int, up_to: int | None = None
-) -> Sequence[Event]:
-    """The events that follow an id, oldest first."""
+) -> list[PastEvent]:
+    """The events that follow an id, oldest first; blocks taken apart, and cut where the page begins and ends."""
     runs = Run.__table__.c  # the table itself: of the class, the ORM does not show what is marked
     marked = select(runs.id).where(runs.deleted_at.is_not(None))
-    query = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
+    query = select(*EVENT_COLUMNS).order_by(Event.id).limit(limit)
     query = query.where(or_(Event.type == EventType.DELETED, Event.run_id.not_in(marked)))
     if up_to is not None:
-        query = query.where(Event.id <= up_to)
+        query = query.where(Event.id - Event.num_events < up_to)  # a block ends at `id`: it may begin before `up_to`
     if wanted.run_ids:
         query = query.where(Event.run_id.in_(wanted.run_ids))
     if wanted.sweep_id is not None:
         query = query.where(Event.sweep_id == wanted.sweep_id)
-    return session.scalars(query).all()
+    events: list[PastEvent] = []
+    position, is_exhausted = after, False
+    while len(events) < limit and not is_exhausted:  # again only where metrics of a block are missing
+        found = session.execute(query.where(Event.id > position)).all()
+        rows = _first_rows(found, position, limit - len(events))
+        metrics = _read_metrics(session, rows)
+        events += (event for row in rows for event in _take_apart(row, metrics) if event.id > after)
+        is_exhausted = len(rows) == len(found) < limit
+        position = rows[-1].id if rows else position
+    return [event for event in events[:limit] if up_to is None or event.id <= up_to]
+
+
+def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[Any]]:
+    """As many of these rows as hold the first `limit` events behind an id."""
+    taken: list[Row[Any]] = []
+    num_events = 0
+    for row in rows:
+        if num_events >= limit:
+            break
+        taken.append(row)
+        num_events += min(row.num_events, row.id - after)
+    return taken
+
+
+def _read_metrics(session: Session, rows: Iterable[Row[Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By run, the metrics of these rows' blocks, by epoch; one query a run, since its blocks follow each other."""
+    blocks: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        if row.first_epoch is not None:
+            blocks[row.run_id].append(row)
+    query = select(*METRIC_COLUMNS).order_by(Metric.epoch)
+    found = {}
+    for run_id, of_run in blocks.items():
+        is_in_blocks = Metric.epoch.between(of_run[0].first_epoch, of_run[-1].last_epoch)
+        metrics = session.execute(query.where(Metric.run_id == run_id, is_in_blocks))
+        found[run_id] = [dict(metric._mapping) for metric in metrics]
+    return found
+
+
+def _take_apart(row: Row[Any], metrics: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[PastEvent]:
+    """A row's events."""
+    common = row.run_id, row.sweep_id, row.type
+    if row.first_epoch is None:
+        yield PastEvent(row.id, *common, row.data, row.created_at)
+        return
+    of_run = metrics[row.run_id]
+    start = bisect_left(of_run, row.first_epoch, key=itemgetter("epoch"))
+    end = bisect_right(of_run, row.last_epoch, key=itemgetter("epoch"))
+    for event_id, data in enumerate(of_run[start:end], row.id - row.num_events + 1):
+        yield PastEvent(event_id, *common, data, row.created_at)
 
 
 def find_unknown_runs(session: Session, run_ids: Iterable[str]) -> set[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from app.tables import Event, EventType
+from app.events.past_event import PastEvent
+from app.tables import EventType
 
 
 class EventView(BaseModel):
@@ -21,5 +22,5 @@ class EventView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, event: Event) -> EventView:
+    def of(cls, event: PastEvent) -> EventView:
         return cls(**{name: getattr(event, name) for name in cls.model_fields})

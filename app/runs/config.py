@@ -30,6 +30,12 @@ MAX_STEPS = 20_000_000
 MAX_MULTIPLY_ADDS = 10**14
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth: it bounds a forest's size
 MAX_AUTO_METRICS = 200
+# What a run takes in the database, as measured on SQLite:
+RUN_BYTES = 16 * 1024  # its row, its events but for metrics, what pages leave empty
+METRIC_BYTES = 180  # with its share of the events
+LAYER_METRIC_BYTES = 40  # its two norms, as text
+LEAF_BYTES = 240  # in a forest's saved model
+TREE_BYTES_PER_SAMPLE = 24  # where depth does not bound a tree
 WIDTH_MULTIPLE = 16  # what a network's widths are padded to in a stack
 SMALLEST_EPSILON = 1e-20  # the square of a smaller gradient is 0 in float32: with less, a step overflows
 
@@ -305,6 +311,21 @@ class RunConfig(Part):
         split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
         # Parameters, gradients, the optimizer's two and the best ones; a batch there and back.
         return 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes)) + split_bytes
+
+    @property
+    def estimated_bytes(self) -> int:
+        """About how much a run adds to the database, if it trains all its epochs."""
+        sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
+        probabilities_bytes = 4 * NUM_CLASSES * (sizes.val + sizes.test)
+        num_metrics = 2 + self.epochs // self.evaluate_every
+        if isinstance(self.model, RandomForest):
+            nodes_bytes = min(LEAF_BYTES << self.model.max_depth, TREE_BYTES_PER_SAMPLE * sizes.train)
+            return RUN_BYTES + probabilities_bytes + num_metrics * METRIC_BYTES + self.epochs * nodes_bytes
+        assert self.training is not None, "validated: an mlp has training"
+        metrics_bytes = num_metrics * (METRIC_BYTES + LAYER_METRIC_BYTES * (len(self.model.hidden_sizes) + 1))
+        # The saved model, the checkpoints `best` and `last`, and the optimizer's state in `last`.
+        num_copies = 3 + (1 if self.training.optimizer.kind == "sgd" else 2)
+        return RUN_BYTES + probabilities_bytes + metrics_bytes + 4 * num_copies * self.model.num_parameters
 
     @property
     def _padded_sizes(self) -> list[int]:

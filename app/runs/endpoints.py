@@ -80,7 +80,8 @@ SubmissionBody = Annotated[
     "/runs",
     summary="Submit a run",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems(400, 404, 413, 415, 429) | {200: {"model": Plan, "description": "With `dry_run`: the plan."}},
+    responses=problems(400, 404, 413, 415, 429, 507)
+    | {200: {"model": Plan, "description": "With `dry_run`: the plan."}},
     response_model=RunView,
     dependencies=[AdminUnlessDry, JsonOnly],
 )
@@ -103,12 +104,20 @@ def submit_run(
         with database.reading() as session:
             config = service.prepare(session, document).config
             hint = watch.why_it_waits(session, config.device)
-        plan = Plan(config=config, num_parameters=config.num_parameters, num_steps=config.num_steps, hint=hint)
+        plan = Plan(
+            config=config,
+            num_parameters=config.num_parameters,
+            num_steps=config.num_steps,
+            estimated_bytes=config.estimated_bytes,
+            hint=hint,
+        )
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     with database.reading() as session:  # what takes long is done before others have to wait for it
         run = service.find_submitted(session, idempotency)
         submission = None if run else service.prepare(session, document)
+        if submission is not None:
+            service.require_space(session, [submission.config], settings.disk_quota_bytes)
     if submission is not None:
         limit = settings.max_queued_runs
         with database.writing() as session:

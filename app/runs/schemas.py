@@ -73,6 +73,7 @@ class Plan(BaseModel):
     config: RunConfig = Field(examples=[EXAMPLE_CONFIG])
     num_parameters: int | None = Field(description="Weights and biases; null for a forest.", examples=[2410])
     num_steps: int | None = Field(description="Optimizer steps; null for a forest.", examples=[50400])
+    estimated_bytes: int = Field(description="What it would add to the database, about.", examples=[150000])
     hint: str | None = Field(None, description="Why no live worker could train it now; null: one could.")
 
 

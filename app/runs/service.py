@@ -12,9 +12,18 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.database import Database
+from app.database import Database, used_bytes
 from app.datasets.catalog import DATASETS
-from app.errors import Conflict, DamagedData, FieldError, InvalidInput, MalformedBody, NotFound, QueueFull
+from app.errors import (
+    Conflict,
+    DamagedData,
+    DiskQuotaExceeded,
+    FieldError,
+    InvalidInput,
+    MalformedBody,
+    NotFound,
+    QueueFull,
+)
 from app.events import journal
 from app.events import repository as event_repository
 from app.models import promotion
@@ -135,6 +144,27 @@ def require_room(session: Session, number: int, max_queued_runs: int) -> None:
             f"Queued: {count(queued, 'run')}; {number:,} more would be beyond {max_queued_runs:,} "
             "(DIGITLAB_MAX_QUEUED_RUNS); try again when some are done.",
             headers={"Retry-After": str(QUEUE_FULL_RETRY_SECONDS)},
+        )
+
+
+def require_space(session: Session, configs: Sequence[RunConfig], quota_bytes: int) -> None:
+    """See to it that these runs would find room in the database; what is queued or trains already goes on anyway.
+
+    Args:
+        session: Any.
+        configs: Of the runs that are to be queued.
+        quota_bytes: How large the database may be; 0: as large as the disk lets it.
+
+    Raises:
+        DiskQuotaExceeded: It would be larger.
+    """
+    if not quota_bytes:
+        return
+    used, wanted = used_bytes(session), sum(config.estimated_bytes for config in configs)
+    if used + wanted > quota_bytes:
+        raise DiskQuotaExceeded(
+            f"The database holds {used:,} bytes, and this would add about {wanted:,}, beyond the {quota_bytes:,} that "
+            "it may hold (DIGITLAB_DISK_QUOTA_BYTES). Delete runs or sweeps, or evaluate less often."
         )
 
 

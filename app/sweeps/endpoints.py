@@ -26,6 +26,7 @@ from app.json_bodies import JsonRoute
 from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page, decode_cursor, encode_cursor
 from app.problem import problems
+from app.runs import service as runs
 from app.runs.endpoints import IdempotencyKey
 from app.runs.service import Idempotency
 from app.sweeps import estimate, repository, service
@@ -69,7 +70,7 @@ SubmissionBody = Annotated[
     "/sweeps",
     summary="Submit a sweep",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems(400, 404, 413, 415, 429)
+    responses=problems(400, 404, 413, 415, 429, 507)
     | {200: {"model": SweepPlan, "description": "With `dry_run`: how much it is."}},
     response_model=SweepView,
     dependencies=[AdminUnlessDry, JsonOnly],
@@ -101,7 +102,11 @@ def submit_sweep(
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
     with database.reading() as session:  # whatever takes long is done before others have to wait for it
         sweep = service.find_submitted(session, idempotency)
-        drafted = None if sweep else service.draft(service.prepare(session, document, **limits), idempotency)
+        drafted = None
+        if sweep is None:
+            prepared = service.prepare(session, document, **limits)
+            runs.require_space(session, [trial.config for trial in prepared.trials], settings.disk_quota_bytes)
+            drafted = service.draft(prepared, idempotency)
     if drafted is not None:
         limit = settings.max_queued_runs
         with database.writing() as session:

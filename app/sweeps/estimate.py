@@ -35,6 +35,7 @@ def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_
         num_trials=len(trials),
         num_stacks=count_stacks(trials, max_stack_bytes),
         num_steps=sum(config.num_steps or 0 for config in trials),
+        estimated_bytes=sum(config.estimated_bytes for config in trials),
         estimated_seconds=estimate(trials, measure_speeds(session)),
     )
 

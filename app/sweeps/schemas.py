@@ -113,6 +113,7 @@ class SweepPlan(BaseModel):
     num_trials: int = Field(description="Points × repeats × folds.", examples=[96])
     num_stacks: int = Field(description="How many batches of runs that are trained together.", examples=[8])
     num_steps: int = Field(description="Optimizer steps of all trials, if none ends early.")
+    estimated_bytes: int = Field(description="What they would add to the database, about.")
     estimated_seconds: float | None = Field(
         description="From the speed of earlier runs, for one worker like theirs; null before there are any."
     )

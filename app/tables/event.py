@@ -1,4 +1,7 @@
-"""`events`: what has happened, in commit order; `event_counter`: the last id that was given out."""
+"""`events`: what has happened, in commit order; `event_counter`: the last id that was given out.
+
+A row is one event, or a block of events: a run's metrics of one commit, with an id each.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,11 @@ class Event(Table):
     type: Mapped[EventType] = mapped_column(by_value(EventType))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    # A block of `metric` events stores no data: `metrics` holds it. The block's ids are `id` and those before it, one
+    # an evaluated epoch from `first_epoch` to `last_epoch`. Both are null in a row that is one event.
+    num_events: Mapped[int] = mapped_column(default=1, server_default="1")
+    first_epoch: Mapped[int | None]
+    last_epoch: Mapped[int | None]
 
 
 class EventCounter(Table):

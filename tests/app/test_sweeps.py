@@ -109,11 +109,14 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
     document = {**GRID, "repeats": 5}
     plan = client.post("/sweeps?dry_run=true", json=document).json()
     steps = 30 * 100 * 20  # 30 trials, 100 epochs, 20 batches of 64 out of 1,257
+    estimated_bytes = plan["estimated_bytes"]
+    assert 30 * 100 * 200 < estimated_bytes < 30 * 500_000
     assert plan == {
         "num_points": 6,
         "num_trials": 30,
         "num_stacks": 1,
         "num_steps": steps,
+        "estimated_bytes": estimated_bytes,
         "estimated_seconds": None,
     }
     config = RunConfig(model=Mlp(hidden_sizes=[16]))

@@ -6,20 +6,30 @@ In one run: `digitlab up` on an empty database, `POST /sweeps {"preset": "practi
 evaluated on train and val, with checkpoints and saved models), then its points of batch size 20 and of batch size 100
 alone; then GridSearchCV, a process a core, on a sample of the same points: the same network, data, optimizer and
 number of epochs, validated once at the end. Seconds a point are those of all points over their number.
+
+    python tests/benchmarks/sweep.py --recording
+
+What recording costs: 200 runs of 12-12 for 200 epochs, evaluated every epoch and every 20th. First the engine alone,
+then training and evaluation without a recorder, then both with the recorder into a database of their own, in this
+process; then the same sweep over HTTP, from the request until the last run has ended. Microseconds are those of the
+whole over its runs and optimizer steps. Last, the bytes that a run of 20,000 evaluated epochs adds to the database.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +40,12 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import MLPClassifier
 
+from app.database import Database, migrate
 from app.datasets.catalog import CANONICAL_SPLIT_SEED, CANONICAL_VAL_SIZE
+from app.runs import queue
+from app.sweeps import service as sweeps
+from workers.preparation import Preparation, register_datasets
+from workers.recorder import Outcome, Recorder, Succeeded
 
 ACTIVATIONS = {"sigmoid": "logistic"}  # scikit-learn's names, where they differ
 PATIENCE_SECONDS = 180
@@ -111,10 +126,133 @@ def search_by_scikit_learn(points: Sequence[dict[str, Any]], epochs: int) -> flo
     return time.perf_counter() - started
 
 
+NUM_RUNS, NUM_EPOCHS, NUM_LONG_EPOCHS = 200, 200, 20_000
+STEPS_PER_EPOCH = 63  # 1,257 images by 20
+
+
+def recorded_sweep(evaluate_every: int, num_runs: int = NUM_RUNS, epochs: int = NUM_EPOCHS) -> dict[str, Any]:
+    model = {"hidden_sizes": [12, 12], "dropout": 0.0}
+    training = {"epochs": epochs, "batch_size": 20, "evaluate_every": evaluate_every}
+    return {
+        "base": {"model": model, "training": training},
+        "search": {"kind": "random", "trials": num_runs},
+        "parameters": {"training.optimizer.learning_rate": {"low": 0.01, "high": 0.1, "log": True}},
+    }
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """On the clock, and of all cores: on a machine that does other work too, the second says more."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Seconds:
+        return cls(time.perf_counter(), time.process_time())
+
+    def __sub__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall - other.wall, self.cpu - other.cpu)
+
+
+@contextmanager
+def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
+    """One stack of a sweep's trials, claimed as a worker claims it."""
+    with database.writing() as session:
+        prepared = sweeps.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
+        sweeps.submit(session, sweeps.draft(prepared), max_queued_runs=NUM_RUNS)
+    with database.writing() as session:
+        claims = queue.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30)
+    preparation = Preparation(database, "cpu")
+    prepared_runs = [preparation.read(claim) for claim in claims]
+    training, runs = preparation.make_training(prepared_runs)
+    yield training, dict(zip(runs, prepared_runs, strict=True))
+
+
+def time_training(document: dict[str, Any], *, is_evaluated: bool = True, is_recorded: bool = True) -> Seconds:
+    """How long a sweep's training takes in this process, from its first epoch to its last commit."""
+    with TemporaryDirectory(prefix="digitlab-benchmark-") as folder:
+        database = Database(f"sqlite:///{folder}/digitlab.db")
+        migrate(database)
+        register_datasets(database)
+        with prepare_training(database, document) as (training, runs):
+            epochs = document["base"]["training"]["epochs"]
+            if not is_evaluated:
+                slots = [run.slot for run in runs]
+                started = Seconds.now()
+                for epoch in range(epochs):
+                    training.engine.train(slots, epoch + 1)
+                return Seconds.now() - started
+            recorder = Recorder(database, 1.0, lambda _claim: None) if is_recorded else None
+            started = Seconds.now()
+            if recorder is not None:
+                recorder.start({run: prepared.claim for run, prepared in runs.items()}, {})
+            for _ in range(epochs):
+                if recorder is not None:
+                    recorder.commit_if_due(training.active)
+                for run, metrics in training.run_epoch():
+                    if recorder is not None:
+                        recorder.add(run, metrics)
+            if recorder is not None:
+                recorder.end({run: _outcome(run, prepared) for run, prepared in runs.items()})
+                recorder.close()
+            seconds = Seconds.now() - started
+        database.close()
+        return seconds
+
+
+def _outcome(run: Any, prepared: Any) -> Outcome:
+    return Succeeded(run.result(), prepared.config, prepared.data.val_pixels)
+
+
+def measure_recording(repeats: int) -> None:
+    time_training(recorded_sweep(1, epochs=2))  # what is loaded once
+    print("\nMicroseconds a run and step, the best of each: on the clock (of all cores)")
+    print("| evaluated | engine | + evaluation | + recorder | over HTTP |")
+    print("|---|---|---|---|---|")
+    for evaluate_every in (1, 20):
+        document = recorded_sweep(evaluate_every)
+        columns: list[list[Seconds]] = []
+        for _ in range(repeats):
+            seconds = [
+                time_training(document, is_evaluated=False),
+                time_training(document, is_recorded=False),
+                time_training(document),
+            ]
+            with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, serve(Path(folder)) as client:
+                seconds.append(Seconds(run_sweep(client, document)[0], math.nan))
+            columns.append(seconds)
+        cells = " | ".join(_best(column) for column in zip(*columns, strict=True))
+        print(f"| every {evaluate_every} | {cells} |", flush=True)
+    with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, serve(Path(folder)) as client:
+        before = _size_bytes(Path(folder))
+        run_sweep(client, recorded_sweep(1, 1, NUM_LONG_EPOCHS))
+        after = _size_bytes(Path(folder))
+    print(f"\nA run of {NUM_LONG_EPOCHS:,} evaluated epochs: {(after - before) / NUM_LONG_EPOCHS:.0f} bytes a metric")
+
+
+def _best(measured: Sequence[Seconds]) -> str:
+    per_step = 1e6 / (NUM_RUNS * NUM_EPOCHS * STEPS_PER_EPOCH)
+    wall, cpu = (min(getattr(each, name) for each in measured) * per_step for name in ("wall", "cpu"))
+    return f"{wall:.2f}" if math.isnan(cpu) else f"{wall:.2f} ({cpu:.2f})"
+
+
+def _size_bytes(folder: Path) -> int:
+    """Of the database's pages, once the log has been written back."""
+    with closing(sqlite3.connect(folder / "digitlab.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return (folder / "digitlab.db").stat().st_size
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sample", type=int, default=8, help="points of each batch size for scikit-learn [8]")
+    parser.add_argument("--recording", action="store_true", help="measure what recording costs, and nothing else")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement of recording [3]")
     arguments = parser.parse_args()
+    if arguments.recording:
+        measure_recording(arguments.repeats)
+        return
     os.environ["PYTHONWARNINGS"] = "ignore"  # that it has not converged is what all of these processes would say
     with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, serve(Path(folder)) as client:
         seconds, sweep = run_sweep(client, {"preset": "practice"})

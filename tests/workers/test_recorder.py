@@ -13,10 +13,12 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from app.database import Database
+from app.events.repository import EventFilter, list_events
 from app.runs import queue, service
 from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim
-from app.tables import Checkpoint, Metric, Promotion, Run, RunStatus, SavedModel
+from app.runs.schemas import MetricView
+from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
 from tests.conftest import AddRun
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Failed, Recorder, Released, Succeeded
@@ -96,6 +98,23 @@ def test_metrics_and_checkpoints_of_a_stack_are_committed_together(make_stack: A
             assert {each.role: each.epoch for each in roles}["last"] == 2
             assert {each.role for each in roles} == {"best", "last"}
     assert stack.done == []
+
+
+def test_metrics_are_stored_once_and_a_commits_events_of_them_are_one_row(make_stack: Any) -> None:
+    stack = make_stack(2)
+    stack.train(5)
+    stack.recorder.end({run: Released() for run in stack.runs})
+    stack.recorder.close()
+    for number, claim in enumerate(stack.claims):
+        is_metric = [Event.run_id == claim.run_id, Event.type == EventType.METRIC]
+        with stack.database.reading() as session:
+            (row,) = session.scalars(select(Event).where(*is_metric))
+            assert (row.data, row.num_events, row.first_epoch, row.last_epoch) == ({}, 5, 1, 5)
+            stored = session.scalars(select(Metric).where(Metric.run_id == claim.run_id).order_by(Metric.epoch)).all()
+            events = list_events(session, EventFilter((claim.run_id,)), after=row.id - 5, limit=5)
+        assert [event.id for event in events] == list(range(row.id - 4, row.id + 1))
+        assert [MetricView(**event.data) for event in events] == [MetricView.of(metric) for metric in stored]
+        assert stack.runs[number].epoch == stored[-1].epoch == 5
 
 
 def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: Any) -> None:
