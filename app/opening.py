@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -115,6 +116,8 @@ def _check_file(file: Path) -> None:
             raise Unusable(f"{file} is a folder, where the database's file should be.")
         if file.exists() and not file.is_file():
             raise Unusable(f"{file} is no ordinary file.")
+        if file.exists() and _is_on_read_only_disk(file):
+            return  # it may pass: a disk is mounted so after an error
         if file.exists() and not os.access(file, os.R_OK | os.W_OK):
             raise Unusable(f"{file} cannot be read and written by this user.")
         folder = next(parent for parent in file.absolute().parents if parent.exists())
@@ -126,6 +129,10 @@ def _check_file(file: Path) -> None:
             _check_content(file)
     except (OSError, ValueError) as error:
         raise Unusable(f"{file} cannot be used: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _is_on_read_only_disk(file: Path) -> bool:
+    return sys.platform != "win32" and bool(os.statvfs(file).f_flag & os.ST_RDONLY)
 
 
 def _check_content(file: Path) -> None:

@@ -19,6 +19,7 @@ from app.database import Database, database_now, describe_failure, give_back_fre
 from app.events import repository as events
 from app.runs import repository as runs
 from app.settings import Settings
+from app.wording import count
 from app.workers import repository as registry
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Housekeeping:
         with self._database.writing() as session:
             num_events = events.delete_older(session, events_before, ROWS_PER_TRANSACTION)
         if num_checkpoints or num_events:
-            logger.info("Deleted %d old checkpoints and %d old events", num_checkpoints, num_events)
+            logger.info("Deleted %s and %s", count(num_checkpoints, "old checkpoint"), count(num_events, "old event"))
         return num_checkpoints + num_events + self._purge_deleted() + self._give_back()
 
     def _purge_deleted(self) -> int:

@@ -37,6 +37,8 @@ def _describe(run: dict[str, Any], summary: dict[str, Any], metrics: list[dict[s
     yield f"{title}{run['id']}: {run['status']}, epoch {progress['epoch']} of {progress['epochs']}"
     if run["error"]:
         yield f"{run['error']['code']}: {run['error']['detail']}"
+    if run["hint"]:
+        yield run["hint"]
     for layer in summary["layers"]:
         parameters = count(layer["num_parameters"], "parameter") if layer["num_parameters"] else ""
         shapes = f"{layer['input_shape'][0]} → {layer['output_shape'][0]}"

@@ -60,7 +60,7 @@ def _print_report(client: Client, sweep_id: str, rows: int) -> None:
         terminal.say("No trial succeeded." if report["status"] in FINAL else "No trial has succeeded yet.")
         return
     names = parameter_names(report["paths"])
-    terminal.say(
+    terminal.print(
         "± is the standard error, size the parameters, plateau epochs; ≈ within noise of the best, ◆ Pareto front"
     )
     terminal.print(_points_table(report, names, rows))
@@ -69,7 +69,7 @@ def _print_report(client: Client, sweep_id: str, rows: int) -> None:
     if report["effects"]:
         terminal.print(_effects_table(report, names))
     for line in _conclusions(report, names):
-        terminal.say(line)
+        terminal.print(line)
 
 
 def progress_columns(width: int) -> list[ProgressColumn]:

@@ -192,7 +192,7 @@ def test_the_command_line_counts_and_speaks_json(
     sweep.show_report("", "s")
     assert "No trial has succeeded yet." in capsys.readouterr().out
     FakeClient.answers = {
-        "r": {"name": "", "id": "r", "status": "failed", "error": None, "num_parameters": 1, "best": None}
+        "r": {"name": "", "id": "r", "status": "failed", "error": None, "num_parameters": 1, "best": None, "hint": None}
         | {"progress": {"epoch": 0, "epochs": 1}},
         "summary": {"layers": []},
         "metrics": {"data": []},
