@@ -43,7 +43,8 @@ def lock_run(session: Session, run_id: str) -> bool:
 def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
     """Those of these runs that have a saved model."""
     if not run_ids:
-        query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id)
+        return set()
+    query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id)
     return set(session.scalars(query.where(SavedModel.run_id.in_(run_ids))))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import PATIENCE_SECONDS, free_port, wait_for
 
-CALLS = "connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
+CALLS = "bind,connect,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
 ADDRESS = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("|inet_pton\(AF_INET6, ")([^"]+)"')
 WRITTEN = re.compile(
     r'(?:openat?|creat|mkdir|mkdirat)\((?:AT_FDCWD, |\d+[^,]*, )?"([^"]+)".*(?:O_CREAT|O_WRONLY|O_RDWR|\d{4}\) = 0$)'
@@ -76,7 +76,7 @@ def test_nothing_leaves_and_nothing_else_is_written(tmp_path: Path) -> None:
     addresses = [(match[2], match[1]) for line in lines if (match := ADDRESS.search(line))]
     beyond = sorted({to for to in addresses if not LOOPBACK.match(to[0]) or to[1] == "53"})  # a resolver may be here
     written = {match[1] for line in lines if (match := WRITTEN.search(line)) and " = -1 " not in line}
-    assert ("127.0.0.1", port) in addresses, "up asks whether the API answers"
+    assert ("127.0.0.1", port) in addresses, "the trace shows where the API listens"
     assert beyond == []
     assert any(path.endswith("digitlab.db") for path in written), "the trace shows what is written"
     assert sorted(path for path in written if not is_documented(path, tmp_path)) == []
