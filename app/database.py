@@ -151,10 +151,11 @@ def to_json(value: Any) -> str:
 
 def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
     # synchronous=FULL: what was accepted outlives a power failure too (https://www.sqlite.org/pragma.html).
-    # auto_vacuum counts for new files alone, and comes first: WAL writes a header (digitlab vacuum sees to old ones).
     # journal_size_limit: after a large transaction the WAL does not keep its size.
+    (num_pages,) = dbapi_connection.execute("PRAGMA page_count").fetchone()
+    if not num_pages:  # of a file that has some, it would wait for the write lock (digitlab vacuum sees to old ones)
+        dbapi_connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
     for pragma in (
-        "auto_vacuum=INCREMENTAL",
         "journal_mode=WAL",
         f"journal_size_limit={MAX_IDLE_WAL_BYTES}",
         "synchronous=FULL",

@@ -128,10 +128,10 @@ def create_app(settings: Settings) -> FastAPI:
         datasets.router,
         workers.router,
         open_inference.router,
-        documentation.router,
     ):
         app.include_router(router, dependencies=[StrictQuery])
-    for router in (health.router, monitoring.router):  # probes and scrapers may add what they like
+    # Probes, scrapers and browsers may add what they like.
+    for router in (health.router, monitoring.router, documentation.router):
         app.include_router(router)
     describe(
         app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys), server=settings.root_path or "/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copyfile
@@ -176,11 +177,17 @@ def test_keys_that_are_written_wrongly_are_refused(written: str) -> None:
 def test_an_address_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[uvicorn.Server] = []
 
-    def run(server: uvicorn.Server) -> None:
+    def run(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
         server.started = True
         started.append(server)
+        for listener in sockets:
+            listener.close()
+
+    def listen_on_loopback(_: Settings) -> list[socket.socket]:  # in a test, nobody beyond reaches it
+        return [socket.create_server(("127.0.0.1", 0))]
 
     monkeypatch.setattr("uvicorn.Server.run", run)
+    monkeypatch.setattr("app.cli.server.listen", listen_on_loopback)
     monkeypatch.setenv("DIGITLAB_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DIGITLAB_HOST", "0.0.0.0")
     assert CliRunner().invoke(cli, ["api"]).exit_code == 2

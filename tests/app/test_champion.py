@@ -253,7 +253,7 @@ def test_every_answer_is_one_models_while_champions_change(client: TestClient, a
 
 def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: AddModel) -> None:
     graphs = [add_model(0.5, graph_answering(digit)) for digit in range(10)]
-    predictor = Predictor(database, poll_seconds=60, max_loaded_bytes=2**20)
+    predictor = Predictor(database, poll_seconds=60, max_loaded_bytes=400_000)  # of 114,000 each
     resident = []
     for swap in range(1000):
         with database.writing() as session:

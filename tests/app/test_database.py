@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from app.database import NEWEST_REVISION, Database, database_now, migrate, migration_config
+from app.database import NEWEST_REVISION, Database, _set_pragmas, database_now, migrate, migration_config
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import TestClient
@@ -43,3 +46,12 @@ def test_without_a_migration_readiness_says_what_to_run(settings: Settings) -> N
     assert response.status_code == 503
     assert "digitlab migrate" in response.json()["detail"]
     assert runs.json()["type"] == "/problems/database-unavailable"
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_whoever_opens_the_file_waits_for_no_writer(database: Database) -> None:
+    opened = sqlite3.connect(str(database.url.database), timeout=0)
+    with database.writing() as session, closing(opened) as connection:
+        session.execute(text("SELECT 1"))  # begins
+        _set_pragmas(connection, None)
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)

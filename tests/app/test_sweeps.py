@@ -118,7 +118,9 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
         "num_steps": steps,
         "estimated_bytes": estimated_bytes,
         "estimated_seconds": None,
+        "hint": plan["hint"],
     }
+    assert plan["hint"].startswith("There is no worker")
     config = RunConfig(model=Mlp(hidden_sizes=[16]))
     columns = {"status": RunStatus.SUCCEEDED, "stack_id": "s", "stack_size": 2, "epoch": 100, "training_seconds": 2.0}
     for _ in range(2):
