@@ -161,7 +161,8 @@ COMMANDS = {
 
 
 def answer(status: str, body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+    said = len(body) if length is None else length
+    lines = [f"HTTP/1.1 {status}", "Connection: close", f"Content-Length: {said}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
