@@ -14,7 +14,7 @@ MAX_KEY_LENGTH = 256  # of each argument
 
 
 def cache_short(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what a function of strings or bytes returns, unless one of them is long."""
+    """Keep what a function of strings, bytes or tuples returns, unless one of them is long."""
     cached = lru_cache(MAX_ENTRIES)(function)
 
     @wraps(function)

@@ -6,10 +6,11 @@ The libraries that there are break a tie by what the client names first or most 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from urllib.request import parse_http_list
 
 from starlette.types import Scope
+
+from app.caching import cache_short
 
 JSON, TEXT, CSV = "application/json", "text/plain", "text/csv"
 VARY = {"Vary": "Accept"}  # for caches, with what answers a GET
@@ -26,7 +27,7 @@ def accepted(scope: Scope, *offers: str) -> str:
     return _choose(b",".join([value for name, value in scope["headers"] if name == b"accept"]), offers)
 
 
-@lru_cache(maxsize=256)  # clients send few
+@cache_short
 def _choose(accept: bytes, offers: tuple[str, ...]) -> str:
     qualities = _read(accept.decode("latin-1"))
     return max(offers, key=lambda offer: _quality(qualities, offer))  # the first of several

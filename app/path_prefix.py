@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class PathPrefix:
-    """Writes the prefix into `Location`, and has the documentation page ask for its document there.
+    """Writes the prefix into `Location`. The documentation page's addresses are relative, and carry it by themselves.
 
     Args:
         app: What answers.
@@ -27,8 +27,6 @@ class PathPrefix:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if scope["path"] == "/docs":
-            scope["root_path"] = self._prefix + "/"  # the router takes no path for one that begins with this
 
         async def send_with_prefix(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -68,8 +68,7 @@ class Housekeeping:
             heard = self._database_clock.now(session.scalars(select(database_now())).one())
             registry.forget_dead(session, heard - DEAD_WORKERS_KEPT_SECONDS)
         with self._database.writing() as session:
-            limit = min(ROWS_PER_TRANSACTION, BLOBS_PER_TRANSACTION)
-            num_checkpoints = runs.delete_last_checkpoints(session, finished_before, limit)
+            num_checkpoints = runs.delete_last_checkpoints(session, finished_before, BLOBS_PER_TRANSACTION)
         with self._database.writing() as session:
             num_events = events.delete_older(session, events_before, ROWS_PER_TRANSACTION)
         if num_checkpoints or num_events:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import lru_cache
 from typing import Any
 
 import httptools
@@ -18,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app import problem
+from app.caching import cache_short
 
 # A chunk of one byte comes with five of its own; who sends more than this around a body is up to no good.
 FRAMING_BYTES_PER_BODY_BYTE = 8
@@ -309,7 +309,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()  # it has never sent anything
 
 
-@lru_cache(maxsize=256)  # clients use few
+@cache_short
 def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value.strip()) is not None
 

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import update
 
 from app.api_keys import required_scope
+from app.cli.protocol import _is_host
 from app.database import Database
 from app.dependencies import _media_type
 from app.errors import AppError
@@ -336,7 +337,9 @@ def test_models_are_kept_by_their_bytes(database: Database, add_model: AddModel)
     assert too_small.cached(ids[0]) is None
 
 
-@pytest.mark.parametrize("cached", [_media_type, _name, _is_local, _parse_options, partial(required_scope, "GET")])
+@pytest.mark.parametrize(
+    "cached", [_media_type, _name, _is_local, _is_host, _parse_options, partial(required_scope, "GET")]
+)
 def test_what_clients_send_is_not_kept_if_it_is_long(cached: Any) -> None:
     info = getattr(cached, "func", cached).cache_info
     as_text = isinstance(cached, partial)
