@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient as AnyTestClient
+from sqlalchemy import event
 
 from app.database import Database
 from app.main import create_app
@@ -89,6 +91,20 @@ def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.resolved_database_url)
     yield database
     database.close()
+
+
+@contextmanager
+def counting_statements(database: Database, part: str) -> Iterator[list[str]]:
+    """The statements that contain `part` and are sent to the database meanwhile."""
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if part in statement:
+            statements.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(database.engine, "before_cursor_execute", note)
 
 
 @pytest.fixture

@@ -66,4 +66,5 @@ def _write(session: Session) -> None:
     for event in events:
         last_id += event["num_events"]
         event["id"] = last_id
-    session.execute(insert(Event), events)
+    # Rows of equal columns are one statement; without `render_nulls`, a row's columns are those that are not null.
+    session.execute(insert(Event), events, execution_options={"render_nulls": True})

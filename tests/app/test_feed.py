@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event as sqlalchemy_event
 
 from app.database import Database
 from app.events import feed as feed_module
@@ -19,7 +18,7 @@ from app.events.stream import Stream
 from app.runs import lifecycle
 from app.tables import Run, RunStatus
 from tests.app.test_events import record
-from tests.conftest import AddRun
+from tests.conftest import AddRun, counting_statements
 
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 60
@@ -51,23 +50,10 @@ async def join_all(feed: Feed, number: int) -> None:
             await asyncio.sleep(POLL_SECONDS / 10)
 
 
-@contextmanager
-def counting_queries(database: Database) -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM event" in statement:
-            statements.append(statement)
-
-    sqlalchemy_event.listen(database.engine, "before_cursor_execute", note)
-    yield statements
-    sqlalchemy_event.remove(database.engine, "before_cursor_execute", note)
-
-
 def test_a_hundred_streams_cost_one_query_an_interval(database: Database) -> None:
     async def main() -> None:
         async with following(database) as feed:
-            with counting_queries(database) as statements:
+            with counting_statements(database, "FROM event") as statements:
                 streams = [asyncio.create_task(collect(feed, 30)) for _ in range(100)]
                 await join_all(feed, 100)
                 await asyncio.sleep(POLL_SECONDS)
@@ -91,7 +77,7 @@ def test_nobody_listens_nobody_asks(database: Database) -> None:
     async def main() -> None:
         async with following(database) as feed:
             await collect_one(feed)
-            with counting_queries(database) as statements:
+            with counting_statements(database, "FROM event") as statements:
                 await asyncio.sleep(5 * POLL_SECONDS)
                 assert statements == []
 

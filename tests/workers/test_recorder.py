@@ -19,7 +19,7 @@ from app.runs.config import RunConfig, complete
 from app.runs.queue import Claim
 from app.runs.schemas import MetricView
 from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
-from tests.conftest import AddRun
+from tests.conftest import AddRun, counting_statements
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Failed, Recorder, Released, Succeeded
 from workers.training import Training, TrainingRun
@@ -115,6 +115,18 @@ def test_metrics_are_stored_once_and_a_commits_events_of_them_are_one_row(make_s
         assert [event.id for event in events] == list(range(row.id - 4, row.id + 1))
         assert [MetricView(**event.data) for event in events] == [MetricView.of(metric) for metric in stored]
         assert stack.runs[number].epoch == stored[-1].epoch == 5
+
+
+def test_what_a_commit_of_a_stack_writes_is_as_many_statements_as_of_one_run(make_stack: Any) -> None:
+    counts = []
+    for size in (1, 8):
+        stack = make_stack(size)
+        stack.train(3)
+        with counting_statements(stack.database, "INSERT INTO") as statements:
+            stack.recorder.end({run: Failed("some", "") for run in stack.runs})
+            stack.recorder.close()
+        counts.append(len(statements))
+    assert counts[0] == counts[1] >= 3  # metrics, checkpoints, events
 
 
 def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: Any) -> None:
