@@ -110,7 +110,7 @@ class Recorder:
         self._pending: deque[Future[float]] = deque()
         self._failure: Exception | None = None  # of a commit; none may follow it
         self._busy_seconds = 0.0  # of taking snapshots and of writing, since the last pause
-        self._next_commit = time.monotonic() + commit_seconds
+        self._next_commit = time.monotonic()  # the first epoch is progress at once, whatever becomes of the worker
 
     def start(self, runs: Mapping[TrainingRun, Claim], provenance: Mapping[str, Any]) -> None:
         """Take these runs on, and note where they train."""
@@ -136,6 +136,8 @@ class Recorder:
     def commit_if_due(self, runs: Sequence[TrainingRun]) -> None:
         """Start to write the metrics, checkpoints and progress of all runs in training, about once a second.
 
+        The first time is after the first epoch: a worker that is lost a moment later was not lost without progress.
+
         Raises:
             DBAPIError: An earlier write has failed; so from every method that follows.
         """
@@ -144,7 +146,8 @@ class Recorder:
             # A large stack is committed less often, so that the recorder takes a fifth of the time at most.
             self._next_commit = time.monotonic() + max(self._commit_seconds, 4 * self._busy_seconds)
             self._busy_seconds = 0.0
-        if runs and not self._pending and time.monotonic() >= self._next_commit:
+        is_due = time.monotonic() >= self._next_commit and any(self._is_further(run) for run in runs)
+        if is_due and not self._pending:
             started = time.monotonic()
             self._write([self._take_snapshot(run) for run in runs])
             self._busy_seconds += time.monotonic() - started
@@ -159,6 +162,9 @@ class Recorder:
         self._thread.shutdown()
         self._raise_failures()
 
+    def _is_further(self, run: TrainingRun) -> bool:
+        return run.epoch > self._runs[run].last_epoch
+
     def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> _Snapshot:
         """Copies of a run's state; the training may go on at once."""
         recorded = self._runs[run]
@@ -166,7 +172,7 @@ class Recorder:
         if isinstance(outcome, Failed):
             checkpoints.pop("last", None)  # a state that failed is nothing to resume from
         speed = None
-        if run.epoch > recorded.last_epoch:
+        if self._is_further(run):
             speed = (run.epoch - recorded.last_epoch) / (run.seconds - recorded.last_seconds)
         recorded.last_epoch, recorded.last_seconds = run.epoch, run.seconds
         metrics, recorded.metrics = recorded.metrics, []

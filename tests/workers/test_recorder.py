@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,6 +99,19 @@ def test_metrics_and_checkpoints_of_a_stack_are_committed_together(make_stack: A
             assert {each.role: each.epoch for each in roles}["last"] == 2
             assert {each.role for each in roles} == {"best", "last"}
     assert stack.done == []
+
+
+def test_the_first_epoch_is_committed_at_once_and_the_next_ones_when_it_is_time(make_stack: Any) -> None:
+    stack = make_stack(2, commit_seconds=NEVER)
+    stack.recorder.commit_if_due(stack.training.active)  # nothing is new yet
+    for _ in range(3):
+        stack.train(1)
+        stack.recorder.commit_if_due(stack.training.active)
+        while stack.row(0).epoch == 0:  # the first commit is over
+            time.sleep(0.01)
+    stack.recorder.close()
+    assert [stack.row(number).epoch for number in range(2)] == [1, 1]
+    assert [run.epoch for run in stack.runs] == [3, 3]
 
 
 def test_metrics_are_stored_once_and_a_commits_events_of_them_are_one_row(make_stack: Any) -> None:
