@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx2
+from sqlalchemy import insert
 
 from app.database import Database, migrate
 from app.models import promotion
@@ -73,22 +74,15 @@ def fill(database: Database, num_trials: int, num_epochs: int) -> str:
             )
             session.add(run)
             session.flush()
+            constant = {"train_loss": 0.1, "train_accuracy": 0.9, "val_loss": 1 - best}
+            constant |= {"train_eval_loss": 0.1, "train_eval_accuracy": 0.9}
             scores = {"val_accuracy": best, "val_loss": 1 - best, "train_accuracy": 1.0}
             session.add(SavedModel(run_id=run.id, epoch=num_epochs, on_canonical_split=True, **scores, **model))
-            session.add_all(
-                Metric(
-                    run_id=run.id,
-                    epoch=epoch,
-                    train_loss=0.1,
-                    train_accuracy=0.9,
-                    train_eval_loss=0.1,
-                    train_eval_accuracy=0.9,
-                    val_loss=1 - best,
-                    val_accuracy=best * epoch / num_epochs,
-                    seconds=0.01 * epoch,
-                )
+            metrics = [
+                {"epoch": epoch, "val_accuracy": best * epoch / num_epochs, "seconds": 0.01 * epoch}
                 for epoch in range(1, num_epochs + 1)
-            )
+            ]
+            session.execute(insert(Metric), [{"run_id": run.id, **constant, **each} for each in metrics])
         promotion.elect(session)
         return sweep.id
 

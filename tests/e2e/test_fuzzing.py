@@ -17,7 +17,9 @@ from workers.preparation import register_datasets
 
 ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-NUM_EXAMPLES = 40 if "CI" in os.environ else 10  # of each operation, beside the cases that cover its schema
+NUM_EXAMPLES = int(
+    os.environ.get("FUZZING_EXAMPLES", "10")
+)  # of each operation, beside the cases that cover its schema
 ADMIN, READER = "admin-key-0123456789", "predict-key-0123456789"
 
 
