@@ -206,6 +206,8 @@ def _note_slowest(connection: Connection, _cursor: object, statement: str, *_: o
 
 
 def _report_long_lock(connection: Connection) -> None:
+    if connection.invalidated:  # as by Ctrl-C in a statement: the lock went with what was closed
+        return
     lock: _HeldLock | None = connection.info.pop("lock", None)
     if lock is not None and (seconds := time.monotonic() - lock.since) > LONG_LOCK_SECONDS:
         statement = " ".join(lock.slowest.split())[:200]

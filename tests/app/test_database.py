@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Dialect, String, TypeDecorator, bindparam, text
 
 from app.database import NEWEST_REVISION, Database, _set_pragmas, database_now, migrate, migration_config
 from app.main import create_app
@@ -55,3 +55,21 @@ def test_whoever_opens_the_file_waits_for_no_writer(database: Database) -> None:
         session.execute(text("SELECT 1"))  # begins
         _set_pragmas(connection, None)
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+class Interrupted(TypeDecorator[str]):
+    """A value during whose conversion somebody presses Ctrl-C."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str:  # noqa: ARG002, named by SQLAlchemy
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_statement_stays_what_it_is_and_releases_the_lock(database: Database) -> None:
+    statement = text("SELECT :value").bindparams(bindparam("value", "", Interrupted))
+    with pytest.raises(KeyboardInterrupt), database.writing() as session:
+        session.execute(statement)
+    with database.writing() as session:
+        assert session.scalar(text("SELECT count(*) FROM runs")) == 0
