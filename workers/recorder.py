@@ -146,8 +146,8 @@ class Recorder:
             # A large stack is committed less often, so that the recorder takes a fifth of the time at most.
             self._next_commit = time.monotonic() + max(self._commit_seconds, 4 * self._busy_seconds)
             self._busy_seconds = 0.0
-        is_due = time.monotonic() >= self._next_commit and any(self._is_further(run) for run in runs)
-        if is_due and not self._pending:
+        is_due = not self._pending and time.monotonic() >= self._next_commit
+        if is_due and any(self._is_further(run) for run in runs):
             started = time.monotonic()
             self._write([self._take_snapshot(run) for run in runs])
             self._busy_seconds += time.monotonic() - started

@@ -5,6 +5,7 @@ import math
 import random
 import struct
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from typing import Any
 
@@ -271,8 +272,5 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 
 def test_a_picture_comes_from_another_process() -> None:
-    renderer = Renderer()
-    try:
+    with closing(Renderer()) as renderer:
         assert renderer.draw("app.charts.sweep", CASES["a single point"]()) == drawn("a single point")
-    finally:
-        renderer.close()

@@ -3,16 +3,12 @@
     python -m tests.benchmarks.deletion
 
 It fills a database with a sweep of 2,000 trials of 200 epochs, each with its metric and its event, starts `digitlab up`
-and a run, and deletes the sweep while the run is in training and another process's writer writes every 50 ms.
+and a run, and deletes the sweep while the run is in training and a writer in this process writes every 50 ms.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,9 +20,11 @@ from sqlalchemy import func, insert, select, update
 
 from app.database import Database, migrate, utc_now
 from app.settings import Settings
-from app.tables import Event, EventCounter, EventType, Metric, Run
+from app.tables import Event, EventCounter, EventType, Run
+from app.tables.deletion import INCLUDE_DELETED
 from tests.benchmarks.crowd import fill
-from tests.e2e.conftest import free_port, wait_for
+from tests.benchmarks.sweep import serve
+from tests.e2e.conftest import wait_for
 
 PATIENCE_SECONDS = 900.0
 
@@ -66,11 +64,11 @@ def add_events(database: Database, sweep_id: str, epochs: int) -> None:
             session.execute(insert(Event), rows)
 
 
-def has_rows_beside(database: Database, run_id: str) -> bool:
-    """Whether anything is left of other runs: rows, or metrics of runs."""
+def has_runs_beside(database: Database, run_id: str) -> bool:
+    """Whether a row of another run is left: it goes when all that the run held has gone."""
     with database.reading() as session:
-        others = [select(table).where(column != run_id) for table, column in ((Run, Run.id), (Metric, Metric.run_id))]
-        return any(session.execute(query.limit(1)).first() for query in others)
+        others = select(Run.id).where(Run.id != run_id).limit(1)
+        return session.scalar(others, execution_options=INCLUDE_DELETED) is not None
 
 
 def describe_files(folder: Path) -> str:
@@ -88,14 +86,13 @@ def delete_beside_a_run(client: httpx2.Client, database: Database, folder: Path,
     started = time.monotonic()
     answer = client.delete(f"/sweeps/{sweep_id}")
     print(f"DELETE: {answer.status_code} after {time.monotonic() - started:.2f} s", flush=True)
-    while has_rows_beside(database, run["id"]):
+    while has_runs_beside(database, run["id"]):
         time.sleep(1)
     print(f"the last row is gone after {time.monotonic() - started:.0f} s")
     writer.stop()
     print(f"longest wait of {len(writer.seconds)} writes beside it: {max(writer.seconds):.2f} s")
     after = client.get(f"/runs/{run['id']}").json()
-    events = client.get(f"/runs/{run['id']}/events", params={"limit": 1}).json()["data"]
-    print(f"the run: {after['status']}, epoch {after['progress']['epoch']}, {events[0]['type']} first")
+    print(f"the run: {after['status']}, epoch {after['progress']['epoch']}")
     with database.reading() as session:
         claim_number = session.get_one(Run, run["id"]).claim_number
         lost = select(func.count()).select_from(Event).where(Event.type == EventType.WORKER_LOST)
@@ -109,23 +106,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=2000, help="of the sweep [2000]")
     parser.add_argument("--epochs", type=int, default=200, help="of each trial [200]")
     arguments = parser.parse_args()
-    port = str(free_port())
-    with TemporaryDirectory(prefix="digitlab-deletion-") as name, (Path(name) / "log").open("wb") as log:
+    with TemporaryDirectory(prefix="digitlab-deletion-") as name:
         folder = Path(name)
         database = Database(Settings(data_dir=folder).resolved_database_url)
         migrate(database)
         sweep_id = fill(database, arguments.trials, arguments.epochs)
         add_events(database, sweep_id, arguments.epochs)
         print(f"filled: {describe_files(folder)}", flush=True)
-        environment = {**os.environ, "DIGITLAB_PORT": port, "DIGITLAB_DATA_DIR": name}
-        up = subprocess.Popen([sys.executable, "-m", "app.cli", "up"], env=environment, stderr=log)
-        try:
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
-                wait_for(lambda: client.get("/health/live").is_success)
-                delete_beside_a_run(client, database, folder, sweep_id)
-        finally:
-            up.send_signal(signal.SIGTERM)
-            up.wait()
+        with serve(folder) as client:
+            delete_beside_a_run(client, database, folder, sweep_id)
         database.close()
         print(f"files after the end of all processes: {describe_files(folder)}")
 

@@ -17,9 +17,8 @@ from workers.preparation import register_datasets
 
 ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-NUM_EXAMPLES = int(
-    os.environ.get("FUZZING_EXAMPLES", "10")
-)  # of each operation, beside the cases that cover its schema
+# Random cases of each operation, beside those that cover its schema:
+NUM_EXAMPLES = int(os.environ.get("FUZZING_EXAMPLES", "10"))
 ADMIN, READER = "admin-key-0123456789", "predict-key-0123456789"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from app.runs.queue import Claim
 from app.runs.schemas import MetricView
 from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
 from tests.conftest import AddRun, counting_statements
+from tests.e2e.conftest import wait_for
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Failed, Recorder, Released, Succeeded
 from workers.training import Training, TrainingRun
@@ -107,8 +107,7 @@ def test_the_first_epoch_is_committed_at_once_and_the_next_ones_when_it_is_time(
     for _ in range(3):
         stack.train(1)
         stack.recorder.commit_if_due(stack.training.active)
-        while stack.row(0).epoch == 0:  # the first commit is over
-            time.sleep(0.01)
+        wait_for(lambda: stack.row(0).epoch)  # the first commit is over
     stack.recorder.close()
     assert [stack.row(number).epoch for number in range(2)] == [1, 1]
     assert [run.epoch for run in stack.runs] == [3, 3]
