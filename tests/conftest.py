@@ -20,8 +20,8 @@ from sqlalchemy import event
 from app.database import Database
 from app.main import create_app
 from app.models import promotion
-from app.runs import lifecycle
-from app.runs.config import RunConfig
+from app.queue import lifecycle
+from app.run_config import RunConfig
 from app.settings import Settings
 from app.tables import Run, RunStatus, SavedModel
 from tests.graphs import random_graph

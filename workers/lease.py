@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, describe_failure
-from app.runs import queue
-from app.runs.lease_watch import LeaseWatch
-from app.runs.queue import Claim, StaleClaim
+from app.queue import claiming
+from app.queue.claiming import Claim, StaleClaim
+from app.queue.lease_watch import LeaseWatch
 from app.settings import Settings
 from app.workers import repository as registry
 from app.workers.repository import WorkerInfo
@@ -41,11 +41,11 @@ class Lease:
         """Claim runs to train, if there are any."""
         with self._trying():
             with self._database.reading() as session:
-                if not queue.has_work(session, devices, self._watch):
+                if not claiming.has_work(session, devices, self._watch):
                     return []
             with self._database.writing() as session:
                 started = _wait_for_write_lock(session)
-                claims = queue.claim_stack(
+                claims = claiming.claim_stack(
                     session,
                     worker=self._worker,
                     devices=devices,
@@ -73,7 +73,7 @@ class Lease:
             with self._database.writing() as session:
                 started = _wait_for_write_lock(session)
                 registry.beat(session, info)
-                held = queue.renew(session, list(self.claims), self._settings.lease_seconds)
+                held = claiming.renew(session, list(self.claims), self._settings.lease_seconds)
             if self.claims:
                 self._hold_from(started)
             return {claim for claim in self.claims if held.get(claim, True)}
@@ -92,11 +92,11 @@ class Lease:
 
     def report_crash(self) -> None:
         """Give the claims back over which the trainer child died."""
-        self._give_back(queue.report_crash)
+        self._give_back(claiming.report_crash)
 
     def release(self) -> None:
         """Give the claims back that the child has not let go of by itself; nothing is counted."""
-        self._give_back(queue.release)
+        self._give_back(claiming.release)
 
     def _give_back(self, how: Callable[[Session, Claim], None]) -> None:
         """All that can be; what cannot be given back is lost when the lease runs out."""

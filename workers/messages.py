@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.runs.queue import Claim
+from app.queue.claiming import Claim
 
 EXIT_DATABASE_FAILED = 77  # the child's exit code when it could not write: its runs are not to blame
 

@@ -17,9 +17,9 @@ from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import DATASETS
 from app.errors import DamagedData
-from app.runs.config import Mlp, RandomForest, RunConfig
-from app.runs.config import Split as SplitConfig
-from app.runs.queue import Claim
+from app.queue.claiming import Claim
+from app.run_config import Mlp, RandomForest, RunConfig
+from app.run_config import Split as SplitConfig
 from app.sweeps.halving import rung_epochs
 from app.sweeps.schemas import SuccessiveHalving
 from app.tables import Checkpoint, Dataset, Run, Split, Sweep

@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 from app.database import Database, insert_plainly, to_json
 from app.events import journal
 from app.models import promotion
-from app.runs import lifecycle, queue
-from app.runs.config import RunConfig
-from app.runs.queue import Claim
+from app.queue import claiming, lifecycle
+from app.queue.claiming import Claim
+from app.run_config import RunConfig
 from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
 from workers.training import TrainingRun, export, serialization
 from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
@@ -115,7 +115,7 @@ class Recorder:
     def start(self, runs: Mapping[TrainingRun, Claim], provenance: Mapping[str, Any]) -> None:
         """Take these runs on, and note where they train."""
         with self._database.writing() as session:
-            rows = queue.fence_all(session, list(runs.values()))
+            rows = claiming.fence_all(session, list(runs.values()))
             for row in rows.values():
                 row.provenance = dict(provenance)
         for run, claim in runs.items():
@@ -204,7 +204,7 @@ class Recorder:
         models = {snapshot.claim: _export(snapshot.outcome) for snapshot in snapshots}
         blobs = {snapshot.claim: _serialize(snapshot) for snapshot in snapshots}
         with self._database.writing() as session:
-            rows = queue.fence_all(session, models)
+            rows = claiming.fence_all(session, models)
             held = [snapshot for snapshot in snapshots if snapshot.claim in rows]
             _insert_metrics(session, held)
             _replace_checkpoints(session, [blob for snapshot in held for blob in blobs[snapshot.claim]])

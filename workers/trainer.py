@@ -13,8 +13,8 @@ import torch
 from sqlalchemy.exc import DBAPIError
 
 from app.database import Database, describe_failure
-from app.runs import lifecycle, queue
-from app.runs.queue import Claim, StaleClaim
+from app.queue import claiming, lifecycle
+from app.queue.claiming import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
 from app.wording import count
@@ -194,9 +194,9 @@ class Trainer:
         try:
             with self._database.writing() as session:
                 if is_alone:
-                    run = queue.fence(session, claim)
+                    run = claiming.fence(session, claim)
                     lifecycle.end(session, run, RunStatus.FAILED, code="internal_error", detail=detail)
                 else:
-                    queue.report_crash(session, claim)
+                    claiming.report_crash(session, claim)
         except StaleClaim:
             logger.warning("Run %s is no longer this worker's; its failure is not recorded", claim.run_id)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import lifeline
 from app.database import NEWEST_REVISION, Database, current_revision, describe_failure
-from app.runs.queue import Claim
+from app.queue.claiming import Claim
 from app.settings import Settings
 from app.tables import new_id
 from app.workers import repository as registry

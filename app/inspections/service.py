@@ -21,8 +21,8 @@ from app.inspections.evaluations import Evaluated
 from app.inspections.layers import BYTES_PER_PARAMETER, list_layers
 from app.inspections.schemas import LayerWeights, Summary
 from app.parameter_names import parameter_names
+from app.run_config import RunConfig
 from app.runs import service as runs
-from app.runs.config import RunConfig
 from app.tables import Run, RunStatus
 from app.wording import as_json
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import NotFound
-from app.runs.config import RunConfig
+from app.run_config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.runs.config import Part, RunConfig
+from app.run_config import Part, RunConfig
 from app.tables import Checkpoint, Metric, Run, RunStatus
 from app.validation import TEXT
 

@@ -28,8 +28,9 @@ from app.events import journal
 from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
-from app.runs import lifecycle, repository
-from app.runs.config import SUBMITTED, RunConfig, complete
+from app.queue import lifecycle
+from app.run_config import SUBMITTED, RunConfig, complete
+from app.runs import repository
 from app.runs.presets import get_preset
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus

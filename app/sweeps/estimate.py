@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.runs.config import RunConfig
+from app.run_config import RunConfig
 from app.sweeps.schemas import SweepPlan
 from app.tables import Run, RunStatus
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from app.runs.cross_validation import FoldScore, summarize
+from app.queue.cross_validation import FoldScore, summarize
 from app.sweeps.schemas import Noise, ParameterEffect, PointReport, TrialReport, ValueEffect
 
 PLATEAU = 0.005  # half a point of val accuracy

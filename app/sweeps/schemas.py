@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
-from app.runs.config import MAX_SEED, Part
+from app.run_config import MAX_SEED, Part
 from app.runs.schemas import EXAMPLE_CONFIG, Name, Notes, Priority, Tags
 
 ParameterPath = Annotated[str, Field(max_length=200, examples=["training.optimizer.learning_rate"])]

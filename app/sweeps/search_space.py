@@ -16,7 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from app.errors import FieldError, InvalidInput
-from app.runs.config import SUBMITTED, RunConfig, complete
+from app.run_config import SUBMITTED, RunConfig, complete
 from app.sweeps.schemas import GridSearch, ListSearch, RandomSearch, Range, SweepSubmission
 from app.validation import explain, invalid_input, json_pointer
 

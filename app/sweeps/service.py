@@ -16,11 +16,11 @@ from app.errors import Conflict, FieldError, InvalidInput, NotFound
 from app.events import journal
 from app.models import promotion
 from app.models import repository as models
-from app.runs import lifecycle
+from app.queue import lifecycle
+from app.queue.cross_validation import RULE
+from app.run_config import MAX_SEED, Mlp, RunConfig, complete
 from app.runs import repository as run_repository
 from app.runs import service as runs
-from app.runs.config import MAX_SEED, Mlp, RunConfig, complete
-from app.runs.cross_validation import RULE
 from app.runs.service import Idempotency
 from app.sweeps import repository
 from app.sweeps.presets import get_sweep_preset

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event
 from app.database import Database
 from app.errors import InvalidInput
 from app.main import create_app
-from app.runs.config import RunConfig
+from app.run_config import RunConfig
 from app.settings import Settings
 from app.sweeps.schemas import SweepSubmission
 from app.sweeps.search_space import expand

@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from app.clocks import SteadyClock
 from app.database import Database
-from app.runs import queue, service
-from app.runs.lease_watch import LeaseWatch
+from app.queue import claiming
+from app.queue.lease_watch import LeaseWatch
+from app.runs import service
 from app.tables import Run, RunStatus
 from app.workers import repository as registry
 from app.workers.repository import WorkerInfo, WorkerWatch
@@ -51,7 +52,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     def _compile(_element: set_clock, _compiler: Any, **_: Any) -> str:
         return f"CAST({clocks.wall!r} AS DOUBLE PRECISION)"
 
-    for place in ("app.runs.queue", "app.runs.lease_watch", "app.workers.repository"):
+    for place in ("app.queue.claiming", "app.queue.lease_watch", "app.workers.repository"):
         monkeypatch.setattr(f"{place}.database_now", set_clock)
     return clocks
 
@@ -63,12 +64,12 @@ class Observer:
         self.database, self.clocks = database, clocks
         self.watch = LeaseWatch(LEASE_SECONDS, clocks.read_monotonic)
 
-    def claim(self) -> list[queue.Claim]:
+    def claim(self) -> list[claiming.Claim]:
         with self.database.reading() as session:
-            if not queue.has_work(session, ["auto"], self.watch):
+            if not claiming.has_work(session, ["auto"], self.watch):
                 return []
         with self.database.writing() as session:
-            return queue.claim_stack(
+            return claiming.claim_stack(
                 session,
                 worker="observer",
                 devices=["auto"],
@@ -86,9 +87,9 @@ class Observer:
         return None
 
 
-def claim_and_die(database: Database, lease_seconds: float = LEASE_SECONDS) -> queue.Claim:
+def claim_and_die(database: Database, lease_seconds: float = LEASE_SECONDS) -> claiming.Claim:
     with database.writing() as session:
-        (claim,) = queue.claim_stack(
+        (claim,) = claiming.claim_stack(
             session, worker="gone", devices=["auto"], lease_seconds=lease_seconds, max_stack_bytes=0
         )
     return claim
@@ -134,7 +135,7 @@ def test_what_is_renewed_is_nobody_elses_whatever_the_clock_does(
     add_run()
     observer = Observer(database, clocks)
     assert observer.claim() != []
-    claim, other = queue.Claim(get_only_run(database), 1), Observer(database, clocks)
+    claim, other = claiming.Claim(get_only_run(database), 1), Observer(database, clocks)
     for turn in range(120):
         if turn in (20, 70):
             clocks.wall += jump if turn == 20 else -jump
@@ -142,7 +143,7 @@ def test_what_is_renewed_is_nobody_elses_whatever_the_clock_does(
         clocks.pass_seconds(0.25)
         if turn % 2:
             with database.writing() as session:
-                assert queue.renew(session, [claim], LEASE_SECONDS) == {claim: False}
+                assert claiming.renew(session, [claim], LEASE_SECONDS) == {claim: False}
 
 
 def test_a_worker_that_dies_after_a_jump_ahead_is_noticed(database: Database, add_run: AddRun, clocks: Clocks) -> None:

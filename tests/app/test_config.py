@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.runs.config import MAX_AUTO_METRICS, Mlp, RandomForest, RunConfig, Sgd, complete
+from app.run_config import MAX_AUTO_METRICS, Mlp, RandomForest, RunConfig, Sgd, complete
 from app.runs.presets import PRESETS
 
 BASE: dict[str, Any] = RunConfig().model_dump(mode="json")

@@ -8,8 +8,8 @@ import pytest
 
 from app.database import Database, used_bytes
 from app.main import create_app
+from app.run_config import RunConfig
 from app.runs import repository, service
-from app.runs.config import RunConfig
 from app.settings import Settings
 from app.tables import EventType, Run, RunStatus
 from tests.conftest import AddRun, AssertProblem, TestClient

@@ -15,7 +15,7 @@ from app.events import feed as feed_module
 from app.events.feed import Feed
 from app.events.repository import EventFilter
 from app.events.stream import Stream
-from app.runs import lifecycle
+from app.queue import lifecycle
 from app.tables import Run, RunStatus
 from tests.app.test_events import record
 from tests.conftest import AddRun, counting_statements

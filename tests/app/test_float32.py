@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.runs.config import RunConfig, complete
+from app.run_config import RunConfig, complete
 from tests.conftest import AddRun, AssertProblem, TestClient
 
 SMALLEST, LARGEST = "1.1754944e-38", "0.99999994"

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from app.database import Database
-from app.runs import lifecycle, queue
-from app.runs.config import RunConfig, complete
-from app.runs.queue import Claim, StaleClaim
+from app.queue import claiming, lifecycle
+from app.queue.claiming import Claim, StaleClaim
+from app.run_config import RunConfig, complete
 from app.tables import Run, RunStatus
 from tests.conftest import AddRun, TestClient, get_run
 
 
 def _claim_stack(database: Database, worker: str = "one", *, max_stack_bytes: int = 2**26) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim_stack(
+        return claiming.claim_stack(
             session, worker=worker, devices=["auto", "cpu"], lease_seconds=3600, max_stack_bytes=max_stack_bytes
         )
 
@@ -87,9 +87,9 @@ def test_one_poisonous_run_takes_nobody_along(database: Database, add_run: AddRu
         with database.writing() as session:
             for claim in claims:
                 if any(claim.run_id == poisonous for claim in claims):
-                    queue.report_crash(session, claim)
+                    claiming.report_crash(session, claim)
                 else:
-                    lifecycle.end(session, queue.fence(session, claim), RunStatus.SUCCEEDED)
+                    lifecycle.end(session, claiming.fence(session, claim), RunStatus.SUCCEEDED)
     statuses = {run_id: get_run(database, run_id).status for run_id in runs}
     assert statuses.pop(poisonous) is RunStatus.FAILED
     assert set(statuses.values()) == {RunStatus.SUCCEEDED}
@@ -106,7 +106,7 @@ def test_runs_of_a_lost_stack_are_claimed_again_by_number(database: Database, ad
     second = _claim_stack(database, "two")
     assert [claim.claim_number for claim in second] == [2]  # alone: three runs in four stacks
     with database.writing() as session:
-        assert queue.renew(session, first, 60) == {}
+        assert claiming.renew(session, first, 60) == {}
 
 
 def test_a_renewal_says_which_claims_still_hold(database: Database, add_run: AddRun) -> None:
@@ -114,7 +114,7 @@ def test_a_renewal_says_which_claims_still_hold(database: Database, add_run: Add
     held = _claim(database)
     stale = Claim(held.run_id, held.claim_number - 1)
     with database.writing() as session:
-        assert queue.renew(session, [held, stale], 60) == {held: False}
+        assert claiming.renew(session, [held, stale], 60) == {held: False}
 
 
 def test_a_worker_whose_run_was_taken_over_can_write_nothing_more(database: Database, add_run: AddRun) -> None:
@@ -124,10 +124,10 @@ def test_a_worker_whose_run_was_taken_over_can_write_nothing_more(database: Data
     second = _claim(database, "two")
     assert second == Claim(run_id, first.claim_number + 1)
     with pytest.raises(StaleClaim), database.writing() as session:
-        queue.fence(session, first)
+        claiming.fence(session, first)
     with database.writing() as session:
-        assert queue.fence(session, second).worker == "two"
-        assert queue.renew(session, [first], 60) == {}
+        assert claiming.fence(session, second).worker == "two"
+        assert claiming.renew(session, [first], 60) == {}
 
 
 def test_a_release_counts_nothing(database: Database, add_run: AddRun) -> None:
@@ -135,7 +135,7 @@ def test_a_release_counts_nothing(database: Database, add_run: AddRun) -> None:
     for _ in range(5):
         claim = _claim(database)
         with database.writing() as session:
-            queue.release(session, claim)
+            claiming.release(session, claim)
     run = get_run(database, run_id)
     assert (run.status, run.crashes_without_progress, run.worker) == (RunStatus.QUEUED, 0, None)
 
@@ -149,7 +149,7 @@ def test_three_crashes_without_progress_fail_a_run(database: Database, add_run: 
             _expire(database, run_id)
         else:
             with database.writing() as session:
-                queue.report_crash(session, claim)
+                claiming.report_crash(session, claim)
     assert _claim_stack(database) == []
     run = get_run(database, run_id)
     assert (run.status, run.error_code) == (RunStatus.FAILED, "worker_lost")
@@ -168,8 +168,8 @@ def test_a_running_run_is_asked_to_end(database: Database, add_run: AddRun, clie
     assert client.post(f"/runs/{run_id}/cancel").is_success
     assert get_run(database, run_id).status == RunStatus.RUNNING
     with database.writing() as session:
-        assert queue.renew(session, [claim], 60) == {claim: True}
-        queue.release(session, claim)
+        assert claiming.renew(session, [claim], 60) == {claim: True}
+        claiming.release(session, claim)
     assert get_run(database, run_id).status == RunStatus.CANCELLED
 
 

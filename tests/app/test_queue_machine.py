@@ -21,9 +21,10 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.errors import Conflict
-from app.runs import lifecycle, queue, service
-from app.runs.config import RunConfig
-from app.runs.queue import Claim, StaleClaim
+from app.queue import claiming, lifecycle
+from app.queue.claiming import Claim, StaleClaim
+from app.run_config import RunConfig
+from app.runs import service
 from app.runs.schemas import RunLabels, RunPatch
 from app.runs.service import Submission
 from app.tables import Event, EventCounter, Run, RunStatus
@@ -108,7 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(worker=any_worker, max_stack_bytes=st.sampled_from([0, 2**20, 2**30]))
     def claim(self, worker: str, max_stack_bytes: int) -> None:
         with self.database.writing() as session:
-            claims = queue.claim_stack(
+            claims = claiming.claim_stack(
                 session, worker=worker, devices=["auto"], lease_seconds=3600, max_stack_bytes=max_stack_bytes
             )
         for expected in self.expected.values():
@@ -143,7 +144,7 @@ class QueueMachine(RuleBasedStateMachine):
     def renew(self, numbers: list[int]) -> None:
         claims = list(dict.fromkeys(self.claims[number % len(self.claims)] for number in numbers))
         with self.database.writing() as session:
-            held = queue.renew(session, claims, 3600)
+            held = claiming.renew(session, claims, 3600)
         for claim in claims:
             run = self.expected[claim.run_id]
             assert (claim in held) == (run.status is RUNNING and run.claim_number == claim.claim_number)
@@ -155,7 +156,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def make_progress(self, number: int) -> None:
         def commit(session: Session, claim: Claim) -> None:
-            run = queue.fence(session, claim)
+            run = claiming.fence(session, claim)
             run.epoch += 1
             run.crashes_without_progress = 0
 
@@ -166,20 +167,20 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(number=st.integers(0, 9), status=st.sampled_from([SUCCEEDED, FAILED]))
     def finish(self, number: int, status: RunStatus) -> None:
-        if expected := self.write(number, lambda s, claim: lifecycle.end(s, queue.fence(s, claim), status)):
+        if expected := self.write(number, lambda s, claim: lifecycle.end(s, claiming.fence(s, claim), status)):
             expected.status = status
             expected.leave()
 
     @precondition(lambda self: self.claims)
     @rule(number=st.integers(0, 9))
     def release(self, number: int) -> None:
-        if expected := self.write(number, queue.release):
+        if expected := self.write(number, claiming.release):
             expected.let_go()
 
     @precondition(lambda self: self.claims)
     @rule(number=st.integers(0, 9))
     def kill_trainer(self, number: int) -> None:
-        if expected := self.write(number, queue.report_crash):
+        if expected := self.write(number, claiming.report_crash):
             expected.lose()
 
     @precondition(lambda self: self.expected)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.runs.config import Mlp, RunConfig
+from app.run_config import Mlp, RunConfig
 from app.sweeps import search_space
 from app.sweeps.schemas import Range, SweepSubmission
 from app.sweeps.search_space import Point, expand

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.runs.cross_validation import FoldScore, choose
+from app.queue.cross_validation import FoldScore, choose
 from app.sweeps.report import TrialRow, find_effects, find_pareto_front, judge_noise, rank_points, rank_trials
 from app.sweeps.schemas import PointReport
 

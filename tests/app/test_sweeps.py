@@ -10,8 +10,9 @@ from sqlalchemy import select
 from app.database import Database
 from app.main import create_app
 from app.models import promotion
-from app.runs import lifecycle, repository
-from app.runs.config import Mlp, RunConfig
+from app.queue import lifecycle
+from app.run_config import Mlp, RunConfig
+from app.runs import repository
 from app.settings import Settings
 from app.sweeps.presets import SWEEP_PRESETS
 from app.tables import Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel, Sweep

@@ -16,7 +16,7 @@ from app.charts.findings import Findings
 from app.charts.sweep import _facts
 from app.inspections.layers import to_text
 from app.inspections.schemas import Summary
-from app.runs.config import RunConfig
+from app.run_config import RunConfig
 from app.sweeps.report_csv import to_csv
 from app.sweeps.schemas import SweepReport
 from app.tables import RunStatus

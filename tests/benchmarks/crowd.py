@@ -29,7 +29,7 @@ from sqlalchemy import insert
 
 from app.database import Database, migrate
 from app.models import promotion
-from app.runs.config import RunConfig
+from app.run_config import RunConfig
 from app.settings import Settings
 from app.tables import Metric, Run, RunStatus, SavedModel, Sweep
 from tests.graphs import random_graph

@@ -42,7 +42,7 @@ from sklearn.neural_network import MLPClassifier
 
 from app.database import Database, migrate
 from app.datasets.catalog import CANONICAL_SPLIT_SEED, CANONICAL_VAL_SIZE
-from app.runs import queue
+from app.queue import claiming
 from app.sweeps import service as sweeps
 from workers.preparation import Preparation, register_datasets
 from workers.recorder import Outcome, Recorder, Succeeded
@@ -162,7 +162,7 @@ def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[t
         prepared = sweeps.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
         sweeps.submit(session, sweeps.draft(prepared), max_queued_runs=NUM_RUNS)
     with database.writing() as session:
-        claims = queue.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30)
+        claims = claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30)
     preparation = Preparation(database, "cpu")
     prepared_runs = [preparation.read(claim) for claim in claims]
     training, runs = preparation.make_training(prepared_runs)

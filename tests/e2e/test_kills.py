@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.runs import queue
-from app.runs.lifecycle import MAX_CRASHES_WITHOUT_PROGRESS
-from app.runs.queue import Claim, StaleClaim
+from app.queue import claiming
+from app.queue.claiming import Claim, StaleClaim
+from app.queue.lifecycle import MAX_CRASHES_WITHOUT_PROGRESS
 from app.tables import Run, RunStatus
 from tests.e2e.conftest import Processes, find_trainer, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
@@ -150,7 +150,7 @@ def _wait_for_takeover(processes: Processes, before: list[Run]) -> str | None:
     if row.finished_at:
         return None
     with pytest.raises(StaleClaim), processes.database.writing() as session:
-        queue.fence(session, stale)
+        claiming.fence(session, stale)
     return row.worker
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from app.runs import queue
-from app.runs.queue import Claim, StaleClaim
+from app.queue import claiming
+from app.queue.claiming import Claim, StaleClaim
 from tests.e2e.conftest import Processes, find_trainer, has_ended, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
@@ -64,7 +64,7 @@ def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
     with pytest.raises(StaleClaim), processes.database.writing() as session:
-        queue.fence(session, Claim(run_id, first.claim_number))
+        claiming.fence(session, Claim(run_id, first.claim_number))
     wait_for(lambda: has_ended(trainer))
     if what == "trainer":
         assert stopped.poll() is None

@@ -8,7 +8,7 @@ import httpx2
 import numpy as np
 import torch
 
-from app.runs.config import RunConfig, complete
+from app.run_config import RunConfig, complete
 from workers.preparation import mlp_config
 from workers.training import export, serialization
 from workers.training.checkpoint import Checkpoint

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.errors import DamagedData
-from app.runs.config import Fold, RunConfig, Split
-from app.runs.queue import Claim
+from app.queue.claiming import Claim
+from app.run_config import Fold, RunConfig, Split
 from app.tables import Split as SplitRow
 from tests.conftest import AddRun
 from workers.preparation import Preparation, PreparedRun, register_datasets

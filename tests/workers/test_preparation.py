@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.runs.config import RunConfig, complete
+from app.run_config import RunConfig, complete
 from workers.preparation import mlp_config
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.stack import Member, Shape

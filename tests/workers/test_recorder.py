@@ -14,9 +14,10 @@ from sqlalchemy.exc import OperationalError
 
 from app.database import Database
 from app.events.repository import EventFilter, list_events
-from app.runs import queue, service
-from app.runs.config import RunConfig, complete
-from app.runs.queue import Claim
+from app.queue import claiming
+from app.queue.claiming import Claim
+from app.run_config import RunConfig, complete
+from app.runs import service
 from app.runs.schemas import MetricView
 from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
 from tests.conftest import AddRun, counting_statements
@@ -61,7 +62,7 @@ class Stack:
 
 def _claim(database: Database) -> list[Claim]:
     with database.writing() as session:
-        return queue.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
+        return claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from app.database import utc_now
 from app.events import journal
-from app.runs import cross_validation
-from app.runs.config import CONFIG_VERSION, RunConfig
+from app.queue import cross_validation
+from app.run_config import CONFIG_VERSION, RunConfig
 from app.tables import EventType, Run, RunStatus
 
 MAX_CRASHES_WITHOUT_PROGRESS = 3

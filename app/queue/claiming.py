@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 
 from app.database import database_now, utc_now
 from app.events import journal
-from app.runs import lifecycle
-from app.runs.config import RunConfig
-from app.runs.lease_watch import LeaseWatch
+from app.queue import lifecycle
+from app.queue.lease_watch import LeaseWatch
+from app.run_config import RunConfig
 from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])

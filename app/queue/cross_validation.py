@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.runs.config import RunConfig
+from app.run_config import RunConfig
 from app.tables import Run, RunStatus, SavedModel, Sweep, new_id
 
 RULE = "the smallest model within one standard error of the best mean"
