@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path
 
 from app.errors import NotFound
 from app.paging import Page
+from app.presets.runs import PRESETS
 from app.presets.schemas import PresetView
+from app.presets.sweeps import SWEEP_PRESETS
 from app.problem import problems
-from app.runs.presets import PRESETS
-from app.sweeps.presets import SWEEP_PRESETS
 
 router = APIRouter(tags=["presets"])
 

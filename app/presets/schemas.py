@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.runs.presets import Preset
+from app.presets.runs import Preset
+from app.presets.sweeps import SweepPreset
 from app.runs.schemas import EXAMPLE_CONFIG
-from app.sweeps.presets import SweepPreset
 
 
 class PresetView(BaseModel):

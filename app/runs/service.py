@@ -28,10 +28,10 @@ from app.events import journal
 from app.events import repository as event_repository
 from app.models import promotion
 from app.models import repository as models
+from app.presets.runs import get_preset
 from app.queue import lifecycle
 from app.run_config import SUBMITTED, RunConfig, complete
 from app.runs import repository
-from app.runs.presets import get_preset
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
 from app.validation import invalid_document, invalid_input

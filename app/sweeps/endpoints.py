@@ -25,12 +25,12 @@ from app.dependencies import (
 from app.json_bodies import JsonRoute
 from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page, decode_cursor, encode_cursor
+from app.presets.sweeps import SWEEP_PRESETS
 from app.problem import problems
 from app.runs import service as runs
 from app.runs.endpoints import IdempotencyKey
 from app.runs.service import Idempotency
 from app.sweeps import estimate, repository, service
-from app.sweeps.presets import SWEEP_PRESETS
 from app.sweeps.report_csv import to_csv
 from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepView
 from app.sweeps.views import view

@@ -16,6 +16,7 @@ from app.errors import Conflict, FieldError, InvalidInput, NotFound
 from app.events import journal
 from app.models import promotion
 from app.models import repository as models
+from app.presets.sweeps import get_sweep_preset
 from app.queue import lifecycle
 from app.queue.cross_validation import RULE
 from app.run_config import MAX_SEED, Mlp, RunConfig, complete
@@ -23,7 +24,6 @@ from app.runs import repository as run_repository
 from app.runs import service as runs
 from app.runs.service import Idempotency
 from app.sweeps import repository
-from app.sweeps.presets import get_sweep_preset
 from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank_points, rank_trials
 from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
 from app.sweeps.search_space import Point, expand

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from app.presets.runs import PRESETS
 from app.run_config import MAX_AUTO_METRICS, Mlp, RandomForest, RunConfig, Sgd, complete
-from app.runs.presets import PRESETS
 
 BASE: dict[str, Any] = RunConfig().model_dump(mode="json")
 

@@ -10,11 +10,11 @@ from sqlalchemy import select
 from app.database import Database
 from app.main import create_app
 from app.models import promotion
+from app.presets.sweeps import SWEEP_PRESETS
 from app.queue import lifecycle
 from app.run_config import Mlp, RunConfig
 from app.runs import repository
 from app.settings import Settings
-from app.sweeps.presets import SWEEP_PRESETS
 from app.tables import Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel, Sweep
 from tests.conftest import AddRun, AssertProblem, TestClient
 
