@@ -31,7 +31,6 @@ from app.events import endpoints as events
 from app.events.feed import Feed
 from app.head import HeadAsGet
 from app.health import endpoints as health
-from app.inspections import endpoints as inspections
 from app.logs import configure_logging
 from app.models import endpoints as models
 from app.monitoring import endpoints as monitoring
@@ -50,8 +49,9 @@ from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
 from app.query import StrictQuery
+from app.results import endpoints as run_results
+from app.results import inspection_endpoints as inspections
 from app.runs import endpoints as runs
-from app.runs import result_endpoints as run_results
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
 from app.threads import Lanes

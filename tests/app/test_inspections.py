@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app.database import Database
-from app.inspections.evaluations import Evaluated, compare, confuse, find_mistakes
-from app.inspections.service import tell_apart
+from app.results.evaluations import Evaluated, compare, confuse, find_mistakes
+from app.results.service import tell_apart
 from app.run_config import Mlp, RandomForest, RunConfig
 from app.tables import Dataset, Evaluation, Run, RunStatus
 from tests.conftest import AddRun, AssertProblem, TestClient

@@ -66,7 +66,7 @@ def test_pictures_beyond_the_queue_are_refused_and_those_in_it_have_read_nothing
         may_go_on.wait(PATIENCE_SECONDS)
         return b"a picture"
 
-    monkeypatch.setattr("app.inspections.service.curves", curves)
+    monkeypatch.setattr("app.results.service.curves", curves)
     with TestClient(app) as client:
         monkeypatch.setattr(app.state.renderer, "draw", draw)
         answers = [crowd.submit(client.get, path)]

@@ -14,8 +14,8 @@ import pytest
 from app.charts.effects import MAX_PANELS, _explanation
 from app.charts.findings import Findings
 from app.charts.sweep import _facts
-from app.inspections.layers import to_text
-from app.inspections.schemas import Summary
+from app.results.layers import to_text
+from app.results.schemas import Summary
 from app.run_config import RunConfig
 from app.sweeps.report_csv import to_csv
 from app.sweeps.schemas import SweepReport

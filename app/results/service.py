@@ -16,11 +16,11 @@ from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
 from app.errors import Conflict, DamagedData, NotFound
-from app.inspections import repository
-from app.inspections.evaluations import Evaluated
-from app.inspections.layers import BYTES_PER_PARAMETER, list_layers
-from app.inspections.schemas import LayerWeights, Summary
 from app.parameter_names import parameter_names
+from app.results import repository
+from app.results.evaluations import Evaluated
+from app.results.layers import BYTES_PER_PARAMETER, list_layers
+from app.results.schemas import LayerWeights, Summary
 from app.run_config import RunConfig
 from app.runs import service as runs
 from app.tables import Run, RunStatus

@@ -12,9 +12,9 @@ from app.models import service as models
 from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page
 from app.problem import problems
+from app.results.metrics_csv import to_csv
 from app.runs import repository, service
 from app.runs.endpoints import RunId
-from app.runs.metrics_csv import to_csv
 from app.runs.schemas import CheckpointView, MetricView
 from app.validation import MAX_INTEGER
 

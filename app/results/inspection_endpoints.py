@@ -22,12 +22,12 @@ from app.charts.renderer import Renderer
 from app.database import Database
 from app.dependencies import DatabaseDep, InTurn, ReadSession
 from app.errors import FieldError
-from app.inspections import repository, service
-from app.inspections.evaluations import compare, confuse, find_mistakes
-from app.inspections.layers import to_text
-from app.inspections.schemas import Comparison, Confusion, LayerWeights, Mistake, MistakePage, Summary
 from app.negotiation import JSON, TEXT, VARY, accepted
 from app.problem import problems
+from app.results import repository, service
+from app.results.evaluations import compare, confuse, find_mistakes
+from app.results.layers import to_text
+from app.results.schemas import Comparison, Confusion, LayerWeights, Mistake, MistakePage, Summary
 from app.runs import service as runs
 from app.runs.endpoints import RunId
 from app.tables import Run, RunStatus

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.datasets.catalog import NUM_CLASSES
-from app.inspections.schemas import Comparison, Confusion, Mistake
+from app.results.schemas import Comparison, Confusion, Mistake
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
-from app.inspections.schemas import Layer, Summary
+from app.results.schemas import Layer, Summary
 from app.run_config import Mlp, RunConfig
 from app.tables import RunStatus
 from app.wording import count

@@ -1,1 +1,0 @@
-"""Looking inside a run: curves, layers, weights, gradients, confusion, mistakes."""
