@@ -56,8 +56,8 @@ from app.settings import Settings
 from app.sweeps import endpoints as sweeps
 from app.threads import Lanes
 from app.turns import Queue, Turns
-from app.workers import endpoints as workers
-from app.workers.repository import WorkerWatch
+from app.worker_registry import endpoints as workers
+from app.worker_registry.repository import WorkerWatch
 
 DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
 

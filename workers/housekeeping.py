@@ -20,7 +20,7 @@ from app.events import repository as events
 from app.runs import repository as runs
 from app.settings import Settings
 from app.wording import count
-from app.workers import repository as registry
+from app.worker_registry import repository as registry
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from app.queue import claiming
 from app.queue.claiming import Claim, StaleClaim
 from app.queue.lease_watch import LeaseWatch
 from app.settings import Settings
-from app.workers import repository as registry
-from app.workers.repository import WorkerInfo
+from app.worker_registry import repository as registry
+from app.worker_registry.repository import WorkerInfo
 from workers.pulse import Pulse
 from workers.watchdog import margin
 

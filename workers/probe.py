@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database, explain_failure
 from app.settings import Settings
-from app.workers import repository
+from app.worker_registry import repository
 
 
 def main() -> int:

@@ -21,8 +21,8 @@ from app.database import NEWEST_REVISION, Database, current_revision, describe_f
 from app.queue.claiming import Claim
 from app.settings import Settings
 from app.tables import new_id
-from app.workers import repository as registry
-from app.workers.repository import WorkerInfo
+from app.worker_registry import repository as registry
+from app.worker_registry.repository import WorkerInfo
 from workers.fork_server import StartMethod
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease

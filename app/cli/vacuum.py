@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import MAX_IDLE_WAL_BYTES, Database, describe_failure
 from app.settings import Settings
-from app.workers import repository as workers
+from app.worker_registry import repository as workers
 
 
 def vacuum(settings: Settings) -> int:

@@ -12,7 +12,7 @@ from app.health import service
 from app.health.schemas import Liveness, ReadinessView
 from app.predictions.endpoints import PredictorDep, lanes_of, look_for_champion
 from app.problem import problems
-from app.workers.dependencies import WorkerWatchDep
+from app.worker_registry.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["health"], prefix="/health")
 

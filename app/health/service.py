@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.database import NEWEST_REVISION, Database, current_revision, explain_failure, utc_now
 from app.tables import Restart, Run, RunStatus
-from app.workers.availability import NO_WORKER, why_it_waits
-from app.workers.repository import WorkerWatch
+from app.worker_registry.availability import NO_WORKER, why_it_waits
+from app.worker_registry.repository import WorkerWatch
 
 MIN_FREE_DISK_BYTES = 200 * 2**20
 RECENTLY = timedelta(minutes=1)

@@ -17,7 +17,7 @@ from app.instruments import MULTIPROCESS_FOLDER
 from app.monitoring.service import DatabaseGauges
 from app.negotiation import TEXT, VARY, accepted
 from app.problem import problems
-from app.workers.dependencies import WorkerWatchDep
+from app.worker_registry.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["health"])
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, describe_failure, utc_now
 from app.monitoring import repository
 from app.tables import RunStatus
-from app.workers.repository import WorkerWatch
+from app.worker_registry.repository import WorkerWatch
 
 logger = logging.getLogger(__name__)
 

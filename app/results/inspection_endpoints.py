@@ -33,7 +33,7 @@ from app.runs.endpoints import RunId
 from app.tables import Run, RunStatus
 from app.validation import Id, invalid_input
 from app.wording import count
-from app.workers.dependencies import WorkerWatchDep
+from app.worker_registry.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["inside a run"])
 

@@ -36,8 +36,8 @@ from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
 from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
-from app.workers.dependencies import WorkerWatchDep
-from app.workers.repository import WorkerWatch
+from app.worker_registry.dependencies import WorkerWatchDep
+from app.worker_registry.repository import WorkerWatch
 
 router = APIRouter(tags=["runs"], route_class=JsonRoute)
 

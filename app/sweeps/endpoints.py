@@ -36,7 +36,7 @@ from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepVie
 from app.sweeps.views import view
 from app.tables import Sweep
 from app.validation import Id
-from app.workers.dependencies import WorkerWatchDep
+from app.worker_registry.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["sweeps"], route_class=JsonRoute)
 

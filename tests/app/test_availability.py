@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.database import Database
-from app.workers import repository as registry
-from app.workers.repository import WorkerInfo
+from app.worker_registry import repository as registry
+from app.worker_registry.repository import WorkerInfo
 from tests.conftest import TestClient
 
 NO_WORKER, NO_CUDA = "There is no worker", 'No live worker trains runs with "device": "cuda", only with auto, cpu'

@@ -13,8 +13,8 @@ from app.queue import claiming
 from app.queue.lease_watch import LeaseWatch
 from app.runs import service
 from app.tables import Run, RunStatus
-from app.workers import repository as registry
-from app.workers.repository import WorkerInfo, WorkerWatch
+from app.worker_registry import repository as registry
+from app.worker_registry.repository import WorkerInfo, WorkerWatch
 from tests.conftest import AddRun, get_run
 
 LEASE_SECONDS = 6.0
@@ -52,7 +52,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     def _compile(_element: set_clock, _compiler: Any, **_: Any) -> str:
         return f"CAST({clocks.wall!r} AS DOUBLE PRECISION)"
 
-    for place in ("app.queue.claiming", "app.queue.lease_watch", "app.workers.repository"):
+    for place in ("app.queue.claiming", "app.queue.lease_watch", "app.worker_registry.repository"):
         monkeypatch.setattr(f"{place}.database_now", set_clock)
     return clocks
 

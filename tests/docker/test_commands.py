@@ -22,7 +22,7 @@ from app.cli import cli
 from app.cli.server import check_address
 from app.database import Database
 from app.settings import Settings
-from app.workers.repository import WorkerInfo, beat
+from app.worker_registry.repository import WorkerInfo, beat
 from workers import probe
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -10,8 +10,8 @@ from sqlalchemy import literal, select, update
 from app.database import Database, utc_now
 from app.settings import Settings
 from app.tables import Checkpoint, Event, Run, RunStatus, Worker
-from app.workers import repository as registry
-from app.workers.repository import WorkerInfo
+from app.worker_registry import repository as registry
+from app.worker_registry.repository import WorkerInfo
 from tests.app.test_events import record
 from tests.conftest import AddRun
 from workers import housekeeping

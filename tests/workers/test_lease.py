@@ -15,7 +15,7 @@ from app.database import Database
 from app.runs import service
 from app.settings import Settings
 from app.tables import RunStatus
-from app.workers.repository import WorkerInfo
+from app.worker_registry.repository import WorkerInfo
 from tests.conftest import AddRun, get_run
 from workers.lease import Lease
 from workers.pulse import Pulse

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.workers.repository import WorkerWatch
+from app.worker_registry.repository import WorkerWatch
 
 
 async def _worker_watch(request: Request) -> WorkerWatch:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.clocks import MAX_SKEW_SECONDS, Monotonic, Sightings, SteadyClock
 from app.database import database_now
 from app.tables import Run, RunStatus, Worker
-from app.workers.availability import why_it_waits
+from app.worker_registry.availability import why_it_waits
 
 
 @dataclass(frozen=True)

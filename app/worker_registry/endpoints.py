@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from app.dependencies import ReadSession
 from app.paging import Page
 from app.problem import problems
-from app.workers import repository
-from app.workers.dependencies import WorkerWatchDep
-from app.workers.schemas import WorkerView
+from app.worker_registry import repository
+from app.worker_registry.dependencies import WorkerWatchDep
+from app.worker_registry.schemas import WorkerView
 
 router = APIRouter(tags=["workers"])
 
