@@ -64,7 +64,7 @@ def api(
     """Start the API alone."""
     from app.cli.server import serve
 
-    serve(settings, processes)
+    serve(settings, processes, complain)
 
 
 @cli.command()

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with bounds on what a client can make it hold.
 
-Bounded are head, time, connections and unread answers; the application bounds bodies (`app.body_limit`). uvicorn itself
-bounds none of these with httptools. What a request means never depends on how TCP cuts its bytes.
+Bounded are head, time, connections and unread answers; the application bounds bodies (`app.body_limit`). uvicorn
+itself bounds none of these with httptools. What a request means never depends on how TCP cuts its bytes.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from uvicorn.supervisors import Multiprocess
 
 from app import lifeline
 from app.cli.protocol import BoundedConfig
-from app.cli.terminal import complain
 from app.instruments import MULTIPROCESS_FOLDER
 from app.logs import configure_logging
 from app.opening import Unusable, open_database
@@ -127,8 +126,11 @@ class Server(uvicorn.Server):
             lifeline.announce(self._url)
 
 
-def serve(settings: Settings, num_processes: int) -> None:
-    """Answer requests until SIGINT or SIGTERM; requests in flight are finished."""
+def serve(settings: Settings, num_processes: int, complain: Callable[[str], object]) -> None:
+    """Answer requests until SIGINT or SIGTERM; requests in flight are finished.
+
+    `complain` tells a person at a terminal what is wrong with the settings; in JSON, the log does.
+    """
     configure_logging("api", settings.log_format)
     lifeline.hold_on()
     try:
