@@ -61,7 +61,7 @@ def required_scope(method: str, path: str) -> KeyScope | None:
 
 
 def endpoint_decides(method: str, path: str) -> bool:
-    """Whether the endpoint itself asks for `admin` (`app.dependencies.DryRun`), unless it is to change nothing.
+    """Whether the endpoint itself asks for `admin` (`app.http.dependencies.DryRun`), unless it is to change nothing.
 
     It alone knows how the query is read.
     """

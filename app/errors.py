@@ -1,4 +1,4 @@
-"""The errors that services raise; `app.problem` turns them into HTTP answers, and nobody else does.
+"""The errors that services raise; `app.http.problem` turns them into HTTP answers, and nobody else does.
 
 AppError
 ├── Forbidden           403

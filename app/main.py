@@ -21,25 +21,29 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from app import __version__, documentation, problem
-from app.access import KeyCheck
-from app.body_limit import BodyLimit
+from app import __version__
 from app.charts.renderer import Renderer
 from app.database import Database
 from app.datasets import endpoints as datasets
 from app.events import endpoints as events
 from app.events.feed import Feed
-from app.head import HeadAsGet
 from app.health import endpoints as health
+from app.http import documentation, problem
+from app.http.access import KeyCheck
+from app.http.body_limit import BodyLimit
+from app.http.head import HeadAsGet
+from app.http.observation import Observation
+from app.http.openapi import describe
+from app.http.origins import OriginCheck
+from app.http.path_prefix import PathPrefix
+from app.http.query import StrictQuery
+from app.http.threads import Lanes
+from app.http.turns import Queue, Turns
 from app.logs import configure_logging
 from app.models import endpoints as models
 from app.monitoring import endpoints as monitoring
-from app.observation import Observation
 from app.open_inference import endpoints as open_inference
 from app.open_inference.schemas import InferRequest
-from app.openapi import describe
-from app.origins import OriginCheck
-from app.path_prefix import PathPrefix
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
@@ -48,14 +52,11 @@ from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
-from app.query import StrictQuery
 from app.results import endpoints as run_results
 from app.results import inspection_endpoints as inspections
 from app.runs import endpoints as runs
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
-from app.threads import Lanes
-from app.turns import Queue, Turns
 from app.worker_registry import endpoints as workers
 from app.worker_registry.repository import WorkerWatch
 
@@ -90,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
-        docs_url=None,  # `app.documentation` answers it
+        docs_url=None,  # `app.http.documentation` answers it
         redoc_url=None,
         telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},

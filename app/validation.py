@@ -41,7 +41,7 @@ def whole_number(value: Any) -> Any:
 
 
 def parse_query(model: type[Model], query: bytes) -> Model:
-    """A query as a pydantic model; its names are those of the model, each once (`app.query`).
+    """A query as a pydantic model; its names are those of the model, each once (`app.http.query`).
 
     Raises:
         InvalidInput: A value is not what it should be.

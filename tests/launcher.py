@@ -16,7 +16,16 @@ from typing import Protocol
 from workers.fork_server import ForkedProcess, ForkServer, is_supported
 from workers.trainer_process import NO_THREADS
 
-PRELOADED = ("app.cli", "app.cli.options", "app.cli.server", "app.cli.up", "app.main", "uvicorn", "uvloop", "httptools")
+PRELOADED = (
+    "app.cli",
+    "app.cli.options",
+    "app.http.server",
+    "app.cli.up",
+    "app.main",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+)
 
 
 class Process(Protocol):

@@ -62,7 +62,7 @@ def api(
     processes: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer, on one port.")] = 1,
 ) -> None:
     """Start the API alone."""
-    from app.cli.server import serve
+    from app.http.server import serve
 
     serve(settings, processes, complain)
 

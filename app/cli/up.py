@@ -21,8 +21,8 @@ from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import lifeline
-from app.cli.server import CannotListen, authority, check_address, listen, resolve
 from app.database import Database, describe_failure, utc_now
+from app.http.server import CannotListen, authority, check_address, listen, resolve
 from app.logs import configure_logging
 from app.opening import Unusable, open_migrated
 from app.runs import repository, service

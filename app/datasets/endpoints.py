@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 
-from app.charts.answers import (
+from app.datasets import service
+from app.datasets.catalog import DATASETS
+from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
+from app.http.dependencies import DatabaseDep, InTurn, ReadSession
+from app.http.picture_responses import (
     MAX_ON_SHEET,
     PNG,
     UNCHANGED,
@@ -18,12 +22,8 @@ from app.charts.answers import (
     answer_unchanged,
     etag_of,
 )
-from app.datasets import service
-from app.datasets.catalog import DATASETS
-from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
-from app.dependencies import DatabaseDep, InTurn, ReadSession
+from app.http.problem import problems
 from app.paging import Page
-from app.problem import problems
 
 router = APIRouter(tags=["datasets"])
 

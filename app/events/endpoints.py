@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.database import Database
-from app.dependencies import DatabaseDep, InTurn, ReadSession
 from app.events import service
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
 from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
-from app.head import is_head
+from app.http.dependencies import DatabaseDep, InTurn, ReadSession
+from app.http.head import is_head
+from app.http.problem import problems
 from app.paging import Page
-from app.problem import problems
 from app.validation import Id
 
 router = APIRouter(tags=["events"])

@@ -84,7 +84,7 @@ class EventStreamResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.departure is not None:
             state = scope.setdefault("state", {})
-            state["on_half_close"] = self.departure.leave  # called by the server (`app.cli.protocol`)
+            state["on_half_close"] = self.departure.leave  # called by the server (`app.http.protocol`)
             if state.get("is_half_closed"):
                 self.departure.leave()
         await super().__call__(scope, receive, send)

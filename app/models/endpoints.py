@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from app.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, WriteSession
-from app.json_bodies import JsonRoute
+from app.http.dependencies import After, DatabaseDep, JsonOnly, Limit, ReadSession, WriteSession
+from app.http.json_bodies import JsonRoute
+from app.http.problem import problems
 from app.models import service
 from app.models.schemas import ChampionView, ModelView, Pin, PromotionView
 from app.paging import Page
-from app.problem import problems
 
 router = APIRouter(tags=["models"], route_class=JsonRoute)
 

@@ -12,11 +12,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.dependencies import DatabaseDep
+from app.http.dependencies import DatabaseDep
+from app.http.negotiation import TEXT, VARY, accepted
+from app.http.problem import problems
 from app.instruments import MULTIPROCESS_FOLDER
 from app.monitoring.service import DatabaseGauges
-from app.negotiation import TEXT, VARY, accepted
-from app.problem import problems
 from app.worker_registry.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["health"])

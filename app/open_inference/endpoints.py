@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from app import __version__
-from app.dependencies import refuse_compression
 from app.errors import NotFound, Unavailable
-from app.headers import find_header
+from app.http.dependencies import refuse_compression
+from app.http.headers import find_header
+from app.http.openapi import reference
+from app.http.problem import protocol_errors
 from app.open_inference.schemas import (
     InferRequest,
     InferResponse,
@@ -20,7 +22,6 @@ from app.open_inference.schemas import (
     ServerMetadata,
 )
 from app.open_inference.tensors import parse_request, write_response
-from app.openapi import reference
 from app.predictions import batching
 from app.predictions.endpoints import (
     BINARY,
@@ -32,7 +33,6 @@ from app.predictions.endpoints import (
     read_body,
 )
 from app.predictions.predictor import LoadedModel
-from app.problem import protocol_errors
 from app.validation import Id
 
 router = APIRouter(prefix="/v2", tags=["open inference"])

@@ -53,7 +53,7 @@ class ModelMetadata(BaseModel):
     ]
 
 
-# The body is read without `app.json_bodies`.
+# The body is read without `app.http.json_bodies`.
 Whole = Annotated[int, BeforeValidator(whole_number)]
 
 _ANNOTATIONS = ("title", "description", "default", "examples")

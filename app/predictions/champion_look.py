@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from app.http.threads import Lane
 from app.predictions.predictor import Predictor
-from app.threads import Lane
 
 PAUSE_SECONDS = 0.05  # between the beginnings of two looks
 

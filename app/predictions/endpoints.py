@@ -11,18 +11,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.caching import cache_short
-from app.dependencies import media_type_of
-from app.negotiation import JSON, accepted
-from app.openapi import parameters, reference
+from app.http.dependencies import media_type_of
+from app.http.negotiation import JSON, accepted
+from app.http.openapi import parameters, reference
+from app.http.problem import problems
+from app.http.query import check_names
+from app.http.threads import Lanes
 from app.predictions.answers import MODEL_HEADERS, Writer, model_headers, to_bytes, to_json, to_lean_json
 from app.predictions.batching import infer
 from app.predictions.champion_look import ChampionLook
 from app.predictions.instances import Pixels, parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Predictor
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
-from app.problem import problems
-from app.query import check_names
-from app.threads import Lanes
 from app.validation import parse_query
 
 router = APIRouter(tags=["predict"])

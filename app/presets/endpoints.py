@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.errors import NotFound
+from app.http.problem import problems
 from app.paging import Page
 from app.presets.runs import PRESETS
 from app.presets.schemas import PresetView
 from app.presets.sweeps import SWEEP_PRESETS
-from app.problem import problems
 
 router = APIRouter(tags=["presets"])
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.charts.answers import UNCHANGED, IfNoneMatch, answer_unchanged
-from app.dependencies import InTurn, ReadSession
+from app.http.dependencies import InTurn, ReadSession
+from app.http.negotiation import CSV, JSON, VARY, accepted
+from app.http.picture_responses import UNCHANGED, IfNoneMatch, answer_unchanged
+from app.http.problem import problems
 from app.models import service as models
-from app.negotiation import CSV, JSON, VARY, accepted
 from app.paging import Page
-from app.problem import problems
 from app.results.metrics_csv import to_csv
 from app.runs import repository, service
 from app.runs.endpoints import RunId

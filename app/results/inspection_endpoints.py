@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.charts.answers import (
+from app.charts.renderer import Renderer
+from app.database import Database
+from app.errors import FieldError
+from app.http.dependencies import DatabaseDep, InTurn, ReadSession
+from app.http.negotiation import JSON, TEXT, VARY, accepted
+from app.http.picture_responses import (
     MAX_ON_SHEET,
     PNG,
     SVG,
@@ -18,12 +23,7 @@ from app.charts.answers import (
     answer_unchanged,
     etag_of,
 )
-from app.charts.renderer import Renderer
-from app.database import Database
-from app.dependencies import DatabaseDep, InTurn, ReadSession
-from app.errors import FieldError
-from app.negotiation import JSON, TEXT, VARY, accepted
-from app.problem import problems
+from app.http.problem import problems
 from app.results import repository, service
 from app.results.evaluations import compare, confuse, find_mistakes
 from app.results.layers import to_text

@@ -9,7 +9,12 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Resp
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import (
+from app.events import service as event_service
+from app.events.endpoints import EventLimit
+from app.events.repository import EventFilter
+from app.events.schemas import EventView
+from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
+from app.http.dependencies import (
     AdminUnlessDry,
     After,
     DatabaseDep,
@@ -22,15 +27,10 @@ from app.dependencies import (
     SettingsDep,
     WriteSession,
 )
-from app.events import service as event_service
-from app.events.endpoints import EventLimit
-from app.events.repository import EventFilter
-from app.events.schemas import EventView
-from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
-from app.head import is_head
-from app.json_bodies import JsonRoute
+from app.http.head import is_head
+from app.http.json_bodies import JsonRoute
+from app.http.problem import problems
 from app.paging import Page
-from app.problem import problems
 from app.runs import repository, service
 from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
 from app.runs.service import Idempotency

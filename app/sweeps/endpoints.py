@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Path, Query, Request, Response, status
 from sqlalchemy.orm import Session
 
-from app.charts.answers import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
-from app.dependencies import (
+from app.http.dependencies import (
     AdminUnlessDry,
     After,
     DatabaseDep,
@@ -22,11 +21,12 @@ from app.dependencies import (
     SettingsDep,
     WriteSession,
 )
-from app.json_bodies import JsonRoute
-from app.negotiation import CSV, JSON, VARY, accepted
+from app.http.json_bodies import JsonRoute
+from app.http.negotiation import CSV, JSON, VARY, accepted
+from app.http.picture_responses import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
+from app.http.problem import problems
 from app.paging import Page, decode_cursor, encode_cursor
 from app.presets.sweeps import SWEEP_PRESETS
-from app.problem import problems
 from app.runs import service as runs
 from app.runs.endpoints import IdempotencyKey
 from app.runs.service import Idempotency

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.dependencies import ReadSession
+from app.http.dependencies import ReadSession
+from app.http.problem import problems
 from app.paging import Page
-from app.problem import problems
 from app.worker_registry import repository
 from app.worker_registry.dependencies import WorkerWatchDep
 from app.worker_registry.schemas import WorkerView

@@ -187,7 +187,7 @@ def test_an_address_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeyp
         return [socket.create_server(("127.0.0.1", 0))]
 
     monkeypatch.setattr("uvicorn.Server.run", run)
-    monkeypatch.setattr("app.cli.server.listen", listen_on_loopback)
+    monkeypatch.setattr("app.http.server.listen", listen_on_loopback)
     monkeypatch.setenv("DIGITLAB_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("DIGITLAB_HOST", "0.0.0.0")
     assert CliRunner().invoke(cli, ["api"]).exit_code == 2

@@ -17,19 +17,19 @@ import pytest
 from sqlalchemy import update
 
 from app.api_keys import required_scope
-from app.cli.protocol import _is_host
 from app.database import Database
-from app.dependencies import _media_type
 from app.errors import AppError
+from app.http.dependencies import _media_type
+from app.http.origins import _is_local, _name
+from app.http.protocol import _is_host
+from app.http.threads import Lane
 from app.main import create_app
 from app.models import promotion
-from app.origins import _is_local, _name
 from app.predictions.champion_look import ChampionLook
 from app.predictions.endpoints import _parse_options
 from app.predictions.predictor import BYTES_PER_FILE_BYTE, LoadedModel, Predictor
 from app.settings import Settings
 from app.tables import SavedModel
-from app.threads import Lane
 from tests.conftest import AddModel, AddRun, AssertProblem, TestClient
 from tests.graphs import graph_answering
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from app.cli.protocol import BoundedConfig
+from app.http.protocol import BoundedConfig
 
 PATIENCE_SECONDS = 20
 HOST = b"Host: localhost\r\n"

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from app import lifeline
 from app.cli import cli
-from app.cli.server import CannotListen, authority, listen
 from app.database import Database
+from app.http.server import CannotListen, authority, listen
 from app.logs import configure_logging
 from app.opening import Unusable, open_database, open_migrated
 from app.settings import Settings
@@ -211,7 +211,7 @@ def test_a_port_for_the_administrator_alone(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("app.cli.server._listen_on", refuse)
+    monkeypatch.setattr("app.http.server._listen_on", refuse)
     with pytest.raises(CannotListen, match="may not listen on port 80: choose another --port"):
         listen(Settings(port=80))
 

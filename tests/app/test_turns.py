@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect
 
 from app.database import Database
 from app.errors import Unavailable
+from app.http.turns import Queue, Turns
 from app.main import create_app
 from app.settings import Settings
-from app.turns import Queue, Turns
 from tests.conftest import AddModel, AddRun, AssertProblem, TestClient
 
 PATIENCE_SECONDS = 20

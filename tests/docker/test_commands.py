@@ -19,8 +19,8 @@ import yaml
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.cli.server import check_address
 from app.database import Database
+from app.http.server import check_address
 from app.settings import Settings
 from app.worker_registry.repository import WorkerInfo, beat
 from workers import probe

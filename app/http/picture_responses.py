@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Request, Response
 
 from app import __version__
 from app.charts.renderer import Renderer
-from app.turns import Turns
+from app.http.turns import Turns
 
 MAX_ON_SHEET = 120  # images in one picture
 MEDIA_TYPES = {"png": "image/png", "svg": "image/svg+xml"}

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from app.api_keys import required_scope
-from app.problem import InferenceError, Problem, is_of_protocol, problems, protocol_errors
+from app.http.problem import InferenceError, Problem, is_of_protocol, problems, protocol_errors
 
 _REFERENCE = "#/components/schemas/{model}"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import problem
 from app.api_keys import ApiKey, KeyScope, allowed_scopes, endpoint_decides, required_scope
-from app.headers import find_header
+from app.http import problem
+from app.http.headers import find_header
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _READS_ONLY = "digitlab.reads_only"

@@ -11,14 +11,14 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from sqlalchemy.orm import Session
 
-from app.access import FORBIDDEN, reads_only
 from app.caching import cache_short
 from app.database import Database
 from app.errors import Forbidden, UnsupportedMedia
-from app.headers import find_header
+from app.http.access import FORBIDDEN, reads_only
+from app.http.headers import find_header
+from app.http.turns import Turns
 from app.paging import MAX_PAGE
 from app.settings import Settings
-from app.turns import Turns
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most entries to return.")]
 After = Annotated[str | None, Query(max_length=500, description="Cursor: the `next` of the page before.")]

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import problem
 from app.api_keys import KeyScope, required_scope
 from app.caching import cache_short
-from app.headers import find_header
+from app.http import problem
+from app.http.headers import find_header
 
 ANY = "*"
 _OF_ITS_OWN = (b"same-origin", b"none")  # a page of the service itself; an address that the user typed

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from app import lifeline
-from app.cli.protocol import BoundedConfig
+from app.http.protocol import BoundedConfig
 from app.instruments import MULTIPROCESS_FOLDER
 from app.logs import configure_logging
 from app.opening import Unusable, open_database

@@ -11,9 +11,10 @@ import time
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import instruments, problem
+from app import instruments
 from app.api_keys import KeyScope, required_scope
-from app.headers import find_header
+from app.http import problem
+from app.http.headers import find_header
 from app.logs import REQUEST_ID
 
 logger = logging.getLogger("app.requests")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.headers import find_header
+from app.http.headers import find_header
 
 
 class BodyLimit:

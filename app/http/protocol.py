@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with bounds on what a client can make it hold.
 
-Bounded are head, time, connections and unread answers; the application bounds bodies (`app.body_limit`). uvicorn
+Bounded are head, time, connections and unread answers; the application bounds bodies (`app.http.body_limit`). uvicorn
 itself bounds none of these with httptools. What a request means never depends on how TCP cuts its bytes.
 """
 
@@ -16,8 +16,8 @@ from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallab
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app import problem
 from app.caching import cache_short
+from app.http import problem
 
 # A chunk of one byte comes with five of its own; who sends more than this around a body is up to no good.
 FRAMING_BYTES_PER_BODY_BYTE = 8
