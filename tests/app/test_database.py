@@ -9,7 +9,8 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Dialect, String, TypeDecorator, bindparam, text
 
-from app.database import NEWEST_REVISION, Database, _set_pragmas, database_now, migrate, migration_config
+from app.database import NEWEST_REVISION, Database, database_now, migrate, migration_config
+from app.database.engine import _set_pragmas
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import TestClient

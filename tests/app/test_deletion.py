@@ -12,9 +12,9 @@ from sqlalchemy import func, select, text
 from typer.testing import CliRunner
 
 from alembic import command
-from app import database as database_module
 from app.cli import cli
 from app.database import Database, migration_config
+from app.database import engine as database_module
 from app.runs import repository
 from app.settings import Settings
 from app.tables import (

@@ -313,8 +313,8 @@ def current_revision(session: Session) -> str | None:
 
 def migrations_folder() -> Path:
     """Inside the wheel the migrations lie in the package; in a checkout they are the folder `alembic`."""
-    packaged = Path(__file__).parent / "migrations"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "alembic"
+    packaged = Path(__file__).parents[1] / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "alembic"
 
 
 def migration_config(database: Database) -> Config:

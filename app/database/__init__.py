@@ -1,0 +1,43 @@
+"""The engine, its transactions, types and failures, and the migrations' place. No tables and no queries live here."""
+
+from app.database.engine import (
+    DATABASE_FAILURES,
+    MAX_IDLE_WAL_BYTES,
+    NEWEST_REVISION,
+    Database,
+    UtcDateTime,
+    before_commit,
+    current_revision,
+    database_now,
+    describe_failure,
+    explain_failure,
+    give_back_free_pages,
+    insert_plainly,
+    migrate,
+    migration_config,
+    migrations_folder,
+    to_json,
+    used_bytes,
+    utc_now,
+)
+
+__all__ = [
+    "DATABASE_FAILURES",
+    "MAX_IDLE_WAL_BYTES",
+    "NEWEST_REVISION",
+    "Database",
+    "UtcDateTime",
+    "before_commit",
+    "current_revision",
+    "database_now",
+    "describe_failure",
+    "explain_failure",
+    "give_back_free_pages",
+    "insert_plainly",
+    "migrate",
+    "migration_config",
+    "migrations_folder",
+    "to_json",
+    "used_bytes",
+    "utc_now",
+]
