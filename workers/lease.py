@@ -18,7 +18,7 @@ from app.queue.lease_watch import LeaseWatch
 from app.settings import Settings
 from app.worker_registry import repository as registry
 from app.worker_registry.repository import WorkerInfo
-from workers.pulse import Pulse
+from workers.shared_clocks import Pulse
 from workers.watchdog import margin
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from app.wording import count
 from workers.halving import end_hopeless
 from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, LetGo, Ready, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.pulse import Pulse
 from workers.recorder import Failed, Outcome, Recorder, Released, Succeeded
+from workers.shared_clocks import Pulse
 from workers.training import Training, TrainingRun, device
 from workers.training.loop import warm_up
 

@@ -17,7 +17,7 @@ from app.settings import Settings
 from workers import processes
 from workers.fork_server import ForkedProcess, ForkServer, ForkServerFailed, StartMethod, is_supported
 from workers.messages import FromChild, FromParent, Ready
-from workers.pulse import Pulse
+from workers.shared_clocks import Pulse
 from workers.watchdog import margin, watch_parent
 
 logger = logging.getLogger(__name__)

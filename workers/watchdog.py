@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from workers import processes
 from workers.processes import EXIT_PARENT_GONE
-from workers.pulse import Pulse
+from workers.shared_clocks import Pulse
 
 logger = logging.getLogger(__name__)
 

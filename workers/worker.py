@@ -27,7 +27,7 @@ from workers.fork_server import StartMethod
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease
 from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, Idle, LetGo, Ready, Stop, Train
-from workers.pulse import Pulse
+from workers.shared_clocks import Pulse
 from workers.trainer_process import TrainerProcess, make_fork_server
 from workers.watchdog import watch_child
 

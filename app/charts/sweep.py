@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from app.charts.effects import draw_effects, grid_shape
 from app.charts.findings import Findings
-from app.charts.front import draw_front, label_front
 from app.charts.labels import parameters_label, printable
+from app.charts.pareto import draw_front, label_front
 from app.charts.progress import draw_progress
 from app.charts.style import DPI, settings, to_png
 from app.wording import count

@@ -35,9 +35,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from torchvision.transforms import ToTensor
 
-from workers.training.compiled import available_cores
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.data import load_dataset, split_indices, to_image_tensors
+from workers.training.engines.numba_engine import available_cores
 from workers.training.layout import Layout
 from workers.training.loop import StackTraining
 from workers.training.stack import Member

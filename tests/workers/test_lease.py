@@ -18,7 +18,7 @@ from app.tables import RunStatus
 from app.worker_registry.repository import WorkerInfo
 from tests.conftest import AddRun, get_run
 from workers.lease import Lease
-from workers.pulse import Pulse
+from workers.shared_clocks import Pulse
 
 INFO = WorkerInfo("w", "host", 1, "cpu", {})
 

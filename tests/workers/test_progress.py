@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from workers import pulse as pulse_module
-from workers.pulse import Pulse
+from workers import shared_clocks as pulse_module
+from workers.shared_clocks import Pulse
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.loop import StackTraining
 from workers.training.stack import Member

@@ -39,7 +39,7 @@ trainer_process.importlib.import_module = import_without_cuda
 trainer_process._preload(Settings())
 import torch
 
-from workers.training.compiled import answer, evaluate_runs, train_runs
+from workers.training.engines.numba_engine import answer, evaluate_runs, train_runs
 
 print(json.dumps({
     "light": light,

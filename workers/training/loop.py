@@ -37,12 +37,12 @@ def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool =
     """
     if is_compiled and stack.parameters.device.type == "cpu":
         try:
-            from workers.training.compiled import CompiledEngine
+            from workers.training.engines.numba_engine import CompiledEngine
         except ImportError:
             pass
         else:
             return CompiledEngine(stack, threads)
-    from workers.training.batched import BatchedEngine
+    from workers.training.engines.torch_engine import BatchedEngine
 
     return BatchedEngine(stack)
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.training import kernels, randomness
+from workers.training import randomness
+from workers.training.engines import kernels
 
 seeds = st.integers(0, 2**32 - 1)
 epochs = st.integers(1, 100_000)

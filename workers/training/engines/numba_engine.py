@@ -22,7 +22,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from workers.training.config import NUM_CLASSES
-from workers.training.kernels import (
+from workers.training.engines.kernels import (
     KEEP_SCALE,
     Array,
     compiled,
@@ -41,10 +41,10 @@ from workers.training.kernels import (
     step_sgd,
     sum_classes,
 )
+from workers.training.engines.llvm_tiles import COLUMNS, ROWS
 from workers.training.randomness import LANES
 from workers.training.stack import Stack, Tally, clip_bounds
 from workers.training.tensors import SplitName
-from workers.training.tiles import COLUMNS, ROWS
 
 EVALUATED_ROWS = 64  # at once: what goes through all layers stays in the cache
 SLOTS_AT_ONCE = 4  # in one call, where there are many: a call costs some microseconds

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from workers.training import config, randomness, stack, tiles
+from workers.training import config, randomness, stack
 from workers.training.config import NUM_CLASSES
+from workers.training.engines import llvm_tiles
+from workers.training.engines.llvm_tiles import COLUMNS, ROWS, add_product_tile, code_generator, transpose_tile
 from workers.training.stack import Setting
-from workers.training.tiles import COLUMNS, ROWS, add_product_tile, code_generator, transpose_tile
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = npt.NDArray[Any]
@@ -36,7 +37,7 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(
 
 
 # What is compiled takes code and constants from these files, but Numba looks at the date of one file alone.
-SOURCES = [Path(module.__file__ or "") for module in (config, randomness, stack, tiles)]
+SOURCES = [Path(module.__file__ or "") for module in (config, randomness, stack, llvm_tiles)]
 DIGEST = sha256(b"".join(source.read_bytes() for source in (Path(__file__), *SOURCES))).hexdigest()[:12]
 
 
