@@ -1,4 +1,4 @@
-"""The engine, its transactions and the migrations' place. No tables and no queries live here."""
+"""The engine of SQLite or Postgres, its transactions, and a log line for those that hold the write lock for long."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from sqlalchemy import (
     URL,
     Connection,
-    DateTime,
-    Dialect,
     Engine,
     ExceptionContext,
-    Float,
     create_engine,
     event,
     insert,
@@ -27,16 +23,10 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, ProgrammingError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
 
-if TYPE_CHECKING:
-    from alembic.config import Config
+from app.database.failures import READ_ONLY_SQLSTATE
+from app.database.types import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +38,6 @@ MAX_IDLE_WAL_BYTES = 16 * 2**20
 LONG_LOCK_SECONDS = 0.5  # a writing transaction that is worth a line in the log
 INCREMENTAL = 2  # as SQLite numbers the kinds of auto_vacuum
 KEPT_FREE_PAGES = 256  # of SQLite's file, 1 MiB: they are filled again soon
-READ_ONLY_SQLSTATE = "25006"
-NEWEST_REVISION = "0008"  # of the migrations; readiness compares the database with it, and a test it with them
 
 
 class Database:
@@ -144,11 +132,6 @@ def _create_engine(url: str | URL) -> Engine:
     return engine
 
 
-def to_json(value: Any) -> str:
-    """As the columns of JSON hold it."""
-    return orjson.dumps(value).decode()
-
-
 def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
     # synchronous=FULL: what was accepted outlives a power failure too (https://www.sqlite.org/pragma.html).
     # journal_size_limit: after a large transaction the WAL does not keep its size.
@@ -229,105 +212,3 @@ def give_back_free_pages(session: Session, most: int) -> int:
     for _ in range(number):  # for more at once it wants to be stepped, and Python's module makes one step
         connection.execute("PRAGMA incremental_vacuum(1)")
     return number
-
-
-class database_now(FunctionElement[float]):  # noqa: N801, it reads as a function
-    """The database's clock as seconds since 1970: the one clock by which leases are kept."""
-
-    type = Float()
-    inherit_cache = True
-
-
-@compiles(database_now, "sqlite")
-def _now_on_sqlite(_element: database_now, _compiler: SQLCompiler, **_: Any) -> str:
-    # julianday resolves milliseconds; unixepoch('subsec') needs SQLite 3.42.
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(database_now, "postgresql")
-def _now_on_postgres(_element: database_now, _compiler: SQLCompiler, **_: Any) -> str:
-    return "extract(epoch from clock_timestamp())::float8"
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A time in UTC, also on SQLite, which knows no time zones."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-# What a database that does not do its work raises; other errors of SQLAlchemy are ours. InternalError: Postgres says so
-# when it is read-only.
-DATABASE_FAILURES = (OperationalError, ProgrammingError, InternalError, InterfaceError, PoolTimeout)
-
-
-def explain_failure(error: SQLAlchemyError) -> str:
-    """Why the database did not do what it was asked, in a sentence for the client."""
-    original = getattr(error, "orig", None)
-    # https://www.sqlite.org/rescode.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
-    code = str(getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None))
-    if code in ("SQLITE_FULL", "53100"):
-        return "The disk of the database is full."
-    if code in ("SQLITE_BUSY", "SQLITE_LOCKED", "55P03", "40P01", "40001") or isinstance(error, PoolTimeout):
-        return "The database is busy."
-    if code.startswith("SQLITE_READONLY") or code == READ_ONLY_SQLSTATE:
-        return "The database is read-only."
-    if code.startswith("SQLITE_CANTOPEN"):
-        return "The database cannot be opened: its file is missing or cannot be written to."
-    if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return "The database's file is damaged, or no SQLite database."
-    if code.startswith("SQLITE_IOERR"):
-        return "The database's disk cannot be read or written."
-    if code in ("42P01", "42703") or "no such " in str(original):
-        return "The database's tables are missing or too old (digitlab migrate)."
-    return "The database does not answer."
-
-
-def describe_failure(error: SQLAlchemyError) -> str:
-    """The same for a log: with the database's own words, on one line."""
-    original = str(getattr(error, "orig", None) or error)
-    return f"{explain_failure(error)} ({type(error).__name__}: {' '.join(original.split())})"
-
-
-def current_revision(session: Session) -> str | None:
-    """The migration that the database is at.
-
-    Raises:
-        DBAPIError: The database does not answer, or has never been migrated.
-    """
-    revision: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
-
-
-def migrations_folder() -> Path:
-    """Inside the wheel the migrations lie in the package; in a checkout they are the folder `alembic`."""
-    packaged = Path(__file__).parents[1] / "migrations"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "alembic"
-
-
-def migration_config(database: Database) -> Config:
-    from alembic.config import Config  # here, since the API has no other use for alembic and its 12 MB
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    config.attributes["engine"] = database.engine
-    return config
-
-
-def migrate(database: Database) -> None:
-    """Bring the schema to the newest revision. Safe to repeat, and from several processes at once."""
-    from alembic import command
-
-    command.upgrade(migration_config(database), "head")
