@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -14,15 +14,26 @@ MAX_KEY_LENGTH = 256  # of each argument
 
 
 def cache_short(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what a function of strings, bytes or tuples returns, unless one of them is long."""
-    cached = lru_cache(MAX_ENTRIES)(function)
+    """Keep what a function of strings, bytes or tuples returns, unless one of them is long.
+
+    A hit costs one dictionary lookup; `functools.lru_cache` would need a check of the lengths before it. A full cache
+    drops its oldest entry. The result's attribute `entries` is the cache.
+    """
+    entries: dict[tuple[Any, ...], T] = {}
 
     @wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> T:
-        for argument in arguments:
-            if len(argument) > MAX_KEY_LENGTH:  # type: ignore[arg-type]
-                return function(*arguments, **named)
-        return cached(*arguments, **named)  # type: ignore[arg-type]
+        if named:
+            return function(*arguments, **named)
+        try:
+            return entries[arguments]
+        except KeyError:
+            value = function(*arguments, **named)
+        if all(len(argument) <= MAX_KEY_LENGTH for argument in arguments):  # type: ignore[arg-type]
+            if len(entries) >= MAX_ENTRIES:
+                entries.pop(next(iter(entries)), None)
+            entries[arguments] = value
+        return value
 
-    call.cache_info = cached.cache_info  # type: ignore[attr-defined]
+    call.entries = entries  # type: ignore[attr-defined]
     return call

@@ -13,13 +13,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp
 
 from app import __version__
 from app.charts.renderer import Renderer
@@ -31,6 +28,7 @@ from app.health import endpoints as health
 from app.http import documentation, problem
 from app.http.access import KeyCheck
 from app.http.body_limit import BodyLimit
+from app.http.fast_path import Application, FastPath
 from app.http.head import HeadAsGet
 from app.http.observation import Observation
 from app.http.openapi import describe
@@ -48,7 +46,6 @@ from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
 from app.predictions.champion_look import ChampionLook
-from app.predictions.endpoints import Shortcut
 from app.predictions.predictor import Predictor
 from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
@@ -65,22 +62,8 @@ DESCRIPTION = """Trains and serves classifiers of 8×8 handwritten digits.
 Submit a run (`POST /runs`), watch it (`GET /runs/{run_id}`), and ask the best saved model (`POST /predict`).
 Every error is an `application/problem+json` body (RFC 9457)."""
 
-# Of FastAPI's own: to look for an exporter takes it 5 µs a request, and there are /metrics and logs.
+# FastAPI's OpenTelemetry costs 5 µs a request even without an exporter; /metrics and logs serve that purpose.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-
-
-class Application(FastAPI):
-    """FastAPI without the layers of its own that have nothing to do here, of which each request pays for each.
-
-    They answer unexpected errors, which `Observation` does; trace, which is off; and bound bodies, as `BodyLimit` does.
-    """
-
-    def build_middleware_stack(self) -> ASGIApp:
-        routed = AsyncExitStackMiddleware(self.router)
-        app: ASGIApp = ExceptionMiddleware(Shortcut(routed), handlers=self.exception_handlers)
-        for layer, arguments, options in reversed(self.user_middleware):
-            app = layer(app, *arguments, **options)
-        return app
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -100,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.worker_watch = WorkerWatch(settings.lease_seconds)
     # The last one added is the outermost.
     app.add_middleware(HeadAsGet)
+    app.add_middleware(FastPath, router=predictions.router, handlers=app.exception_handlers)
     limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}
     app.add_middleware(BodyLimit, **limits)
     if settings.keys:

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api_keys import KeyScope, required_scope
 from app.caching import cache_short
 from app.http import problem
-from app.http.headers import find_header
 
 ANY = "*"
 _OF_ITS_OWN = (b"same-origin", b"none")  # a page of the service itself; an address that the user typed
@@ -40,34 +39,46 @@ class OriginCheck:
         self._origins = frozenset(origin.encode("latin-1", "replace") for origin in allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            host = find_header(scope, b"host")
-            if not self._is_mine(host, scope["path"]):
-                detail = (
-                    f"This service does not go by the name {host.decode('latin-1')!r}. "
-                    "DIGITLAB_ALLOWED_HOSTS holds the names that it answers to."
-                )
-                await problem.render(Request(scope), 421, "unknown-host", detail)(scope, receive, send)
-                return
-            if required_scope(scope["method"], scope["path"]) is KeyScope.ADMIN and not self._may_change(scope, host):
-                detail = (
-                    "A page of another site asks for a change. "
-                    "DIGITLAB_CORS_ORIGINS holds the origins of those that may."
-                )
-                await problem.render(Request(scope), 403, "cross-site", detail)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        if scope["type"] == "http" and (why := self._why_refused(scope)) is not None:
+            await problem.render(Request(scope), *why)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _why_refused(self, scope: Scope) -> tuple[int, str, str] | None:
+        """Status, slug and detail of the problem; None: the request may pass."""
+        host = origin = site = b""
+        for name, value in reversed(scope["headers"]):  # the first of several counts
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"sec-fetch-site":
+                site = value
+        if not self._is_mine(host, scope["path"]):
+            detail = (
+                f"This service does not go by the name {host.decode('latin-1')!r}. "
+                "DIGITLAB_ALLOWED_HOSTS holds the names that it answers to."
+            )
+            return 421, "unknown-host", detail
+        if not origin and not site:  # no browser's
+            return None
+        if required_scope(scope["method"], scope["path"]) is KeyScope.ADMIN and not self._may_change(
+            host, origin, site
+        ):
+            detail = (
+                "A page of another site asks for a change. DIGITLAB_CORS_ORIGINS holds the origins of those that may."
+            )
+            return 403, "cross-site", detail
+        return None
 
     def _is_mine(self, host: bytes, path: str) -> bool:
-        if self._names is None or path.startswith("/health/") or not host:  # HTTP/1.0 may leave it out, browsers do not
+        if self._names is None or not host or _is_local(host):  # HTTP/1.0 may leave it out, browsers do not
             return True
-        return ANY in self._names or _is_local(host) or _name(host) in self._names
+        return path.startswith("/health/") or ANY in self._names or _name(host) in self._names
 
-    def _may_change(self, scope: Scope, host: bytes) -> bool:
-        origin = find_header(scope, b"origin")
+    def _may_change(self, host: bytes, origin: bytes, site: bytes) -> bool:
         if origin in self._origins or ANY.encode() in self._origins:
             return True
-        site = find_header(scope, b"sec-fetch-site")
         if site:
             return site in _OF_ITS_OWN
         return not origin or _is_same(origin, host)

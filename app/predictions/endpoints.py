@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.caching import cache_short
 from app.http.dependencies import media_type_of
@@ -63,6 +61,7 @@ _RESPONSE: dict[int | str, dict[str, Any]] = {
 }
 
 
+# This documents the operation; requests are answered by the fast path (`app.http.fast_path`).
 @router.post(
     "/predict",
     operation_id="predict",
@@ -91,22 +90,6 @@ async def predict(request: Request) -> Response:
     if wants_bytes:
         return Response(answer, media_type=BINARY, headers=model_headers(model))
     return Response(answer, media_type="application/json")
-
-
-class Shortcut:
-    """Takes `POST /predict` past FastAPI, whose routing and search for parameters take longer than the answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        (self._route,) = (route for route in router.routes if isinstance(route, APIRoute))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == self._route.path and scope["method"] == "POST":
-            scope["route"] = self._route  # as FastAPI does it: for the metrics
-            response = await predict(Request(scope, receive))
-            await response(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
 
 
 async def find_model(request: Request, run_id: str | None) -> LoadedModel:
