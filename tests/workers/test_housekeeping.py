@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.tables import Checkpoint, Event, Run, RunStatus, Worker
 from app.worker_registry import repository as registry
 from app.worker_registry.repository import WorkerInfo
-from tests.app.test_events import record
+from tests.app.events.test_events import record
 from tests.conftest import AddRun
 from workers import housekeeping
 from workers.housekeeping import Housekeeping

@@ -29,7 +29,7 @@ from app.tables import (
     Sweep,
     Table,
 )
-from tests.app.test_sweeps import finish, runs_of, submit
+from tests.app.sweeps.test_sweeps import finish, runs_of, submit
 from tests.conftest import AddModel, AddRun, TestClient
 from workers.housekeeping import Housekeeping
 

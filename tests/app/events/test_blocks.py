@@ -16,8 +16,8 @@ from app.events import journal, repository
 from app.events.past_event import PastEvent
 from app.events.repository import EventFilter
 from app.tables import Event, EventType, Metric, Run
-from tests.app.test_events import record
-from tests.app.test_feed import collect, following
+from tests.app.events.test_events import record
+from tests.app.events.test_feed import collect, following
 from tests.conftest import AddRun, TestClient
 
 EVERYTHING = EventFilter()

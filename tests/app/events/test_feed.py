@@ -17,7 +17,7 @@ from app.events.repository import EventFilter
 from app.events.stream import Stream
 from app.queue import lifecycle
 from app.tables import Run, RunStatus
-from tests.app.test_events import record
+from tests.app.events.test_events import record
 from tests.conftest import AddRun, counting_statements
 
 POLL_SECONDS = 0.05

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.database import Database
 from app.settings import Settings
-from tests.app.test_events import record
+from tests.app.events.test_events import record
 
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
