@@ -59,7 +59,7 @@ def _check_epsilon(value: float, info: ValidationInfo) -> float:
 Epsilon = Annotated[float, AfterValidator(_check_epsilon)]
 
 
-class Part(BaseModel):
+class StrictModel(BaseModel):
     """A part of a configuration: no unknown fields, no coercion ("3" is not 3), no NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -76,7 +76,7 @@ class Part(BaseModel):
         return value
 
 
-class Fold(Part):
+class Fold(StrictModel):
     """A part of the train split that is held out as val, so that the split's own val stays unseen."""
 
     number: int = Field(ge=0, description="Which of them.")
@@ -89,7 +89,7 @@ class Fold(Part):
         return self
 
 
-class Split(Part):
+class Split(StrictModel):
     """A stratified split: shares of the whole dataset."""
 
     val_size: float = Field(CANONICAL_VAL_SIZE, ge=0.05, le=0.8, description="Share of the images held out as val.")
@@ -139,7 +139,7 @@ class Split(Part):
         return sizes if self.fold is None else fold_sizes(sizes, self.fold.number, self.fold.of)
 
 
-class Mlp(Part):
+class Mlp(StrictModel):
     """A multilayer perceptron: 64 pixels, hidden layers, 10 classes."""
 
     kind: Literal["mlp"] = "mlp"
@@ -155,7 +155,7 @@ class Mlp(Part):
         return sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
 
 
-class RandomForest(Part):
+class RandomForest(StrictModel):
     """scikit-learn's RandomForestClassifier, on the raw pixels."""
 
     kind: Literal["random_forest"]
@@ -169,7 +169,7 @@ class RandomForest(Part):
         return self
 
 
-class Sgd(Part):
+class Sgd(StrictModel):
     """Stochastic gradient descent with momentum, as torch.optim.SGD."""
 
     kind: Literal["sgd"]
@@ -178,7 +178,7 @@ class Sgd(Part):
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
 
 
-class Adam(Part):
+class Adam(StrictModel):
     """Adam, as torch.optim.Adam."""
 
     kind: Literal["adam"]
@@ -189,7 +189,7 @@ class Adam(Part):
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
 
 
-class EarlyStopping(Part):
+class EarlyStopping(StrictModel):
     """End a run whose val metrics have not improved for `patience` epochs."""
 
     patience: int = Field(
@@ -198,7 +198,7 @@ class EarlyStopping(Part):
     min_delta: float = Field(0.0, ge=0.0, le=1.0, description="Gain in val accuracy that counts as improvement.")
 
 
-class Training(Part):
+class Training(StrictModel):
     """How an MLP is trained."""
 
     optimizer: Annotated[Sgd | Adam, Field(discriminator="kind")] = Sgd(kind="sgd", learning_rate=0.05)
@@ -211,7 +211,7 @@ class Training(Part):
     early_stopping: EarlyStopping | None = None
 
 
-class RunConfig(Part):
+class RunConfig(StrictModel):
     """What one run trains, complete: a configuration and its seed make a result that can be repeated."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Of initial weights, data order, dropout, or the forest.")

@@ -66,7 +66,7 @@ class Housekeeping:
         events_before = _threshold(now, settings.event_retention_seconds)
         with self._database.writing() as session:
             heard = self._database_clock.now(session.scalars(select(database_now())).one())
-            registry.forget_dead(session, heard - DEAD_WORKERS_KEPT_SECONDS)
+            registry.delete_dead(session, heard - DEAD_WORKERS_KEPT_SECONDS)
         with self._database.writing() as session:
             num_checkpoints = runs.delete_last_checkpoints(session, finished_before, BLOBS_PER_TRANSACTION)
         with self._database.writing() as session:

@@ -79,26 +79,26 @@ class Lease:
             return {claim for claim in self.claims if held.get(claim, True)}
         return set()
 
-    def drop(self, claim: Claim) -> None:
+    def remove(self, claim: Claim) -> None:
         """The child has nothing more to do with a run."""
         self.claims.discard(claim)
         if not self.claims:
-            self.forget()
+            self.clear()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """There is nothing left to hold."""
         self.claims = set()
         self._pulse.lease_until = math.inf
 
     def report_crash(self) -> None:
         """Give the claims back over which the trainer child died."""
-        self._give_back(claiming.report_crash)
+        self._release_claims(claiming.report_crash)
 
-    def release(self) -> None:
+    def release_all(self) -> None:
         """Give the claims back that the child has not let go of by itself; nothing is counted."""
-        self._give_back(claiming.release)
+        self._release_claims(claiming.release)
 
-    def _give_back(self, how: Callable[[Session, Claim], None]) -> None:
+    def _release_claims(self, how: Callable[[Session, Claim], None]) -> None:
         """All that can be; what cannot be given back is lost when the lease runs out."""
         if not self.claims:
             return
@@ -108,7 +108,7 @@ class Lease:
                     how(session, claim)
                 except StaleClaim:
                     logger.warning("Run %s had been ended or taken over already", claim.run_id)
-        self.forget()
+        self.clear()
 
     def _hold_from(self, moment: float) -> None:
         """The database counts from a little later, when it has come to the statement: this side is on the safe one."""

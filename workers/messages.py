@@ -39,7 +39,7 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class LetGo:
+class Release:
     """Parent: train these runs no further than the next epoch boundary; their rows say what becomes of them."""
 
     claims: list[Claim]
@@ -50,5 +50,5 @@ class Stop:
     """Parent: commit and release what you train, and exit."""
 
 
-FromParent = Train | LetGo | Stop
+FromParent = Train | Release | Stop
 FromChild = Ready | Done | Idle

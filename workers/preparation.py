@@ -23,8 +23,8 @@ from app.run_config import Split as SplitConfig
 from app.sweeps.halving import rung_epochs
 from app.sweeps.schemas import SuccessiveHalving
 from app.tables import Checkpoint, Dataset, Run, Split, Sweep
-from workers.training import Training, TrainingRun, serialization
-from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
+from workers.training import TrainingLoop, TrainingRun, serialization
+from workers.training.checkpoint import TrainingState
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
 from workers.training.loop import StackTraining
@@ -49,7 +49,7 @@ class PreparedRun:
     config: RunConfig
     data: SplitData
     split: SplitIndices
-    checkpoints: dict[str, TrainingCheckpoint]  # by role, as last committed
+    checkpoints: dict[str, TrainingState]  # by role, as last committed
     rungs: Rungs | None = None
 
 
@@ -89,7 +89,7 @@ class Preparation:
             return "cpu"
         return self._default_device if run.config.device == "auto" else run.config.device
 
-    def make_training(self, runs: Sequence[PreparedRun]) -> tuple[Training, list[TrainingRun]]:
+    def make_training(self, runs: Sequence[PreparedRun]) -> tuple[TrainingLoop, list[TrainingRun]]:
         """The training of runs that go together, restored from their checkpoints; its runs in the same order."""
         model = runs[0].config.model
         if isinstance(model, RandomForest):

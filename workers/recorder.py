@@ -26,7 +26,7 @@ from app.queue.claiming import Claim
 from app.run_config import RunConfig
 from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
 from workers.training import TrainingRun, export, serialization
-from workers.training.checkpoint import Checkpoint as TrainingCheckpoint
+from workers.training.checkpoint import TrainingState
 from workers.training.data import Pixels
 from workers.training.evaluation import Best, Metrics
 from workers.training.export import ExportMismatch
@@ -72,7 +72,7 @@ class _Snapshot:
     epochs_per_second: float | None
     best: Best | None
     metrics: Sequence[Metrics]
-    checkpoints: Mapping[str, TrainingCheckpoint]  # by role
+    checkpoints: Mapping[str, TrainingState]  # by role
     outcome: Outcome | None = None
 
     @property
@@ -141,7 +141,7 @@ class Recorder:
         Raises:
             DBAPIError: An earlier write has failed; so from every method that follows.
         """
-        self._raise_failures()
+        self._collect_finished()
         if not self._pending and self._busy_seconds:
             # A large stack is committed less often, so that the recorder takes a fifth of the time at most.
             self._next_commit = time.monotonic() + max(self._commit_seconds, 4 * self._busy_seconds)
@@ -154,13 +154,13 @@ class Recorder:
 
     def end(self, outcomes: Mapping[TrainingRun, Outcome]) -> None:
         """Commit everything that is left of these runs, and how they ended."""
-        self._raise_failures()
+        self._collect_finished()
         self._write([self._take_snapshot(run, outcome) for run, outcome in outcomes.items()])
 
     def close(self) -> None:
         """Wait until everything is written."""
         self._thread.shutdown()
-        self._raise_failures()
+        self._collect_finished()
 
     def _is_further(self, run: TrainingRun) -> bool:
         return run.epoch > self._runs[run].last_epoch
@@ -168,7 +168,7 @@ class Recorder:
     def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> _Snapshot:
         """Copies of a run's state; the training may go on at once."""
         recorded = self._runs[run]
-        checkpoints = run.checkpoints()
+        checkpoints = run.take_checkpoints()
         if isinstance(outcome, Failed):
             checkpoints.pop("last", None)  # a state that failed is nothing to resume from
         speed = None
@@ -182,7 +182,7 @@ class Recorder:
         for part in _parts(snapshots):
             self._pending.append(self._thread.submit(self._commit, part))
 
-    def _raise_failures(self) -> None:
+    def _collect_finished(self) -> None:
         while self._pending and self._pending[0].done():
             self._busy_seconds += self._pending.popleft().result()
 
@@ -342,7 +342,7 @@ def _write_outcome(session: Session, run: Run, snapshot: _Snapshot, model: bytes
     elif isinstance(outcome, Failed):
         lifecycle.end(session, run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
     elif isinstance(outcome, Released):
-        lifecycle.let_go(session, run)
+        lifecycle.release(session, run)
 
 
 def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:

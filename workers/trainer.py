@@ -19,11 +19,11 @@ from app.settings import Settings
 from app.tables import RunStatus
 from app.wording import count
 from workers.halving import end_hopeless
-from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, LetGo, Ready, Stop, Train
+from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, Ready, Release, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Failed, Outcome, Recorder, Released, Succeeded
 from workers.shared_clocks import Pulse
-from workers.training import Training, TrainingRun, device
+from workers.training import TrainingLoop, TrainingRun, device
 from workers.training.loop import warm_up
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,9 @@ class Trainer:
         self._pulse.mark_progress()
         self._connection.send(Done(claim))
 
-    def _run_epochs(self, training: Training, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
+    def _run_epochs(
+        self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder
+    ) -> None:
         while training.active:
             self._pulse.mark_progress()
             self._hear_parent()
@@ -150,14 +152,14 @@ class Trainer:
                     recorder.add(run, metrics)
                 end_hopeless(self._database, by_run, evaluated)
 
-    def _end_runs(self, training: Training, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
+    def _end_runs(self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
         outcomes = {run: outcome for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None}
         if outcomes:
             recorder.end(outcomes)
             for run in outcomes:
                 run.leave()
 
-    def _leave_lost(self, training: Training, recorder: Recorder) -> None:
+    def _leave_lost(self, training: TrainingLoop, recorder: Recorder) -> None:
         for run in list(training.active):
             if recorder.is_lost(run):
                 run.leave()
@@ -186,7 +188,7 @@ class Trainer:
             message: FromParent = self._connection.recv()
             if isinstance(message, Stop):
                 self._is_stopping = True
-            elif isinstance(message, LetGo):
+            elif isinstance(message, Release):
                 self._to_let_go.update(message.claims)
 
     def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:

@@ -26,7 +26,7 @@ from app.worker_registry.repository import WorkerInfo
 from workers.fork_server import StartMethod
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease
-from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, Idle, LetGo, Ready, Stop, Train
+from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, Idle, Ready, Release, Stop, Train
 from workers.shared_clocks import Pulse
 from workers.trainer_process import TrainerProcess, make_fork_server
 from workers.watchdog import watch_child
@@ -70,7 +70,7 @@ class Worker:
             if not self._is_stopping:
                 self._work()
         finally:
-            self._leave()
+            self._unregister()
         logger.info("Worker %s has stopped", self.name)
 
     def _work(self) -> None:
@@ -79,7 +79,7 @@ class Worker:
         watch_child(self._pulse, self._kill_child)
         try:
             while not self._is_stopping:
-                child = self._child = self._turn(child)
+                child = self._child = self._run_once(child)
             self._stop(child)
         finally:
             child.end()
@@ -122,36 +122,36 @@ class Worker:
         info = WorkerInfo(self.name, socket.gethostname(), os.getpid())
         return replace(info, device=ready.device, provenance=ready.provenance, devices=ready.devices) if ready else info
 
-    def _turn(self, child: TrainerProcess) -> TrainerProcess:
+    def _run_once(self, child: TrainerProcess) -> TrainerProcess:
         """Look after everything once; returns the child, or its successor."""
         messages = child.receive(self._settings.poll_seconds)
         if messages is None:
             return self._replace(child)
         for message in messages:
-            self._hear(child, message)
-        self._beat(child)
+            self._handle_message(child, message)
+        self._send_heartbeat(child)
         self._end_if_stuck(child)
         self._housekeeping.clean_if_due()
         if child.ready is not None and not self._is_training and not self._is_stopping:
             self._claim_stack(child, child.ready)
         return child
 
-    def _hear(self, child: TrainerProcess, message: FromChild) -> None:
+    def _handle_message(self, child: TrainerProcess, message: FromChild) -> None:
         if isinstance(message, Ready):
             child.ready = message
             seconds = time.monotonic() - child.started_at
             logger.info("Trainer is ready on %s after %.1f s", message.device, seconds)
             lifeline.announce("ready")
         elif isinstance(message, Done):
-            self._lease.drop(message.claim)
+            self._lease.remove(message.claim)
             self._restart_seconds = FIRST_RESTART_SECONDS
         elif isinstance(message, Idle):
-            self._forget_stack()
+            self._clear_claims()
 
-    def _beat(self, child: TrainerProcess) -> None:
+    def _send_heartbeat(self, child: TrainerProcess) -> None:
         to_let_go = self._lease.beat_if_due(self._info(child.ready))
         if to_let_go - self._leaving:
-            child.send(LetGo(list(to_let_go - self._leaving)))
+            child.send(Release(list(to_let_go - self._leaving)))
             self._leaving |= to_let_go
 
     def _end_if_stuck(self, child: TrainerProcess) -> None:
@@ -169,8 +169,8 @@ class Worker:
             self._pulse.mark_progress()
             child.send(Train(claims))
 
-    def _forget_stack(self) -> None:
-        self._lease.forget()
+    def _clear_claims(self) -> None:
+        self._lease.clear()
         self._leaving, self._is_training = set(), False
 
     def _replace(self, child: TrainerProcess) -> TrainerProcess:
@@ -184,16 +184,16 @@ class Worker:
         logger.error("The trainer %s; starting another", what)
         has_database_failed = child.exit_code == EXIT_DATABASE_FAILED
         if has_database_failed:
-            self._lease.release()
+            self._lease.release_all()
         else:
             self._lease.report_crash()
-        self._forget_stack()
+        self._clear_claims()
         if child.ready is None or has_database_failed:
-            self._rest(self._restart_seconds)
+            self._sleep_with_heartbeat(self._restart_seconds)
             self._restart_seconds = min(2 * self._restart_seconds, LAST_RESTART_SECONDS)
         return self._start_trainer()
 
-    def _rest(self, seconds: float) -> None:
+    def _sleep_with_heartbeat(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._is_stopping:
             self._lease.beat_if_due(self._info(None))
@@ -209,12 +209,12 @@ class Worker:
             if messages is None:
                 break
             for message in messages:
-                self._hear(child, message)
-            self._beat(child)
+                self._handle_message(child, message)
+            self._send_heartbeat(child)
         child.end()
-        self._lease.release()
+        self._lease.release_all()
 
-    def _leave(self) -> None:
+    def _unregister(self) -> None:
         if self._fork_server is not None:
             self._fork_server.close()
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.charts.scales import robust_limits
 
-Point = dict[str, Any]
+PointDocument = dict[str, Any]
 UNENDED = {"queued", "running", "paused"}
 
 
@@ -18,9 +18,9 @@ class Findings:
 
     report: dict[str, Any]
     curves: dict[str, dict[str, Any]]
-    measured: list[Point]  # points that have a mean val accuracy
+    measured: list[PointDocument]  # points that have a mean val accuracy
     is_on_folds: bool
-    best: Point | None
+    best: PointDocument | None
     best_word: str
 
     @classmethod
@@ -60,10 +60,10 @@ class Findings:
         return "no trial has ended yet" if statuses <= UNENDED else "no trial has succeeded yet"
 
 
-def accuracy(point: Point) -> float:
+def accuracy(point: PointDocument) -> float:
     return 100 * float(point["mean_val_accuracy"])
 
 
-def standard_error(point: Point) -> float:
+def standard_error(point: PointDocument) -> float:
     """Over the point's own repeats or folds; 0 where there is one."""
     return 100 * float(point["standard_error"] or 0)

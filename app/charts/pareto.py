@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from app.charts.findings import Findings, Point, accuracy
+from app.charts.findings import Findings, PointDocument, accuracy
 from app.charts.scales import legend_below, log_axis, say
 from app.charts.style import CONTINUOUS, DPI, GREY, INK, VERMILION
 
@@ -72,21 +72,21 @@ def label_front(axes: Axes, findings: Findings) -> None:
             break
 
 
-def _sized(findings: Findings) -> list[Point]:
+def _sized(findings: Findings) -> list[PointDocument]:
     return [point for point in findings.measured if point["num_parameters"]]
 
 
-def _front(findings: Findings) -> list[Point]:
+def _front(findings: Findings) -> list[PointDocument]:
     numbers = set(findings.report["pareto"])
     return [point for point in _sized(findings) if point["point_number"] in numbers]
 
 
-def _places(points: Sequence[Point | None], low: float) -> tuple[list[int], list[float]]:
+def _places(points: Sequence[PointDocument | None], low: float) -> tuple[list[int], list[float]]:
     known = [point for point in points if point]
     return [point["num_parameters"] for point in known], [max(low, accuracy(point)) for point in known]
 
 
-def _draw_points(figure: SubFigure, axes: Axes, points: list[Point], low: float) -> None:
+def _draw_points(figure: SubFigure, axes: Axes, points: list[PointDocument], low: float) -> None:
     """Filled by epochs to the plateau, grey where that is not known."""
     known = [point["mean_epochs_to_plateau"] for point in points if point["mean_epochs_to_plateau"] is not None]
     norm = Normalize(min(known, default=0), max(*known, min(known) + 1) if known else 1)
@@ -113,7 +113,7 @@ def _draw_points(figure: SubFigure, axes: Axes, points: list[Point], low: float)
         bar.ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _draw_steps(axes: Axes, front: list[Point]) -> None:
+def _draw_steps(axes: Axes, front: list[PointDocument]) -> None:
     """The highest accuracy that each size reaches; the front has a third aim, so points may lie under this line."""
     sizes: list[int] = []
     heights: list[float] = []

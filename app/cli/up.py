@@ -53,7 +53,7 @@ class Stopped(BaseException):
 
 
 @dataclass
-class Part:
+class SupervisedProcess:
     """A process that is to be kept running.
 
     Args:
@@ -191,8 +191,8 @@ def run_service(settings: Settings, *, starter_run: bool) -> int:
         return 1
     _catch_signals()
     parts = [
-        Part("API", [sys.executable, "-m", "app.cli", "api"], settings.log_format),
-        Part("worker", [sys.executable, "-m", "workers"], settings.log_format),
+        SupervisedProcess("API", [sys.executable, "-m", "app.cli", "api"], settings.log_format),
+        SupervisedProcess("worker", [sys.executable, "-m", "workers"], settings.log_format),
     ]
     counter = RestartCounter(database)
     try:
@@ -219,7 +219,7 @@ def _prepare_database(database: Database, settings: Settings, *, starter_run: bo
             _say("A first model will be trained now, so that /predict can answer.")
 
 
-def _watch(parts: list[Part], counter: RestartCounter, *, has_any_port: bool) -> NoReturn:
+def _watch(parts: list[SupervisedProcess], counter: RestartCounter, *, has_any_port: bool) -> NoReturn:
     said = None
     while True:
         for part in parts:
@@ -265,7 +265,7 @@ def _count(database: Database, name: str, exit_code: int) -> None:
             row.count, row.exit_code, row.last_at = row.count + 1, exit_code, utc_now()
 
 
-def _end(parts: list[Part]) -> None:
+def _end(parts: list[SupervisedProcess]) -> None:
     """Stop all parts cleanly; what has not ended in time is killed."""
     for number in _signals():
         signal.signal(number, signal.SIG_IGN)

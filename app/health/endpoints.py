@@ -34,9 +34,9 @@ async def get_readiness(request: Request, watch: WorkerWatchDep, predictor: Pred
     503 otherwise, with the causes in `detail`.
     """
     await look_for_champion(request)
-    look = partial(service.look, has_champion=predictor.has_champion, model_problems=predictor.problems)
+    check = partial(service.check_readiness, has_champion=predictor.has_champion, model_problems=predictor.problems)
     # Neither a thread nor a connection that other requests could hold.
-    seen = await lanes_of(request).readiness.run(look, request.app.state.reserved_database, watch)
+    seen = await lanes_of(request).readiness.run(check, request.app.state.reserved_database, watch)
     if seen.failures:
         causes = " ".join(seen.failures + seen.warnings)
         raise Unavailable(causes, slug="not-ready", headers={"Retry-After": "2"})

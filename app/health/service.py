@@ -1,4 +1,4 @@
-"""Readiness: what is looked at, and what follows from it."""
+"""ServiceState: what is looked at, and what follows from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECENTLY = timedelta(minutes=1)
 
 
 @dataclass
-class Readiness:
+class ServiceState:
     """What was seen. `failures` keep the service from answering, `warnings` do not."""
 
     failures: list[str] = field(default_factory=list)
@@ -34,15 +34,15 @@ class Readiness:
     restarts: dict[str, int] = field(default_factory=dict)
 
 
-def look(
+def check_readiness(
     database: Database,
     watch: WorkerWatch,
     *,
     has_champion: bool,
     model_problems: Sequence[str],
-) -> Readiness:
+) -> ServiceState:
     """Look at everything that answering depends on."""
-    seen = Readiness()
+    seen = ServiceState()
     _look_at_database(seen, database, watch)
     if not has_champion:
         seen.failures.append("There is no saved model yet.")
@@ -52,7 +52,7 @@ def look(
     return seen
 
 
-def _look_at_disk(seen: Readiness, folder: Path) -> None:
+def _look_at_disk(seen: ServiceState, folder: Path) -> None:
     try:
         seen.free_disk_bytes = shutil.disk_usage(folder).free
     except OSError as error:
@@ -62,7 +62,7 @@ def _look_at_disk(seen: Readiness, folder: Path) -> None:
         seen.warnings.append("The disk of the database is nearly full.")
 
 
-def _look_at_restarts(seen: Readiness, session: Session) -> None:
+def _look_at_restarts(seen: ServiceState, session: Session) -> None:
     for restart in session.scalars(select(Restart).order_by(Restart.part)):
         seen.restarts[restart.part] = restart.count
         if abs(utc_now() - restart.last_at) < RECENTLY:
@@ -72,7 +72,7 @@ def _look_at_restarts(seen: Readiness, session: Session) -> None:
             )
 
 
-def _look_at_database(seen: Readiness, database: Database, watch: WorkerWatch) -> None:
+def _look_at_database(seen: ServiceState, database: Database, watch: WorkerWatch) -> None:
     try:
         with database.reading() as session:
             seen.revision = current_revision(session)

@@ -136,7 +136,7 @@ def _end_expired_leases(session: Session, watch: LeaseWatch) -> None:
     lease = tuple_(Run.id, Run.claim_number, Run.lease_expires_at)
     still_so = select(Run).where(Run.status == RunStatus.RUNNING, lease.in_(expired)).order_by(Run.id)
     for run in session.scalars(still_so.with_for_update(skip_locked=True)):
-        lifecycle.lose(session, run)
+        lifecycle.record_worker_loss(session, run)
     session.flush()
 
 
@@ -173,12 +173,12 @@ def fence_all(session: Session, claims: Collection[Claim]) -> dict[Claim, Run]:
 
 def release(session: Session, held: Claim) -> None:
     """Let go of a run, unharmed: a worker's clean stop counts nothing."""
-    lifecycle.let_go(session, fence(session, held))
+    lifecycle.release(session, fence(session, held))
 
 
 def report_crash(session: Session, held: Claim) -> None:
     """The worker's child died over this run."""
-    lifecycle.lose(session, fence(session, held))
+    lifecycle.record_worker_loss(session, fence(session, held))
 
 
 def _locked(query: Query, claims: Collection[Claim]) -> Query:

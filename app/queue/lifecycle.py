@@ -65,7 +65,7 @@ def resume(session: Session, run: Run) -> None:
     journal.record(session, run, EventType.RESUMED, status=run.status, epoch=run.epoch)
 
 
-def let_go(session: Session, run: Run) -> None:
+def release(session: Session, run: Run) -> None:
     """The worker stops training a run at an epoch boundary: because of a request, or because it stops altogether."""
     if run.cancel_requested:
         end(session, run, RunStatus.CANCELLED)
@@ -75,7 +75,7 @@ def let_go(session: Session, run: Run) -> None:
         enter_queue(session, run)
 
 
-def lose(session: Session, run: Run) -> None:
+def record_worker_loss(session: Session, run: Run) -> None:
     """The worker of a run is gone, with what it had not committed."""
     run.crashes_without_progress += 1
     crashes = run.crashes_without_progress
@@ -85,7 +85,7 @@ def lose(session: Session, run: Run) -> None:
         detail = f"{crashes} workers in a row were lost over this run without any progress."
         end(session, run, RunStatus.FAILED, code="worker_lost", detail=detail)
     else:
-        let_go(session, run)
+        release(session, run)
 
 
 def end(session: Session, run: Run, status: RunStatus, *, code: str | None = None, detail: str | None = None) -> None:

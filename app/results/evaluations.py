@@ -30,7 +30,7 @@ class Evaluated:
         return digits
 
 
-def confuse(evaluated: Evaluated) -> Confusion:
+def confusion_matrix(evaluated: Evaluated) -> Confusion:
     """Counts by true and predicted digit, and what follows from them."""
     pairs = evaluated.labels.astype(np.int64) * NUM_CLASSES + evaluated.predicted
     counts = np.bincount(pairs, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)

@@ -25,7 +25,7 @@ from app.http.picture_responses import (
 )
 from app.http.problem import problems
 from app.results import repository, service
-from app.results.evaluations import compare, confuse, find_mistakes
+from app.results.evaluations import compare, confusion_matrix, find_mistakes
 from app.results.layers import to_text
 from app.results.schemas import Comparison, Confusion, LayerWeights, Mistake, MistakePage, Summary
 from app.runs import service as runs
@@ -197,7 +197,7 @@ def draw_gradients(
 )
 def get_confusion(run_id: RunId, session: ReadSession) -> Confusion:
     """Of its saved model on val: counts, shares of each true digit, precision and recall."""
-    return confuse(service.evaluate(session, runs.get_run(session, run_id)))
+    return confusion_matrix(service.evaluate(session, runs.get_run(session, run_id)))
 
 
 @router.get(
@@ -212,7 +212,7 @@ def draw_confusion(
     """Counts and shares of each true digit, side by side."""
     with database.reading() as session:
         run = runs.get_run(session, run_id)
-        found = confuse(service.evaluate(session, run))
+        found = confusion_matrix(service.evaluate(session, run))
     etag = etag_of("confusion", run.id, run.name)
     if (known := answer_unchanged(etag, if_none_match)) is not None:
         return known

@@ -149,7 +149,7 @@ _ENDED = {RunStatus.SUCCEEDED: "succeeded", RunStatus.FAILED: "failed", RunStatu
 
 def curves(session: Session, found: Sequence[Run]) -> list[dict[str, Any]]:
     """These runs' metrics by epoch, each with what sets it apart from the others."""
-    labels = tell_apart(found)
+    labels = distinguishing_labels(found)
     return [
         {
             "id": run.id,
@@ -165,7 +165,7 @@ def curves(session: Session, found: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def tell_apart(found: Sequence[Run]) -> list[str]:
+def distinguishing_labels(found: Sequence[Run]) -> list[str]:
     """For each run, the values of its configuration that are not the same in all of them; else its name or id."""
     flat = [_flatten(run.config) for run in found]
     paths = list(dict.fromkeys(path for each in flat for path in each))

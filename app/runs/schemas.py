@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.run_config import Part, RunConfig
+from app.run_config import RunConfig, StrictModel
 from app.tables import Checkpoint, Metric, Run, RunStatus
 from app.validation import TEXT
 
@@ -42,7 +42,7 @@ EXAMPLE_CONFIG = {
 }
 
 
-class RunLabels(Part):
+class RunLabels(StrictModel):
     """What a client calls a run; it has no influence on what is trained."""
 
     name: Name = ""
@@ -58,7 +58,7 @@ class RunSubmission(RunConfig, RunLabels):
     from_run: str | None = Field(None, description="Start from this run's configuration.", examples=[None])
 
 
-class RunPatch(Part):
+class RunPatch(StrictModel):
     """What of a run can be changed after it was submitted."""
 
     name: Name | None = None

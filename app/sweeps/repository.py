@@ -16,7 +16,7 @@ _FINISHED = [status for status in RunStatus if status.is_finished()]
 
 
 @dataclass
-class Tally:
+class TrialCounts:
     """A sweep's runs, counted."""
 
     by_status: dict[RunStatus, int] = field(default_factory=dict)
@@ -52,12 +52,12 @@ def list_sweeps(session: Session, *, limit: int, before: str | None) -> Sequence
     return session.scalars(query if before is None else query.where(Sweep.id < before)).all()
 
 
-def tally(session: Session, sweep_ids: Collection[str]) -> dict[str, Tally]:
+def tally(session: Session, sweep_ids: Collection[str]) -> dict[str, TrialCounts]:
     """The runs of these sweeps, counted."""
     done = case((Run.status.in_(_FINISHED), Run.epochs), else_=Run.epoch)
     columns = (func.count(), func.sum(done), func.sum(Run.epochs), func.min(Run.started_at), func.max(Run.finished_at))
     query = select(Run.sweep_id, Run.status, *columns).where(Run.sweep_id.in_(sweep_ids))
-    tallies = {sweep_id: Tally() for sweep_id in sweep_ids}
+    tallies = {sweep_id: TrialCounts() for sweep_id in sweep_ids}
     for sweep_id, status, number, epochs_done, epochs, started_at, finished_at in session.execute(
         query.group_by(Run.sweep_id, Run.status)
     ):

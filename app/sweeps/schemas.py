@@ -8,20 +8,20 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, WithJsonSchema, model_validator
 
-from app.run_config import MAX_SEED, Part
+from app.run_config import MAX_SEED, StrictModel
 from app.runs.schemas import EXAMPLE_CONFIG, Name, Notes, Priority, Tags
 
 ParameterPath = Annotated[str, Field(max_length=200, examples=["training.optimizer.learning_rate"])]
 EXAMPLE_PARAMETERS = {"model.hidden_sizes": [[12, 12], [16, 16]], "training.optimizer.learning_rate": [0.01, 0.1]}
 
 
-class GridSearch(Part):
+class GridSearch(StrictModel):
     """Every combination of the parameters' values; the last parameter changes fastest."""
 
     kind: Literal["grid"] = "grid"
 
 
-class RandomSearch(Part):
+class RandomSearch(StrictModel):
     """Points drawn at random, the same ones for the same seed."""
 
     kind: Literal["random"]
@@ -29,13 +29,13 @@ class RandomSearch(Part):
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
 
-class ListSearch(Part):
+class ListSearch(StrictModel):
     """Exactly the given points."""
 
     kind: Literal["list"]
 
 
-class Range(Part):
+class Range(StrictModel):
     """What a random search draws from: evenly, or evenly in the logarithm."""
 
     low: float
@@ -60,13 +60,13 @@ class Range(Part):
 Values = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "array", "items": {}}, Range.model_json_schema()]})]
 
 
-class CrossValidation(Part):
+class CrossValidation(StrictModel):
     """Stratified folds of the train split, as scikit-learn's GridSearchCV makes them."""
 
     folds: int = Field(5, ge=2, le=20)
 
 
-class SuccessiveHalving(Part):
+class SuccessiveHalving(StrictModel):
     """At each rung, only the best `1/reduction` of the trials that have reached it go on (ASHA, Li et al., 2020).
 
     The rungs are at epochs / reduction, epochs / reduction², …; a trial that ends there has succeeded.
@@ -77,7 +77,7 @@ class SuccessiveHalving(Part):
     reduction: int = Field(3, ge=2, le=10)
 
 
-class SweepSubmission(Part):
+class SweepSubmission(StrictModel):
     """A sweep to submit: what is searched, and how."""
 
     preset: str | None = Field(None, description="Start from this sweep preset.", examples=["practice"])

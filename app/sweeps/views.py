@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.database import utc_now
-from app.sweeps.repository import Tally
+from app.sweeps.repository import TrialCounts
 from app.sweeps.schemas import BestTrial, CrossValidation, SuccessiveHalving, SweepProgress, SweepStatus, SweepView
 from app.tables import Run, RunStatus, Sweep
 
 
-def view(sweep: Sweep, tally: Tally, best: Run | None) -> SweepView:
+def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
     """The sweep, with its runs counted and the best of them."""
     status = status_of(sweep, tally)
     counts = {each.value: tally.count(each) for each in RunStatus}
@@ -32,7 +32,7 @@ def view(sweep: Sweep, tally: Tally, best: Run | None) -> SweepView:
     )
 
 
-def status_of(sweep: Sweep, tally: Tally) -> SweepStatus:
+def status_of(sweep: Sweep, tally: TrialCounts) -> SweepStatus:
     """`running` from the first start to the last end, unless all that is left is paused."""
     succeeded = tally.count(RunStatus.SUCCEEDED)
     if not tally.num_unfinished:
@@ -46,7 +46,7 @@ def status_of(sweep: Sweep, tally: Tally) -> SweepStatus:
     return "queued" if is_untouched else "running"
 
 
-def _eta(tally: Tally, now: datetime) -> float | None:
+def _eta(tally: TrialCounts, now: datetime) -> float | None:
     """Seconds left, if the rest goes as fast as what has been done since the first start."""
     if tally.started_at is None or not tally.epochs_done:
         return None

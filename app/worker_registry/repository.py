@@ -79,7 +79,7 @@ class WorkerWatch:
         return why_it_waits(device, [worker for worker, _ in self.list_alive(session)])
 
 
-def forget_dead(session: Session, heard_before: float) -> None:
+def delete_dead(session: Session, heard_before: float) -> None:
     """Remove the rows of workers that ended without a word, and were last heard of before a moment."""
     session.execute(delete(Worker).where(Worker.heartbeat_at < heard_before))
 

@@ -11,7 +11,7 @@ import torch
 from app.run_config import RunConfig, complete
 from workers.preparation import mlp_config
 from workers.training import export, serialization
-from workers.training.checkpoint import Checkpoint
+from workers.training.checkpoint import TrainingState
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.evaluation import Metrics
 from workers.training.loop import MlpTraining, StackTraining
@@ -36,7 +36,7 @@ def train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
 def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, Any]) -> None:
     """Every bit of the weights, the saved model and the metrics, but for the seconds."""
     run, rows = train_alone(document)
-    expected = run.checkpoints()
+    expected = run.take_checkpoints()
     for role in ("last", "best"):
         stored = serialization.from_bytes(client.get(f"/runs/{run_id}/checkpoints/{role}").content)
         _assert_same_arrays(stored, expected[role])
@@ -52,7 +52,7 @@ def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, A
             assert stored_row[name] == getattr(row, name), name
 
 
-def _assert_same_arrays(one: Checkpoint, other: Checkpoint) -> None:
+def _assert_same_arrays(one: TrainingState, other: TrainingState) -> None:
     assert one.epoch == other.epoch
     assert one.arrays.keys() == other.arrays.keys()
     for name, array in one.arrays.items():

@@ -51,7 +51,7 @@ def test_the_work_has_to_be_over_before_the_lease_is(lease: Lease, pulse: Pulse,
     before = time.monotonic()
     (claim,) = lease.claim_stack(["auto"])
     assert before + 5 <= pulse.lease_until <= time.monotonic() + 5
-    lease.drop(claim)
+    lease.remove(claim)
     assert pulse.lease_until == math.inf
 
 

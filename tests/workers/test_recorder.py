@@ -24,7 +24,7 @@ from tests.conftest import AddRun, counting_statements
 from tests.e2e.conftest import wait_for
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Failed, Recorder, Released, Succeeded
-from workers.training import Training, TrainingRun
+from workers.training import TrainingLoop, TrainingRun
 
 NEVER = 1e9
 
@@ -36,7 +36,7 @@ class Stack:
     database: Database
     claims: list[Claim]
     prepared: list[PreparedRun]
-    training: Training
+    training: TrainingLoop
     runs: Sequence[TrainingRun]
     done: list[Claim]
     recorder: Recorder

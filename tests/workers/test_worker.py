@@ -56,7 +56,7 @@ def worker(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(PlayedChild, "deaths", 0)
     made = Worker(settings)
     yield made
-    made._leave()
+    made._unregister()
 
 
 def work(worker: Worker, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def work(worker: Worker, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(PlayedChild, "exit_codes", exit_codes)
     child: Any = PlayedChild()
     for _ in range(10 * len(exit_codes)):
-        child = worker._turn(child)
+        child = worker._run_once(child)
         if not exit_codes and not child.is_dead:
             return
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from workers.training.checkpoint import Checkpoint
+from workers.training.checkpoint import TrainingState
 from workers.training.evaluation import Best, Metrics
 from workers.training.result import Result
 
@@ -34,7 +34,7 @@ class TrainingRun(Protocol):
     def stop(self) -> None:
         """Be finished with this epoch, which has been evaluated."""
 
-    def checkpoints(self) -> dict[str, Checkpoint]:
+    def take_checkpoints(self) -> dict[str, TrainingState]:
         """Copies of the state by role; a role is left out when there is nothing new to keep in it."""
 
     def result(self) -> Result:
@@ -44,7 +44,7 @@ class TrainingRun(Protocol):
         """Go out of the training. The others do not notice."""
 
 
-class Training(Protocol):
+class TrainingLoop(Protocol):
     """What trains together: a `StackTraining` of one run or many, or a `ForestTraining`."""
 
     @property

@@ -13,7 +13,7 @@ Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingState:
     """A self-describing state: everything that a resume needs."""
 
     epoch: int

@@ -10,7 +10,7 @@ import sklearn
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import log_loss
 
-from workers.training.checkpoint import Checkpoint
+from workers.training.checkpoint import TrainingState
 from workers.training.config import NUM_CLASSES, NUM_PIXELS, ForestConfig, is_due
 from workers.training.data import Pixels, SplitData
 from workers.training.evaluation import Best, Metrics, Score
@@ -72,7 +72,7 @@ class ForestTraining:
     def leave(self) -> None:
         self.active.clear()
 
-    def checkpoints(self) -> dict[str, Checkpoint]:
+    def take_checkpoints(self) -> dict[str, TrainingState]:
         """None: see the class."""
         return {}
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.training.checkpoint import Array, Checkpoint
+from workers.training.checkpoint import Array, TrainingState
 from workers.training.config import NUM_PIXELS, MlpConfig, OptimizerConfig, is_due
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
 from workers.training.layout import read_layers, widths, write_layers
@@ -141,7 +141,7 @@ class StackTraining:
                 norms = gradient_norms[number].tolist(), weight_norms[number].tolist()
                 scores = (*seen[run], *train[number], *val[number])
                 metrics = Metrics(run.epoch, *scores, *norms, run.seconds + seconds)
-                run.take_in(metrics)
+                run.record_evaluation(metrics)
                 evaluated.append((run, metrics))
         return evaluated
 
@@ -201,7 +201,7 @@ class MlpTraining:
                 f"The loss is {json.dumps(float(loss))} at epoch {self.epoch}; a lower learning rate may help."
             )
 
-    def take_in(self, metrics: Metrics) -> None:
+    def record_evaluation(self, metrics: Metrics) -> None:
         """Compare an evaluated epoch with the best one, and see whether to stop."""
         self._latest = Best.of(metrics)
         if self.best is None or self.best.is_beaten_by(self._latest):
@@ -216,7 +216,7 @@ class MlpTraining:
         """Be finished with this epoch, which has been evaluated."""
         self._has_stopped = True
 
-    def checkpoints(self) -> dict[str, Checkpoint]:
+    def take_checkpoints(self) -> dict[str, TrainingState]:
         """`last`, to resume from, and `best`, its weights alone, if new since the last call."""
         stack, config = self._training.stack, self._config_values
         values = {
@@ -230,13 +230,13 @@ class MlpTraining:
         arrays = self._read(stack.parameters)
         for name, field in STATE_NAMES[self.config.optimizer.kind].items():
             arrays |= {f"{name}.{layer}": array for layer, array in self._read(getattr(stack, field)).items()}
-        found = {"last": Checkpoint(self.epoch, arrays, values)}
+        found = {"last": TrainingState(self.epoch, arrays, values)}
         if self.best is not None and self._is_best_new:
-            found["best"] = Checkpoint(self.best.epoch, self._read(stack.best), {"config": config})
+            found["best"] = TrainingState(self.best.epoch, self._read(stack.best), {"config": config})
             self._is_best_new = False
         return found
 
-    def restore(self, last: Checkpoint, best: Checkpoint | None) -> None:
+    def restore(self, last: TrainingState, best: TrainingState | None) -> None:
         """Go on from checkpoints of the same configuration, exactly as if there had been no interruption.
 
         Raises:

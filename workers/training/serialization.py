@@ -6,18 +6,18 @@ import json
 
 import safetensors.numpy
 
-from workers.training.checkpoint import Checkpoint
+from workers.training.checkpoint import TrainingState
 
 FORMAT = "digitlab-checkpoint-2"
 
 
-def to_bytes(checkpoint: Checkpoint) -> bytes:
+def to_bytes(checkpoint: TrainingState) -> bytes:
     values = json.dumps(checkpoint.values, sort_keys=True)
     metadata = {"format": FORMAT, "epoch": str(checkpoint.epoch), "values": values}
     return safetensors.numpy.save(dict(checkpoint.arrays), metadata)
 
 
-def from_bytes(blob: bytes) -> Checkpoint:
+def from_bytes(blob: bytes) -> TrainingState:
     """Read a checkpoint back.
 
     Raises:
@@ -27,4 +27,4 @@ def from_bytes(blob: bytes) -> Checkpoint:
     metadata = json.loads(blob[8 : 8 + header_size])["__metadata__"]
     if metadata.get("format") != FORMAT:
         raise ValueError(f"not a checkpoint of format {FORMAT}")
-    return Checkpoint(int(metadata["epoch"]), safetensors.numpy.load(blob), json.loads(metadata["values"]))
+    return TrainingState(int(metadata["epoch"]), safetensors.numpy.load(blob), json.loads(metadata["values"]))

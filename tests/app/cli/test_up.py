@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.cli.up import MAX_FAILED_STARTS, NeverReady, Part, RestartCounter, as_json
+from app.cli.up import MAX_FAILED_STARTS, NeverReady, RestartCounter, SupervisedProcess, as_json
 from app.database import Database
 from app.tables import Restart
 
@@ -27,19 +27,19 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def part() -> Iterator[Part]:
-    part = Part("worker", SLEEPS)
+def part() -> Iterator[SupervisedProcess]:
+    part = SupervisedProcess("worker", SLEEPS)
     yield part
     part.end(0)
 
 
-def watch_until_ended(part: Part) -> int:
+def watch_until_ended(part: SupervisedProcess) -> int:
     while (exit_code := part.look()) is None:
         time.sleep(0.002)
     return exit_code
 
 
-def kill_when_ready(part: Part) -> None:
+def kill_when_ready(part: SupervisedProcess) -> None:
     while part.process is None or part.ready_at is None:
         part.look()
         time.sleep(0.002)
@@ -47,7 +47,7 @@ def kill_when_ready(part: Part) -> None:
     assert watch_until_ended(part) == -signal.SIGKILL
 
 
-def test_what_has_been_ready_is_always_started_again_after_growing_pauses(part: Part) -> None:
+def test_what_has_been_ready_is_always_started_again_after_growing_pauses(part: SupervisedProcess) -> None:
     pauses = []
     for _ in range(8):
         kill_when_ready(part)
@@ -55,7 +55,7 @@ def test_what_has_been_ready_is_always_started_again_after_growing_pauses(part: 
     assert pauses == [0.01, 0.02, 0.04, *[0.05] * 5]
 
 
-def test_pauses_begin_anew_after_a_healthy_while(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_begin_anew_after_a_healthy_while(part: SupervisedProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         kill_when_ready(part)
     monkeypatch.setattr("app.cli.up.HEALTHY_SECONDS", 0.0)
@@ -64,21 +64,21 @@ def test_pauses_begin_anew_after_a_healthy_while(part: Part, monkeypatch: pytest
 
 
 def test_what_never_was_ready_ends_it_with_its_last_words() -> None:
-    part = Part("worker", DIES)
+    part = SupervisedProcess("worker", DIES)
     for _ in range(MAX_FAILED_STARTS - 1):
         assert watch_until_ended(part) == 1
     with pytest.raises(NeverReady, match=r"5 times without being ready:(.|\n)*no such device"):
         watch_until_ended(part)
 
 
-def test_what_was_ready_once_may_fail_to_start_for_long(part: Part) -> None:
+def test_what_was_ready_once_may_fail_to_start_for_long(part: SupervisedProcess) -> None:
     kill_when_ready(part)
     part.command = DIES
     for _ in range(2 * MAX_FAILED_STARTS):
         assert watch_until_ended(part) == 1
 
 
-def test_what_is_killed_before_it_is_ready_is_started_again(part: Part) -> None:
+def test_what_is_killed_before_it_is_ready_is_started_again(part: SupervisedProcess) -> None:
     part.command = [sys.executable, "-c", "import time; time.sleep(600)"]
     for _ in range(2 * MAX_FAILED_STARTS):
         while part.process is None:
@@ -89,7 +89,7 @@ def test_what_is_killed_before_it_is_ready_is_started_again(part: Part) -> None:
 
 
 def test_only_what_came_through_its_own_pipe_makes_a_part_ready() -> None:
-    part = Part("API", [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"])
+    part = SupervisedProcess("API", [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"])
     try:
         while not part.last_words:
             part.look()

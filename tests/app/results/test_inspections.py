@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app.database import Database
-from app.results.evaluations import Evaluated, compare, confuse, find_mistakes
-from app.results.service import tell_apart
+from app.results.evaluations import Evaluated, compare, confusion_matrix, find_mistakes
+from app.results.service import distinguishing_labels
 from app.run_config import Mlp, RandomForest, RunConfig
 from app.tables import Dataset, Evaluation, Run, RunStatus
 from tests.conftest import AddRun, AssertProblem, TestClient
@@ -126,7 +126,7 @@ def evaluated(labels: list[int], predicted: list[int], confidences: list[float])
 
 
 def test_confusion_of_digits_that_do_not_occur() -> None:
-    found = confuse(evaluated([1, 1, 2], [1, 3, 2], [0.9, 0.8, 0.7]))
+    found = confusion_matrix(evaluated([1, 1, 2], [1, 3, 2], [0.9, 0.8, 0.7]))
     assert (found.counts[1][1], found.counts[1][3], found.counts[2][2]) == (1, 1, 1)
     assert found.normalized[1] == [0, 0.5, 0, 0.5, 0, 0, 0, 0, 0, 0]
     assert found.normalized[0] == [0] * 10
@@ -154,9 +154,9 @@ def run(name: str = "", **config: object) -> Run:
 
 
 def test_labels_name_what_differs() -> None:
-    assert tell_apart([run(seed=1), run(seed=2)]) == ["seed 1", "seed 2"]
+    assert distinguishing_labels([run(seed=1), run(seed=2)]) == ["seed 1", "seed 2"]
     mlp = {"kind": "mlp", "hidden_sizes": [16, 8]}
-    assert tell_apart([run(), run(model=mlp)]) == ["hidden_sizes 128-64", "hidden_sizes 16-8"]
-    assert tell_apart([run("a", seed=1), run("b", seed=2)]) == ["a: seed 1", "b: seed 2"]
-    same = tell_apart([run("a"), run("a")])
+    assert distinguishing_labels([run(), run(model=mlp)]) == ["hidden_sizes 128-64", "hidden_sizes 16-8"]
+    assert distinguishing_labels([run("a", seed=1), run("b", seed=2)]) == ["a: seed 1", "b: seed 2"]
+    same = distinguishing_labels([run("a"), run("a")])
     assert all(label.startswith("id-a") for label in same)

@@ -46,10 +46,10 @@ def test_a_run_resumes_on_the_device(digits: Digits) -> None:
     first = StackTraining([member], device)
     for _ in range(3):
         first.run_epoch()
-    kept = first.active[0].checkpoints()
+    kept = first.active[0].take_checkpoints()
     second = StackTraining([member], device)
     second.active[0].restore(kept["last"], kept["best"])
     (resumed,) = finish(second).active
-    for name, array in resumed.checkpoints()["last"].arrays.items():
-        expected = torch.from_numpy(whole.checkpoints()["last"].arrays[name].copy())
+    for name, array in resumed.take_checkpoints()["last"].arrays.items():
+        expected = torch.from_numpy(whole.take_checkpoints()["last"].arrays[name].copy())
         torch.testing.assert_close(torch.from_numpy(array.copy()), expected, rtol=1e-4, atol=1e-5)

@@ -40,7 +40,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     for _ in range(epoch):
         resumed_rows += [metrics for run, metrics in first.run_epoch() if run is first.active[0]]
     kept = [
-        {role: serialization.to_bytes(checkpoint) for role, checkpoint in run.checkpoints().items()}
+        {role: serialization.to_bytes(checkpoint) for role, checkpoint in run.take_checkpoints().items()}
         for run in first.active
     ]
     second = StackTraining([other, member], CPU, is_compiled=is_compiled)
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_a_copy_that_later_epochs_do_not_change(
 ) -> None:
     training = StackTraining([digits.member(hidden_sizes=hidden_sizes)], CPU, is_compiled=is_compiled)
     ((run, _),) = training.run_epoch()
-    checkpoints = run.checkpoints()
+    checkpoints = run.take_checkpoints()
     before = deepcopy(checkpoints)
     training.run_epoch()
     for role, checkpoint in checkpoints.items():
@@ -151,7 +151,7 @@ def test_metrics_are_what_the_weights_say(digits: Digits, is_compiled: bool) -> 
     training = StackTraining([member], CPU, dtype=torch.float64, is_compiled=is_compiled)
     for _ in range(3):
         ((run, metrics),) = training.run_epoch()
-    arrays = run.checkpoints()["last"].arrays
+    arrays = run.take_checkpoints()["last"].arrays
     layers = [(arrays[f"weights{number}"], arrays[f"biases{number}"]) for number in (1, 2, 3)]
     for split, loss, accuracy in (
         (member.split.train, metrics.train_eval_loss, metrics.train_eval_accuracy),

@@ -144,7 +144,7 @@ def test_a_run_follows_plain_torch(
             plain.step()
             total += loss.item() * len(batch)
         assert metrics.train_loss == pytest.approx(total / len(rows), rel=1e-6)
-    arrays = run.checkpoints()["last"].arrays
+    arrays = run.take_checkpoints()["last"].arrays
     for number, layer in enumerate(module for module in model if isinstance(module, torch.nn.Linear)):
         for name, parameter in (("weights", layer.weight), ("biases", layer.bias)):
             difference = (torch.from_numpy(arrays[f"{name}{number + 1}"].copy()) - parameter).abs().max().item()

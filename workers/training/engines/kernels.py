@@ -30,8 +30,8 @@ Array = npt.NDArray[Any]
 # Sums keep their order and NaN stays NaN: fast-math is limited to fused multiply-adds and reciprocals.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
 DEPTH = 256  # rows of a full batch whose contribution to a gradient is summed at once: they stay in the cache
-DIGIT_BITS = 11  # of the radix sort
-NUM_DIGITS = 2**DIGIT_BITS
+BUCKET_BITS = 11  # of the radix sort
+NUM_BUCKETS = 2**BUCKET_BITS
 DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DATA_ORDER)
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(column) for column in Setting)
 
@@ -195,7 +195,7 @@ def multiply(out: Array, x: Array, factors: Array, first_unit: int, width: int) 
 
 
 @compiled
-def lower_by_top(logits: Array, labels: Array) -> int:
+def subtract_row_max(logits: Array, labels: Array) -> int:
     """Subtract from each row of logits (B × 16) its largest; returns how many rows have their label's first."""
     num_correct = 0
     for b in range(labels.size):
@@ -227,7 +227,7 @@ def softmax(logits: Array, labels: Array, deltas: Array) -> tuple[float, int]:
     """
     rows = labels.size
     logit_lines, lines = logits.reshape(-1, COLUMNS), deltas.reshape(-1, COLUMNS)
-    num_correct = lower_by_top(logit_lines, labels)
+    num_correct = subtract_row_max(logit_lines, labels)
     for i in range(rows * COLUMNS):
         deltas[i] = exp(logits[i])
     loss, share = 0.0, deltas.dtype.type(1 / rows)
@@ -251,18 +251,18 @@ def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
         words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
     order = np.arange(num_samples)
     sorted_order = np.empty_like(order)
-    places = np.empty(NUM_DIGITS, np.int64)
-    for shift in range(0, 32, DIGIT_BITS):
+    places = np.empty(NUM_BUCKETS, np.int64)
+    for shift in range(0, 32, BUCKET_BITS):
         places[:] = 0
         for i in range(num_samples):
-            places[(words[i] >> shift) & (NUM_DIGITS - 1)] += 1
+            places[(words[i] >> shift) & (NUM_BUCKETS - 1)] += 1
         total = 0
-        for digit in range(NUM_DIGITS):
+        for digit in range(NUM_BUCKETS):
             count = places[digit]
             places[digit] = total
             total += count
         for i in range(num_samples):
-            digit = (words[order[i]] >> shift) & (NUM_DIGITS - 1)
+            digit = (words[order[i]] >> shift) & (NUM_BUCKETS - 1)
             sorted_order[places[digit]] = order[i]
             places[digit] += 1
         order, sorted_order = sorted_order, order

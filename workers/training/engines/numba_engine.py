@@ -32,13 +32,13 @@ from workers.training.engines.kernels import (
     forward,
     layer_gradient,
     load_batch,
-    lower_by_top,
     multiply,
     multiply_by_derivative,
     propagate_back,
     softmax,
     step_adam,
     step_sgd,
+    subtract_row_max,
     sum_classes,
 )
 from workers.training.engines.llvm_tiles import COLUMNS, ROWS
@@ -135,7 +135,7 @@ def evaluate_runs(
     for slot in slots:
         answer(activations[slot], parameters[slot], indices[slot], images, sizes, starts, logits)
         wanted = labels[indices[slot]]
-        corrects[slot] = lower_by_top(logit_lines, wanted)
+        corrects[slot] = subtract_row_max(logit_lines, wanted)
         for i in range(num_samples * COLUMNS):
             powers[i] = exp(logits[i])
         loss = 0.0
