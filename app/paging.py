@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Generic, TypeVar
 
@@ -16,12 +17,31 @@ from app.validation import MAX_INTEGER, invalid_input, is_text
 MAX_PAGE = 200
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 
 class Page(BaseModel, Generic[Item]):
     data: list[Item]
     has_more: bool = Field(False, description="Whether entries follow; then `next` leads to them.")
     next: str | None = Field(None, description="Cursor: send it as `after` for the entries that follow.")
+
+    @classmethod
+    def of(cls, data: Sequence[Item], cursor: str | None) -> Page[Item]:
+        """A page, and the cursor of the next one; None at the end."""
+        return cls(data=list(data), has_more=cursor is not None, next=cursor)
+
+
+def cut(rows: Sequence[Row], limit: int, cursor_of: Callable[[Row], str]) -> tuple[Sequence[Row], str | None]:
+    """The rows of a page, and the cursor of the next page; None at the end.
+
+    Args:
+        rows: One more than the limit where others follow.
+        limit: The most rows of a page.
+        cursor_of: Makes the cursor from the last row of the page.
+    """
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], cursor_of(rows[limit - 1])
 
 
 def encode_cursor(*values: str | float | None) -> str:

@@ -78,6 +78,11 @@ def invalid_input(errors: Iterable[FieldError], *, num_errors: int = 0) -> Inval
     return InvalidInput(first if number == 1 else f"{first} (and {number - 1} more)", errors=found[:MAX_ERRORS])
 
 
+def wrong_place(pointer: str, detail: str) -> InvalidInput:
+    """The error for a single wrong place."""
+    return invalid_input([FieldError(pointer, detail)])
+
+
 def explain(error: Mapping[str, Any]) -> str:
     """What is wrong, in words; and what was got, where that is short."""
     kind, given = error["type"], error["input"]
@@ -144,4 +149,9 @@ def json_pointer(location: Sequence[str | int], document: Any) -> str:
 
 def write_pointer(path: Iterable[str | int]) -> str:
     """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return "".join("/" + escape_step(str(step)) for step in path)
+
+
+def escape_step(step: str) -> str:
+    """One step of a JSON pointer (RFC 6901, 3)."""
+    return step.replace("~", "~0").replace("/", "~1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
+from app import blobs
 from app.database import Database
 from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
@@ -140,7 +140,7 @@ def register_datasets(database: Database) -> None:
             is_missing = datasets.get_dataset(session, name) is None
         if is_missing:
             pixels, labels = (array.tobytes() for array in load_dataset(name))
-            digest = sha256(pixels + labels).hexdigest()
+            digest = blobs.digest(pixels + labels)
             row = Dataset(name=name, num_samples=len(labels), pixels=pixels, labels=labels, sha256=digest)
             _add_if_absent(database, row)
         _ensure_split(database, name, SplitConfig())
@@ -194,9 +194,8 @@ def _add_if_absent(database: Database, row: Dataset | Split) -> None:
 
 
 def _checked(checkpoint: Checkpoint) -> bytes:
-    if sha256(checkpoint.blob).hexdigest() != checkpoint.sha256:
-        raise DamagedData(f"Checkpoint {checkpoint.role!r} of run {checkpoint.run_id} does not match its sha256.")
-    return checkpoint.blob
+    what = f"Checkpoint {checkpoint.role!r} of run {checkpoint.run_id}"
+    return blobs.checked(checkpoint.blob, checkpoint.sha256, what)
 
 
 def _read_rungs(session: Session, run: Run) -> Rungs | None:

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import delete, insert, tuple_, update
 from sqlalchemy.orm import Session
 
+from app import blobs
 from app.database import Database, insert_plainly, to_json
 from app.events import journal
 from app.models import promotion
@@ -143,8 +143,8 @@ class Recorder:
         """
         self._collect_finished()
         if not self._pending and self._busy_seconds:
-            # A large stack is committed less often, so that the recorder takes a fifth of the time at most.
-            self._next_commit = time.monotonic() + max(self._commit_seconds, 4 * self._busy_seconds)
+            # A large stack is committed less often, so that the recorder takes a tenth of the time at most.
+            self._next_commit = time.monotonic() + max(self._commit_seconds, 9 * self._busy_seconds)
             self._busy_seconds = 0.0
         is_due = not self._pending and time.monotonic() >= self._next_commit
         if is_due and any(self._is_further(run) for run in runs):
@@ -262,7 +262,7 @@ def _serialize(snapshot: _Snapshot) -> list[dict[str, Any]]:
     for role, checkpoint in snapshot.checkpoints.items():
         blob = serialization.to_bytes(checkpoint)
         row = {"run_id": snapshot.claim.run_id, "role": role, "epoch": checkpoint.epoch}
-        rows.append({**row, "blob": blob, "sha256": sha256(blob).hexdigest(), "size_bytes": len(blob)})
+        rows.append({**row, "blob": blob, "sha256": blobs.digest(blob), "size_bytes": len(blob)})
     return rows
 
 
@@ -354,7 +354,7 @@ def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) ->
             run_id=run.id,
             epoch=result.chosen.epoch,
             onnx=model,
-            sha256=sha256(model).hexdigest(),
+            sha256=blobs.digest(model),
             size_bytes=len(model),
             num_parameters=result.num_parameters,
             train_accuracy=result.chosen.train_accuracy,
@@ -366,5 +366,5 @@ def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) ->
     for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
         if probabilities is not None:
             blob = probabilities.tobytes()
-            digest = sha256(blob).hexdigest()
+            digest = blobs.digest(blob)
             session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))

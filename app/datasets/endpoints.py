@@ -89,12 +89,8 @@ def list_samples(
     images = service.get_images(session, name)
     found = service.select(session, name, images, split, label)
     page = found[after : after + limit]
-    has_more = after + limit < len(found)
-    return Page(
-        data=[Sample(index=i, label=images.labels[i], pixels=images.pixels[i].tolist()) for i in page.tolist()],
-        has_more=has_more,
-        next=str(after + limit) if has_more else None,
-    )
+    samples = [Sample(index=i, label=images.labels[i], pixels=images.pixels[i].tolist()) for i in page.tolist()]
+    return Page.of(samples, str(after + limit) if after + limit < len(found) else None)
 
 
 @router.get(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
+from app import blobs
 from app.datasets import repository
 from app.datasets.catalog import CANONICAL_SPLIT_SEED, CANONICAL_VAL_SIZE, DATASETS, NUM_CLASSES, DatasetInfo
 from app.errors import DamagedData, NotFound, Unavailable
@@ -53,7 +53,7 @@ def get_images(session: Session, name: str) -> Images:
     dataset = repository.get_dataset(session, name)
     if dataset is None:
         raise not_registered(name)
-    if sha256(dataset.pixels + dataset.labels).hexdigest() != dataset.sha256:
+    if blobs.digest(dataset.pixels + dataset.labels) != dataset.sha256:
         raise DamagedData(f"The images of dataset {name} do not match their sha256.")
     pixels = np.frombuffer(dataset.pixels, np.uint8).reshape(dataset.num_samples, 8, 8)
     return Images(pixels, np.frombuffer(dataset.labels, np.uint8), dataset.sha256)

@@ -8,7 +8,7 @@ from app.errors import NotFound
 from app.events import repository
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.paging import Page
+from app.paging import Page, cut
 
 
 def require_known(session: Session, wanted: EventFilter) -> None:
@@ -26,11 +26,6 @@ def require_known(session: Session, wanted: EventFilter) -> None:
 
 def page(session: Session, wanted: EventFilter, *, after: int, limit: int) -> Page[EventView]:
     """The events that follow an id, and the cursor of the page behind them."""
-    events = repository.list_events(session, wanted, after=after, limit=limit + 1)
-    has_more = len(events) > limit
-    events = events[:limit]
-    return Page(
-        data=[EventView.of(event) for event in events],
-        has_more=has_more,
-        next=str(events[-1].id) if has_more else None,
-    )
+    found = repository.list_events(session, wanted, after=after, limit=limit + 1)
+    events, cursor = cut(found, limit, lambda event: str(event.id))
+    return Page.of([EventView.of(event) for event in events], cursor)

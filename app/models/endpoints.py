@@ -19,7 +19,7 @@ router = APIRouter(tags=["models"], route_class=JsonRoute)
 def list_models(session: ReadSession, limit: Limit = 50, after: After = None) -> Page[ModelView]:
     """By val accuracy, then val loss, then fewest parameters, then the oldest run."""
     rows, cursor = service.leaderboard(session, limit=limit, after=after)
-    return Page(data=[ModelView.of(model, run) for model, run in rows], has_more=cursor is not None, next=cursor)
+    return Page.of([ModelView.of(model, run) for model, run in rows], cursor)
 
 
 @router.get("/models/champion", summary="Show the model that /predict uses", responses=problems(404))

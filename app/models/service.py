@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
+from app import blobs
 from app.errors import Conflict, DamagedData, NotFound
 from app.models import promotion, repository
-from app.paging import decode_cursor, encode_cursor
+from app.paging import cut, decode_cursor, encode_cursor
 from app.tables import Promotion, PromotionReason, Run, SavedModel
 
 MAX_HISTORY = 100
@@ -23,7 +23,7 @@ def leaderboard(
     offset = 0 if after is None else max(0, decode_cursor(after, int)[0])
     query = repository.ranking().add_columns(Run).offset(offset).limit(limit + 1)
     rows = [(model, run) for model, run in session.execute(query)]
-    return rows[:limit], encode_cursor(offset + limit) if len(rows) > limit else None
+    return cut(rows, limit, lambda _: encode_cursor(offset + limit))
 
 
 def get_saved_model(session: Session, run_id: str) -> SavedModel:
@@ -42,8 +42,7 @@ def get_saved_model(session: Session, run_id: str) -> SavedModel:
             f"Run {run_id} has no saved model: it is {run.status.value}, and a model is saved when a run succeeds.",
             slug="no-saved-model",
         )
-    if sha256(model.onnx).hexdigest() != model.sha256:
-        raise DamagedData(f"The saved model of run {run_id} does not match its sha256.")
+    blobs.checked(model.onnx, model.sha256, f"The saved model of run {run_id}")
     return model
 
 

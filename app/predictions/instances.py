@@ -12,8 +12,8 @@ import numpy.typing as npt
 import orjson
 
 from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
-from app.errors import FieldError, InvalidInput, MalformedBody
-from app.validation import invalid_input, write_pointer
+from app.errors import MalformedBody
+from app.validation import write_pointer, wrong_place
 from app.wording import as_json, count
 
 # There are no wheels for Python 3.14 yet.
@@ -26,7 +26,7 @@ SIDE = 8
 _IN_NUMBERS_AND_SPACE = b"0123456789.eE+ \t\r\n"
 _ROW = b"[" + b"," * (SIDE - 1) + b"]"
 _IMAGE = b"[" + b",".join([_ROW] * SIDE) + b"]"
-_HEAD, _TAIL = b'{"instancs":[', b"]}"
+_HEAD, _TAIL = (part.translate(None, _IN_NUMBERS_AND_SPACE) for part in (b'{"instances":[', b"]}"))
 
 Pixels = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
@@ -45,9 +45,9 @@ def parse_bytes(body: bytes) -> Pixels:
     """
     num_images, rest = divmod(len(body), NUM_PIXELS)
     if rest or not num_images:
-        raise _wrong("#", f"An image is {NUM_PIXELS} bytes, one a pixel; got {count(len(body), 'byte')}")
+        raise wrong_place("#", f"An image is {NUM_PIXELS} bytes, one a pixel; got {count(len(body), 'byte')}")
     if num_images > MAX_INSTANCES:
-        raise _wrong("#", f"At most {MAX_INSTANCES:,} images a request; got {num_images:,}")
+        raise wrong_place("#", f"At most {MAX_INSTANCES:,} images a request; got {num_images:,}")
     pixels = np.frombuffer(body, np.uint8).reshape(num_images, NUM_PIXELS)
     if pixels.flat[pixels.argmax()] > MAX_PIXEL:
         number, place = np.argwhere(pixels > MAX_PIXEL)[0].tolist()
@@ -123,17 +123,17 @@ def _check(document: Any) -> None:
         InvalidInput: Something is.
     """
     if not isinstance(document, dict):
-        raise _wrong("#", f"Send an object with the field `instances`; got {_name(document)}")
+        raise wrong_place("#", f"Send an object with the field `instances`; got {_name(document)}")
     for field in document:
         if field != "instances":
-            raise _wrong(f"#{write_pointer([field])}", "There is no such field; the images go into `instances`")
+            raise wrong_place(f"#{write_pointer([field])}", "There is no such field; the images go into `instances`")
     if "instances" not in document:
-        raise _wrong("#/instances", "Field required: an array of 8×8 images")
+        raise wrong_place("#/instances", "Field required: an array of 8×8 images")
     instances = document["instances"]
     if not isinstance(instances, list) or not instances:
-        raise _wrong("#/instances", f"Send an array of 1 to {MAX_INSTANCES:,} images; got {_name(instances)}")
+        raise wrong_place("#/instances", f"Send an array of 1 to {MAX_INSTANCES:,} images; got {_name(instances)}")
     if len(instances) > MAX_INSTANCES:
-        raise _wrong("#/instances", f"At most {MAX_INSTANCES:,} images a request; got {len(instances):,}")
+        raise wrong_place("#/instances", f"At most {MAX_INSTANCES:,} images a request; got {len(instances):,}")
     for number, image in enumerate(instances):
         _check_list(f"#/instances/{number}", image, "An image is an array of 8 rows")
         for y, row in enumerate(image):
@@ -144,14 +144,14 @@ def _check(document: Any) -> None:
 
 def _check_list(pointer: str, value: Any, rule: str) -> None:
     if not isinstance(value, list) or len(value) != SIDE:
-        raise _wrong(pointer, f"{rule}; got {_name(value)}")
+        raise wrong_place(pointer, f"{rule}; got {_name(value)}")
 
 
 def _check_pixel(pointer: str, pixel: Any) -> None:
     if isinstance(pixel, bool) or not isinstance(pixel, int | float):
-        raise _wrong(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
+        raise wrong_place(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
     if not 0 <= pixel <= MAX_PIXEL:  # NaN neither
-        raise _wrong(pointer, explain_pixel(pixel))
+        raise wrong_place(pointer, explain_pixel(pixel))
 
 
 def explain_pixel(pixel: float) -> str:
@@ -170,7 +170,3 @@ def _name(value: Any) -> str:
         return "an object"
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _wrong(pointer: str, detail: str) -> InvalidInput:
-    return invalid_input([FieldError(pointer, detail)])

@@ -11,7 +11,7 @@ from app.http.negotiation import CSV, JSON, VARY, accepted
 from app.http.picture_responses import UNCHANGED, IfNoneMatch, answer_unchanged
 from app.http.problem import problems
 from app.models import service as models
-from app.paging import Page
+from app.paging import Page, cut
 from app.results.metrics_csv import to_csv
 from app.runs import repository, service
 from app.runs.endpoints import RunId
@@ -56,15 +56,9 @@ def list_metrics(
             headers={"Content-Disposition": f'attachment; filename="{run.id}-metrics.csv"', **VARY},
         )
     response.headers.update(VARY)
-    metrics = service.history(session, run, after=after, limit=limit + 1, points=points)
-    has_more = points is None and len(metrics) > limit
-    if has_more:
-        metrics = metrics[:limit]
-    return Page(
-        data=[MetricView.of(metric) for metric in metrics],
-        has_more=has_more,
-        next=str(metrics[-1].epoch) if has_more else None,
-    )
+    found = service.history(session, run, after=after, limit=limit + 1, points=points)
+    metrics, cursor = (found, None) if points is not None else cut(found, limit, lambda metric: str(metric.epoch))
+    return Page.of([MetricView.of(metric) for metric in metrics], cursor)
 
 
 @router.get("/runs/{run_id}/checkpoints", summary="List a run's checkpoints", responses=problems(404))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from sqlalchemy.orm import Session
 
+from app import blobs
 from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
@@ -107,8 +107,7 @@ def evaluate(session: Session, run: Run) -> Evaluated:
     row = repository.get_evaluation(session, run.id, "val")
     if row is None:
         raise _missing(run, "saved model", "it has succeeded")
-    if sha256(row.probabilities).hexdigest() != row.sha256:
-        raise DamagedData(f"The evaluation of run {run.id} does not match its sha256.")
+    blobs.checked(row.probabilities, row.sha256, f"The evaluation of run {run.id}")
     config = RunConfig.model_validate(run.config)
     images = dataset_service.get_images(session, config.dataset)
     split = datasets.get_split(session, config.dataset, **config.split.columns)

@@ -157,7 +157,7 @@ def list_runs(
         limit=limit,
         after=after,
     )
-    return Page(data=_views(session, watch, runs), has_more=cursor is not None, next=cursor)
+    return Page.of(_views(session, watch, runs), cursor)
 
 
 @router.get("/runs/{run_id}", summary="Show a run", responses=problems(404))

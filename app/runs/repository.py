@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from app.database import utc_now
 from app.events import repository as events
-from app.paging import decode_cursor, encode_cursor
+from app.paging import cut, decode_cursor, encode_cursor
 from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Sweep
 
 ROWS_A_BLOB = 20  # as many as it takes as long to delete
@@ -63,10 +63,7 @@ def list_runs(
     name = sort.removeprefix("-")
     query = _page(query, name, is_descending=sort.startswith("-"), after=after).limit(limit + 1)
     runs = session.scalars(query).all()
-    if len(runs) <= limit:
-        return runs, None
-    last = runs[limit - 1]
-    return runs[:limit], encode_cursor(getattr(last, _SORTS[name][0].key), last.id)
+    return cut(runs, limit, lambda last: encode_cursor(getattr(last, _SORTS[name][0].key), last.id))
 
 
 def _page(query: Select[Run], name: str, *, is_descending: bool, after: str | None) -> Select[Run]:

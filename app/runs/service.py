@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app import blobs
 from app.database import Database, used_bytes
 from app.datasets.catalog import DATASETS
 from app.errors import (
     Conflict,
-    DamagedData,
     DiskQuotaExceeded,
     FieldError,
     InvalidInput,
@@ -336,6 +336,5 @@ def get_checkpoint(session: Session, run: Run, role: str) -> Checkpoint:
         elif role == "last" and run.status.is_finished():
             why = "it goes some time after the run's end (DIGITLAB_LAST_CHECKPOINT_RETENTION_SECONDS)"
         raise NotFound(f"Run {run.id} has no checkpoint {role!r}: {why}.", slug="checkpoint-not-found")
-    if sha256(checkpoint.blob).hexdigest() != checkpoint.sha256:
-        raise DamagedData(f"Checkpoint {role!r} of run {run.id} does not match its sha256.")
+    blobs.checked(checkpoint.blob, checkpoint.sha256, f"Checkpoint {role!r} of run {run.id}")
     return checkpoint

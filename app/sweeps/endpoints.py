@@ -25,7 +25,7 @@ from app.http.json_bodies import JsonRoute
 from app.http.negotiation import CSV, JSON, VARY, accepted
 from app.http.picture_responses import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
 from app.http.problem import problems
-from app.paging import Page, decode_cursor, encode_cursor
+from app.paging import Page, cut, decode_cursor, encode_cursor
 from app.presets.sweeps import SWEEP_PRESETS
 from app.runs import service as runs
 from app.runs.endpoints import IdempotencyKey
@@ -122,10 +122,9 @@ def submit_sweep(
 def list_sweeps(session: ReadSession, limit: Limit = 50, after: After = None) -> Page[SweepView]:
     """Newest first."""
     before = None if after is None else decode_cursor(after, str)[0]
-    sweeps = repository.list_sweeps(session, limit=limit + 1, before=before)
-    has_more = len(sweeps) > limit
-    page = sweeps[:limit]
-    return Page(data=_views(session, page), has_more=has_more, next=encode_cursor(page[-1].id) if has_more else None)
+    found = repository.list_sweeps(session, limit=limit + 1, before=before)
+    sweeps, cursor = cut(found, limit, lambda sweep: encode_cursor(sweep.id))
+    return Page.of(_views(session, sweeps), cursor)
 
 
 @router.get("/sweeps/{sweep_id}", summary="Show a sweep", responses=problems(404))

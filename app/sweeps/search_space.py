@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from app.errors import FieldError, InvalidInput
+from app.errors import FieldError
 from app.run_config import SUBMITTED, RunConfig, complete
 from app.sweeps.schemas import GridSearch, ListSearch, RandomSearch, Range, SweepSubmission
-from app.validation import explain, invalid_input, json_pointer
+from app.validation import escape_step, explain, invalid_input, json_pointer, wrong_place
 
 MAX_ERRORS = 20  # after so many wrong values, the rest of the points are not looked at
 
@@ -80,28 +80,28 @@ _Points = Iterator[tuple[Values, Mapping[str, str]]]
 
 def _expand_list(submission: SweepSubmission) -> tuple[int, str, _Points]:
     if submission.parameters is not None:
-        raise _wrong("#/parameters", "A list has `points` instead")
+        raise wrong_place("#/parameters", "A list has `points` instead")
     if not submission.points:
-        raise _wrong("#/points", "A list needs at least one point: an object of values by dotted path")
+        raise wrong_place("#/points", "A list needs at least one point: an object of values by dotted path")
     for number, values in enumerate(submission.points):
         _check_paths(list(values), f"#/points/{number}")
 
     def points() -> _Points:
         for number, values in enumerate(submission.points or []):
-            yield values, {path: f"#/points/{number}/{_escape(path)}" for path in values}
+            yield values, {path: f"#/points/{number}/{escape_step(path)}" for path in values}
 
     return len(submission.points), "#/points", points()
 
 
 def _expand_space(submission: SweepSubmission) -> tuple[int, str, _Points]:
     if submission.points is not None:
-        raise _wrong("#/points", "These are for a search of kind `list`; here, send `parameters`")
+        raise wrong_place("#/points", "These are for a search of kind `list`; here, send `parameters`")
     if not submission.parameters:
-        raise _wrong("#/parameters", "Send at least one: a field's values by its dotted path")
+        raise wrong_place("#/parameters", "Send at least one: a field's values by its dotted path")
     _check_paths(list(submission.parameters), "#/parameters")
     is_random = isinstance(submission.search, RandomSearch)
     spaces = {
-        path: _read_space(value, f"#/parameters/{_escape(path)}", takes_ranges=is_random)
+        path: _read_space(value, f"#/parameters/{escape_step(path)}", takes_ranges=is_random)
         for path, value in submission.parameters.items()
     }
     if isinstance(submission.search, RandomSearch):
@@ -114,7 +114,7 @@ def _expand_space(submission: SweepSubmission) -> tuple[int, str, _Points]:
 def _read_space(value: Any, pointer: str, *, takes_ranges: bool) -> list[Any] | Range:
     if isinstance(value, dict):
         if not takes_ranges:
-            raise _wrong(pointer, "A grid takes a list of values; a range is for a search of kind `random`")
+            raise wrong_place(pointer, "A grid takes a list of values; a range is for a search of kind `random`")
         try:
             return Range.model_validate(value)
         except ValidationError as error:
@@ -124,15 +124,15 @@ def _read_space(value: Any, pointer: str, *, takes_ranges: bool) -> list[Any] | 
             ) from None
     if not isinstance(value, list) or not value:
         wanted = "a list of values, or a range" if takes_ranges else "a list of values"
-        raise _wrong(pointer, f"Send {wanted}: at least one")
+        raise wrong_place(pointer, f"Send {wanted}: at least one")
     seen = set()
     for number, each in enumerate(value):
         try:
             text = orjson.dumps(each, option=orjson.OPT_SORT_KEYS)
         except TypeError:  # an integer beyond 64 bits, or hundreds of lists in each other
-            raise _wrong(f"{pointer}/{number}", "No field takes such a value") from None
+            raise wrong_place(f"{pointer}/{number}", "No field takes such a value") from None
         if text in seen:
-            raise _wrong(f"{pointer}/{number}", "This value stands here twice")
+            raise wrong_place(f"{pointer}/{number}", "This value stands here twice")
         seen.add(text)
     return value
 
@@ -141,7 +141,7 @@ def _combine(lists: Mapping[str, list[Any]]) -> _Points:
     for numbers in product(*(range(len(values)) for values in lists.values())):
         chosen = dict(zip(lists, numbers, strict=True))
         values = {path: lists[path][number] for path, number in chosen.items()}
-        yield values, {path: f"#/parameters/{_escape(path)}/{number}" for path, number in chosen.items()}
+        yield values, {path: f"#/parameters/{escape_step(path)}/{number}" for path, number in chosen.items()}
 
 
 def _draw(spaces: Mapping[str, list[Any] | Range], search: RandomSearch) -> _Points:
@@ -149,7 +149,7 @@ def _draw(spaces: Mapping[str, list[Any] | Range], search: RandomSearch) -> _Poi
     for _ in range(search.trials):
         values, places = {}, {}
         for path, space in spaces.items():
-            share, place = generator.random(), f"#/parameters/{_escape(path)}"
+            share, place = generator.random(), f"#/parameters/{escape_step(path)}"
             if isinstance(space, Range):
                 values[path], places[path] = _draw_between(space, share), place
             else:
@@ -176,7 +176,7 @@ def _check_paths(paths: Sequence[str], pointer: str) -> None:
     errors = []
     given = set(paths)
     for path in paths:
-        place, steps = f"{pointer}/{_escape(path)}", path.split(".")
+        place, steps = f"{pointer}/{escape_step(path)}", path.split(".")
         if steps[0] not in RunConfig.model_fields or "" in steps:
             known = ", ".join(RunConfig.model_fields)
             errors.append(FieldError(place, f"There is no such field of a run's configuration; it has {known}"))
@@ -228,11 +228,3 @@ def _locate(
 
 def _overlap(path: str, other: str) -> bool:
     return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
-
-
-def _escape(path: str) -> str:
-    return path.replace("~", "~0").replace("/", "~1")
-
-
-def _wrong(pointer: str, detail: str) -> InvalidInput:
-    return invalid_input([FieldError(pointer, detail)])

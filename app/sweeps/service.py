@@ -29,7 +29,7 @@ from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
 from app.sweeps.search_space import Point, expand
 from app.sweeps.views import status_of
 from app.tables import EventType, PromotionReason, Run, SavedModel, Sweep, new_id
-from app.validation import invalid_document, invalid_input
+from app.validation import invalid_document, wrong_place
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, m
     _check_rules(submission, base.config)
     if per_point > max_trials:
         detail = f"{per_point:,} trials a point are more than the {max_trials:,} of a sweep (DIGITLAB_MAX_TRIALS)"
-        raise _wrong("#/repeats", detail)
+        raise wrong_place("#/repeats", detail)
     points = expand(submission, base.config, max_points=max_trials // per_point)
     _check_points(submission, points)
     tags = {**base.labels.tags, **submission.tags}
@@ -92,7 +92,7 @@ def _with_preset(document: Mapping[str, Any]) -> Mapping[str, Any]:
     if name is None:
         return document
     if not isinstance(name, str):
-        raise _wrong("#/preset", "Input should be a valid string")
+        raise wrong_place("#/preset", "Input should be a valid string")
     preset = get_sweep_preset(name).sweep
     laid = {**preset, **document}
     if isinstance(document.get("base"), Mapping):
@@ -108,7 +108,7 @@ def _check_extent(document: Mapping[str, Any], max_trials: int, max_parameters: 
     parameters, points = document.get("parameters"), document.get("points")
     if isinstance(points, list) and len(points) > max_trials:
         detail = f"{len(points):,} points are more than the {max_trials:,} trials of a sweep (DIGITLAB_MAX_TRIALS)"
-        raise _wrong("#/points", detail)
+        raise wrong_place("#/points", detail)
     searched = [("#/parameters", parameters)]
     searched += [
         (f"#/points/{number}", point) for number, point in enumerate(points if isinstance(points, list) else ())
@@ -116,7 +116,7 @@ def _check_extent(document: Mapping[str, Any], max_trials: int, max_parameters: 
     for pointer, paths in searched:
         if isinstance(paths, Mapping) and len(paths) > max_parameters:
             detail = f"{len(paths):,} fields are more than the {max_parameters:,} of a sweep (DIGITLAB_MAX_PARAMETERS)"
-            raise _wrong(pointer, detail)
+            raise wrong_place(pointer, detail)
 
 
 def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
@@ -125,12 +125,12 @@ def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
         return
     if submission.stopping is not None:
         detail = "With cross_validation every trial trains all its epochs: leave one of them out"
-        raise _wrong("#/stopping", detail)
+        raise wrong_place("#/stopping", detail)
     if base.split.fold is not None:
-        raise _wrong("#/base/split/fold", "cross_validation makes the folds itself: leave it out")
+        raise wrong_place("#/base/split/fold", "cross_validation makes the folds itself: leave it out")
     if base.training is not None and base.training.early_stopping is not None:
         detail = "With cross_validation every trial trains its fixed number of epochs: leave it out"
-        raise _wrong("#/base/training/early_stopping", detail)
+        raise wrong_place("#/base/training/early_stopping", detail)
 
 
 def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
@@ -139,22 +139,24 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
         config = point.config
         for path, place in point.places.items():
             if submission.repeats > 1 and path == "seed":
-                raise _wrong("#/repeats", "Repeats count up the seed: search it, or repeat, but not both")
+                raise wrong_place("#/repeats", "Repeats count up the seed: search it, or repeat, but not both")
             if submission.cross_validation is not None and path.startswith("split.fold"):
-                raise _wrong(place, "cross_validation makes the folds itself: leave it out")
+                raise wrong_place(place, "cross_validation makes the folds itself: leave it out")
         anywhere = next(iter(point.places.values()), "#/base")
         if submission.stopping is not None and not isinstance(config.model, Mlp):
-            raise _wrong(anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by")
+            raise wrong_place(
+                anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by"
+            )
         folds = submission.cross_validation.folds if submission.cross_validation else None
         fold = config.split.fold
         num_folds = folds or (fold.of if fold else 0)
         why = config.split.explain_folds(DATASETS[config.dataset], num_folds) if num_folds else None
         if why:
             splits = [place for path, place in point.places.items() if path.partition(".")[0] == "split"]
-            raise _wrong("#/cross_validation/folds" if folds else next(iter(splits), "#/base/split/fold/of"), why)
+            raise wrong_place("#/cross_validation/folds" if folds else next(iter(splits), "#/base/split/fold/of"), why)
         if submission.cross_validation is not None and _stops_early(config):
             place = point.places.get("training.early_stopping", anywhere)
-            raise _wrong(place, "With cross_validation every trial trains its fixed number of epochs")
+            raise wrong_place(place, "With cross_validation every trial trains its fixed number of epochs")
 
 
 def _stops_early(config: RunConfig) -> bool:
@@ -317,10 +319,6 @@ def delete(session: Session, sweep_id: str) -> None:
 
 def _not_found(sweep_id: str) -> NotFound:
     return NotFound(f"There is no sweep {sweep_id}.", slug="sweep-not-found")
-
-
-def _wrong(pointer: str, detail: str) -> InvalidInput:
-    return invalid_input([FieldError(pointer, detail)])
 
 
 def report(session: Session, sweep: Sweep) -> SweepReport:
