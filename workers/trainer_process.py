@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import multiprocessing
 import os
@@ -116,13 +115,17 @@ def _run_spawned(connection: Connection, settings: Settings, pulse: Pulse) -> No
 
 
 def _preload(settings: Settings) -> None:
-    """Load the trainer's modules and compiled code, by name, so that importing this module loads no torch."""
+    """Load the trainer's modules and compiled code."""
     configure_logging("trainer", settings.log_format)
     os.environ |= NO_THREADS
-    importlib.import_module("workers.trainer").preload()
+    from workers import trainer  # here: it loads torch, and this module belongs to the worker's parent process
+
+    trainer.preload()
 
 
 def _run_trainer(connection: Connection, settings: Settings, pulse: Pulse) -> None:
     processes.set_name("trainer")
     watch_parent(pulse, margin(settings.lease_seconds) / 2)
-    importlib.import_module("workers.trainer").main(connection, settings, pulse)
+    from workers import trainer
+
+    trainer.main(connection, settings, pulse)

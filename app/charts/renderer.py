@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -24,6 +25,17 @@ TIMEOUT_SECONDS = 30.0
 NICENESS = 5  # with 10, a machine with two busy programs a core drew nothing within the time limit
 YIELD_SECONDS = 0.0003
 LONGEST_TURN_SECONDS = 0.01
+
+
+class Picture(StrEnum):
+    """What can be drawn: the modules that have a function `draw(data) -> bytes`, imported by the child alone."""
+
+    CONFUSION = "app.charts.confusion"
+    CURVES = "app.charts.curves"
+    DIGITS = "app.charts.digits"
+    GRADIENTS = "app.charts.gradients"
+    SWEEP = "app.charts.sweep"
+    WEIGHTS = "app.charts.weights"
 
 
 class _ChildDied(Exception):
@@ -47,7 +59,7 @@ class Renderer:
         """Blocks until the picture is there.
 
         Args:
-            module: Dotted name of the module whose `draw(data) -> bytes` is called in the child.
+            module: Dotted name of the module whose `draw(data) -> bytes` is called in the child: a `Picture`.
             data: What that function takes; anything that pickle takes.
 
         Raises:

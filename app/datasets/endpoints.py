@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
 
+from app.charts.renderer import Picture
 from app.datasets import service
 from app.datasets.catalog import DATASETS
 from app.datasets.schemas import DatasetDetail, DatasetView, Sample, SplitView
@@ -122,7 +123,7 @@ def draw_samples(
         "note": "label, and number in the dataset",
         "images": [{"pixels": images.pixels[i].tolist(), "caption": f"{images.labels[i]}\n#{i}"} for i in page],
     }
-    return answer_picture(renderer, "app.charts.digits", data, etag)
+    return answer_picture(renderer, Picture.DIGITS, data, etag)
 
 
 @router.get(

@@ -11,7 +11,7 @@ from app.errors import Unavailable
 from app.health import service
 from app.health.schemas import Liveness, ReadinessView
 from app.http.problem import problems
-from app.predictions.endpoints import PredictorDep, lanes_of, look_for_champion
+from app.predictions.inference import PredictorDep, lanes_of, look_for_champion
 from app.worker_registry.dependencies import WorkerWatchDep
 
 router = APIRouter(tags=["health"], prefix="/health")

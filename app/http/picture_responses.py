@@ -10,7 +10,7 @@ import orjson
 from fastapi import Depends, Header, Request, Response
 
 from app import __version__
-from app.charts.renderer import Renderer
+from app.charts.renderer import Picture, Renderer
 from app.http.turns import Turns
 
 MAX_ON_SHEET = 120  # images in one picture
@@ -50,10 +50,10 @@ def answer_unchanged(etag: str, if_none_match: str | None) -> Response | None:
     return Response(status_code=304, headers=_headers(etag))
 
 
-def answer_picture(renderer: Renderer, module: str, data: dict[str, Any], etag: str) -> Response:
-    """What a module draws of this data; its `format` says whether it is a PNG or an SVG."""
+def answer_picture(renderer: Renderer, picture: Picture, data: dict[str, Any], etag: str) -> Response:
+    """The picture of this data; its `format` says whether it is a PNG or an SVG."""
     media_type = MEDIA_TYPES[data.get("format", "png")]
-    return Response(renderer.draw(module, data), media_type=media_type, headers=_headers(etag))
+    return Response(renderer.draw(picture.value, data), media_type=media_type, headers=_headers(etag))
 
 
 def _headers(etag: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -22,17 +23,18 @@ from app.open_inference.schemas import (
     ServerMetadata,
 )
 from app.open_inference.tensors import parse_request, write_response
-from app.predictions import batching
-from app.predictions.endpoints import (
-    BINARY,
+from app.predictions.answers import Digits, Writer
+from app.predictions.endpoints import BINARY
+from app.predictions.inference import (
     INLINE_BINARY_BYTES,
     PredictorDep,
     find_model,
-    lanes_of,
     look_for_champion,
+    predict_body,
     read_body,
 )
-from app.predictions.predictor import LoadedModel
+from app.predictions.instances import Pixels
+from app.predictions.predictor import LoadedModel, Probabilities
 from app.validation import Id
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
@@ -146,17 +148,21 @@ async def _infer(request: Request, name: str, version: str | None) -> Response:
     json_length = find_header(request.scope, JSON_LENGTH.lower().encode()).decode("latin-1") or None
     body = await read_body(request)
     model = await _find(request, name, version)
-    if len(body) <= INLINE_BINARY_BYTES:
-        return _answer(model, name, body, json_length)
-    return await lanes_of(request).inference.run(_answer, model, name, body, json_length)
+
+    def read(body: bytes) -> tuple[Pixels, Writer[Response]]:
+        asked, pixels = parse_request(body, json_length)
+        return pixels, partial(_respond, name, asked)
+
+    return await predict_body(request, model, body, read, inline_bytes=INLINE_BINARY_BYTES)
 
 
-def _answer(model: LoadedModel, name: str, body: bytes, json_length: str | None) -> Response:
-    request, pixels = parse_request(body, json_length)
-    answer, answer_json_length = write_response(name, model, request, *batching.infer(model, pixels))
-    if answer_json_length is None:
+def _respond(
+    name: str, asked: InferRequest, model: LoadedModel, digits: Digits, probabilities: Probabilities
+) -> Response:
+    answer, json_length = write_response(name, model, asked, digits, probabilities)
+    if json_length is None:
         return Response(answer, media_type="application/json")
-    return Response(answer, media_type=BINARY, headers={JSON_LENGTH: str(answer_json_length)})
+    return Response(answer, media_type=BINARY, headers={JSON_LENGTH: str(json_length)})
 
 
 async def _find(request: Request, name: str, version: str | None = None) -> LoadedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,9 @@ MODEL_HEADERS = ("Model-Run-Id", "Model-Val-Accuracy", "Model-Sha256")
 Digits = npt.NDArray[np.int64]
 
 
+Answer = TypeVar("Answer")
 # Writes the answer of a model: digits (int64, N) and probabilities (float32, N × 10).
-Writer = Callable[[LoadedModel, Digits, Probabilities], bytes]
+Writer = Callable[[LoadedModel, Digits, Probabilities], Answer]
 
 
 def to_json(model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:

@@ -7,12 +7,12 @@ reading, inferring and answering are each done for many requests in a row, with 
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app import instruments
-from app.predictions.answers import Digits, Writer
+from app.predictions.answers import Answer, Digits, Writer
 from app.predictions.instances import MAX_INSTANCES, Pixels
 from app.predictions.predictor import LoadedModel, Probabilities
 
@@ -30,8 +30,8 @@ class _Waiting(NamedTuple):
 
     model: LoadedModel
     pixels: Pixels
-    write: Writer
-    answer: asyncio.Future[bytes]
+    write: Writer[Any]
+    answer: asyncio.Future[Any]
 
 
 class Batcher:
@@ -41,7 +41,7 @@ class Batcher:
         self._waiting: list[_Waiting] = []
         self._num_images = 0
 
-    async def answer(self, model: LoadedModel, pixels: Pixels, write: Writer) -> bytes:
+    async def answer(self, model: LoadedModel, pixels: Pixels, write: Writer[Answer]) -> Answer:
         """What `write` makes of `infer`, whole by this model; together with others that ask it now."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
@@ -51,7 +51,8 @@ class Batcher:
         self._num_images += len(pixels)
         if self._num_images >= MAX_INSTANCES:
             self._answer_all()
-        return await waiting.answer
+        answer: Answer = await waiting.answer
+        return answer
 
     def _answer_all(self) -> None:
         requests, self._waiting, self._num_images = self._waiting, [], 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Request, Response
 
 from app.caching import cache_short
 from app.http.dependencies import media_type_of
@@ -14,30 +12,23 @@ from app.http.negotiation import JSON, accepted
 from app.http.openapi import parameters, reference
 from app.http.problem import problems
 from app.http.query import check_names
-from app.http.threads import Lanes
-from app.predictions.answers import MODEL_HEADERS, Writer, model_headers, to_bytes, to_json, to_lean_json
-from app.predictions.batching import infer
-from app.predictions.champion_look import ChampionLook
-from app.predictions.instances import Pixels, parse_bytes, parse_instances
-from app.predictions.predictor import LoadedModel, Predictor
+from app.predictions.answers import MODEL_HEADERS, model_headers, to_bytes, to_json, to_lean_json
+from app.predictions.inference import (
+    INLINE_BINARY_BYTES,
+    INLINE_JSON_BYTES,
+    find_model,
+    predict_body,
+    read_body,
+)
+from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.validation import parse_query
 
 router = APIRouter(tags=["predict"])
 
 BINARY = "application/octet-stream"
-# A body of more images than about this is worked on in a thread, so that other requests need not wait for it: of less,
-# the hop to the thread and back would take longer than the work. Bytes of JSON (with room for spaces), and of pixels.
-INLINE_JSON_BYTES = 256 * 256
-INLINE_BINARY_BYTES = 1024 * 64
 
 
-async def _predictor(request: Request) -> Predictor:
-    predictor: Predictor = request.app.state.predictor
-    return predictor
-
-
-PredictorDep = Annotated[Predictor, Depends(_predictor)]
 _REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
@@ -83,61 +74,14 @@ async def predict(request: Request) -> Response:
     model = await find_model(request, options.run_id)
     parse = parse_bytes if sends_bytes else parse_instances
     write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
-    if len(body) > (INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES):
-        answer = await lanes_of(request).inference.run(_answer_alone, model, parse, body, write)
-    else:
-        answer = await request.app.state.batcher.answer(model, parse(body), write)
+    inline_bytes = INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES
+    answer = await predict_body(request, model, body, lambda body: (parse(body), write), inline_bytes=inline_bytes)
     if wants_bytes:
         return Response(answer, media_type=BINARY, headers=model_headers(model))
     return Response(answer, media_type="application/json")
-
-
-async def find_model(request: Request, run_id: str | None) -> LoadedModel:
-    """The model of a run, or the champion; in memory if possible.
-
-    Raises:
-        Unavailable: There is no champion yet.
-        NotFound: There is no such run, or it has no saved model.
-        DamagedData: The saved model is not what was saved.
-    """
-    predictor: Predictor = request.app.state.predictor
-    if run_id is None:
-        if not predictor.has_champion:
-            await look_for_champion(request)
-        return predictor.champion
-    loaded = predictor.cached(run_id)
-    return loaded if loaded is not None else await lanes_of(request).loading.run(predictor.load, run_id)
-
-
-async def look_for_champion(request: Request) -> None:
-    """Have the first champion in memory, if the database has one by now."""
-    look: ChampionLook = request.app.state.champion_look
-    await look.wait()
-
-
-def lanes_of(request: Request) -> Lanes:
-    lanes: Lanes = request.app.state.lanes
-    return lanes
-
-
-async def read_body(request: Request) -> bytes:
-    """The whole body; where it comes in one piece, without the detour through a stream."""
-    message = await request.receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        return bytes(message.get("body", b""))
-    parts = [message]
-    while parts[-1]["type"] == "http.request" and parts[-1].get("more_body", False):
-        parts.append(await request.receive())
-    if parts[-1]["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return b"".join(part.get("body", b"") for part in parts)
 
 
 @cache_short
 def _parse_options(query: bytes) -> PredictOptions:
     check_names(query, dict.fromkeys(PredictOptions.model_fields, False))
     return parse_query(PredictOptions, query)
-
-
-def _answer_alone(model: LoadedModel, parse: Callable[[bytes], Pixels], body: bytes, write: Writer) -> bytes:
-    return write(model, *infer(model, parse(body)))

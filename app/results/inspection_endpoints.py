@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.charts.renderer import Renderer
+from app.charts.renderer import Picture, Renderer
 from app.database import Database
 from app.errors import FieldError
 from app.http.dependencies import DatabaseDep, InTurn, ReadSession
@@ -108,7 +108,7 @@ def _draw_curves(
         if (known := answer_unchanged(etag, if_none_match)) is not None:
             return known
         data = {"format": format, "log": log, "runs": service.curves(session, found)}
-    return answer_picture(renderer, "app.charts.curves", data, etag)
+    return answer_picture(renderer, Picture.CURVES, data, etag)
 
 
 def _state(run: Run) -> list[Any]:
@@ -168,7 +168,7 @@ def draw_weights(
         return known
     title = f"First-layer weights of {_title(run)}, {role} epoch {layer.epoch}"
     data = {"format": "png", "title": title, "units": layer.weights}
-    return answer_picture(renderer, "app.charts.weights", data, etag)
+    return answer_picture(renderer, Picture.WEIGHTS, data, etag)
 
 
 @router.get(
@@ -189,7 +189,7 @@ def draw_gradients(
             return known
         epochs, norms = repository.read_gradients(session, run.id)
     data = {"format": "png", "title": f"Gradient norms of {_title(run)}", "epochs": epochs, "norms": norms}
-    return answer_picture(renderer, "app.charts.gradients", data | {"layers": service.name_layers(run)}, etag)
+    return answer_picture(renderer, Picture.GRADIENTS, data | {"layers": service.name_layers(run)}, etag)
 
 
 @router.get(
@@ -217,9 +217,7 @@ def draw_confusion(
     if (known := answer_unchanged(etag, if_none_match)) is not None:
         return known
     title = f"Confusion of {_title(run)} on val, accuracy {found.accuracy:.2%}"
-    return answer_picture(
-        renderer, "app.charts.confusion", {"format": "png", "title": title, **found.model_dump()}, etag
-    )
+    return answer_picture(renderer, Picture.CONFUSION, {"format": "png", "title": title, **found.model_dump()}, etag)
 
 
 @router.get(
@@ -286,7 +284,7 @@ def draw_mistakes(
         "note": note if len(shown) == len(found) else f"{note}; the {MAX_ON_SHEET} most confident",
         "images": [{"pixels": each.pixels, "caption": caption} for each, caption in zip(shown, captions, strict=False)],
     }
-    return answer_picture(renderer, "app.charts.digits", data, etag)
+    return answer_picture(renderer, Picture.DIGITS, data, etag)
 
 
 def _title(run: Run) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Path, Query, Request, Response, status
 from sqlalchemy.orm import Session
 
+from app.charts.renderer import Picture
 from app.http.dependencies import (
     AdminUnlessDry,
     After,
@@ -171,7 +172,7 @@ def draw_report(
         data = service.picture_data(session, service.get_sweep(session, sweep_id))
     etag = etag_of("sweep", data)
     known = answer_unchanged(etag, if_none_match)
-    return answer_picture(renderer, "app.charts.sweep", data, etag) if known is None else known
+    return answer_picture(renderer, Picture.SWEEP, data, etag) if known is None else known
 
 
 @router.post(

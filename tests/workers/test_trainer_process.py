@@ -10,6 +10,7 @@ import pytest
 
 # The script runs in a process of its own, because pytest has loaded torch already.
 PRELOAD = """
+import builtins
 import json
 import os
 import sys
@@ -25,17 +26,18 @@ def refuse(*_):
     raise AssertionError("a call of CUDA before the fork")
 
 
-def import_without_cuda(name, package=None):
-    import torch
+def import_without_cuda(name, *arguments, **options):
+    if name == "workers" and "workers.trainer" not in sys.modules:
+        torch = import_module("torch")
+        for function in ("_cuda_init", "_cuda_getDeviceCount", "_cuda_getDevice"):
+            if hasattr(torch._C, function):
+                setattr(torch._C, function, refuse)
+    return import_module(name, *arguments, **options)
 
-    for function in ("_cuda_init", "_cuda_getDeviceCount", "_cuda_getDevice"):
-        if hasattr(torch._C, function):
-            setattr(torch._C, function, refuse)
-    return import_module(name, package)
 
-
-import_module = trainer_process.importlib.import_module
-trainer_process.importlib.import_module = import_without_cuda
+import_module = builtins.__import__
+builtins.__import__ = import_without_cuda
+was_loaded = "workers.trainer" in sys.modules
 trainer_process._preload(Settings())
 import torch
 
@@ -43,7 +45,7 @@ from workers.training.engines.numba_engine import answer, evaluate_runs, train_r
 
 print(json.dumps({
     "light": light,
-    "trainer": "workers.trainer" in sys.modules,
+    "trainer": not was_loaded and "workers.trainer" in sys.modules,
     "compiled": [len(kernel.signatures) for kernel in (train_runs, evaluate_runs, answer)],
     "cuda": torch.cuda.is_initialized(),
     "threads": len(os.listdir("/proc/self/task")),

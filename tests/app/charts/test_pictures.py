@@ -13,7 +13,7 @@ import pytest
 
 from app.charts import sweep
 from app.charts.labels import printable, value_label
-from app.charts.renderer import Renderer
+from app.charts.renderer import Picture, Renderer
 from app.parameter_names import parameter_names
 
 LEARNING_RATE = "training.optimizer.learning_rate"
@@ -273,4 +273,4 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 def test_a_picture_comes_from_another_process() -> None:
     with closing(Renderer()) as renderer:
-        assert renderer.draw("app.charts.sweep", CASES["a single point"]()) == drawn("a single point")
+        assert renderer.draw(Picture.SWEEP, CASES["a single point"]()) == drawn("a single point")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from app.errors import AppError
-from app.predictions import endpoints, instances
+from app.predictions import endpoints, inference, instances
 from app.predictions.answers import Digits, to_json
 from app.predictions.batching import Batcher
 from app.predictions.instances import parse_bytes, parse_instances
@@ -42,7 +42,7 @@ def probabilities_of(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 # Some in the event loop and some in a thread, both for JSON and for bytes.
-SIZES = (1, 2, 100, endpoints.INLINE_BINARY_BYTES // 64 + 1, 4096)
+SIZES = (1, 2, 100, inference.INLINE_BINARY_BYTES // 64 + 1, 4096)
 
 
 @on_sqlite
