@@ -215,7 +215,7 @@ def _prepare_database(database: Database, settings: Settings, *, starter_run: bo
         session.execute(delete(Restart))
         if starter_run and not repository.has_runs(session):
             submission = service.prepare(session, STARTER_RUN)
-            service.submit(session, submission, max_queued_runs=settings.max_queued_runs)
+            service.enqueue(session, submission, max_queued_runs=settings.max_queued_runs)
             _say("A first model will be trained now, so that /predict can answer.")
 
 

@@ -33,7 +33,6 @@ from app.http.problem import problems
 from app.paging import Page
 from app.runs import repository, service
 from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
-from app.runs.service import Idempotency
 from app.tables import Run, RunStatus
 from app.validation import Id
 from app.worker_registry.dependencies import WorkerWatchDep
@@ -112,18 +111,13 @@ def submit_run(
             hint=hint,
         )
         return Response(plan.model_dump_json(), media_type="application/json")
-    idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    with database.reading() as session:  # what takes long is done before others have to wait for it
-        run = service.find_submitted(session, idempotency)
-        submission = None if run else service.prepare(session, document)
-        if submission is not None:
-            service.require_space(session, [submission.config], settings.disk_quota_bytes)
-    if submission is not None:
-        limit = settings.max_queued_runs
-        with database.writing() as session:
-            run = service.find_submitted(session, idempotency)
-            run = run or service.submit(session, submission, max_queued_runs=limit, idempotency=idempotency)
-    assert run is not None, "found or submitted"
+    run = service.submit(
+        database,
+        document,
+        idempotency_key=idempotency_key,
+        max_queued_runs=settings.max_queued_runs,
+        disk_quota_bytes=settings.disk_quota_bytes,
+    )
     response.headers["Location"] = f"/runs/{run.id}"
     with database.reading() as session:
         return _view(session, watch, run)

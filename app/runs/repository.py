@@ -35,10 +35,6 @@ def get_locked(session: Session, run_id: str) -> Run | None:
     return session.get(Run, run_id, with_for_update=True, populate_existing=True)
 
 
-def find_by_idempotency_key(session: Session, key: str) -> Run | None:
-    return session.scalar(select(Run).where(Run.idempotency_key == key))
-
-
 def list_runs(
     session: Session,
     *,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import blobs
@@ -19,8 +17,6 @@ from app.errors import (
     Conflict,
     DiskQuotaExceeded,
     FieldError,
-    InvalidInput,
-    MalformedBody,
     NotFound,
     QueueFull,
 )
@@ -32,6 +28,7 @@ from app.presets.runs import get_preset
 from app.queue import lifecycle
 from app.run_config import SUBMITTED, RunConfig, complete
 from app.runs import repository
+from app.runs.idempotency import Idempotency, insert_once, submit_once
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
 from app.validation import invalid_document, invalid_input
@@ -91,48 +88,6 @@ def _base(session: Session, document: Mapping[str, Any]) -> Mapping[str, Any]:
     return RunConfig().model_dump()
 
 
-@dataclass(frozen=True)
-class Idempotency:
-    """What makes a submission safe to repeat: the client's key, and what it came with."""
-
-    key: str
-    submission_sha256: str
-
-    @classmethod
-    def of(cls, key: str, document: Mapping[str, Any]) -> Idempotency:
-        """Of a request's body as it was sent, but for the order of its fields and white space."""
-        try:
-            text = json.dumps(document, sort_keys=True)
-        except RecursionError:
-            raise MalformedBody("The body is nested too deeply.") from None
-        return cls(key, sha256(text.encode()).hexdigest())
-
-    def require_same(self, submission_sha256: str | None, of_what: str) -> None:
-        """See to it that a key that was used before came with the same body then.
-
-        Raises:
-            InvalidInput: It came with something else.
-        """
-        if submission_sha256 != self.submission_sha256:
-            detail = f"This Idempotency-Key came with another body before, for {of_what}. Choose a new one."
-            place = FieldError("header: idempotency-key", detail)
-            raise InvalidInput(detail, slug="idempotency-key-reused", errors=[place])
-
-
-def find_submitted(session: Session, idempotency: Idempotency | None) -> Run | None:
-    """The run that was submitted with this key before.
-
-    Raises:
-        InvalidInput: The key came with something else then.
-    """
-    if idempotency is None:
-        return None
-    run = repository.find_by_idempotency_key(session, idempotency.key)
-    if run is not None:
-        idempotency.require_same(run.submission_sha256, f"run {run.id}")
-    return run
-
-
 def require_room(session: Session, number: int, max_queued_runs: int) -> None:
     """See to it that so many more runs may be queued; on Postgres, requests at the same moment are not counted.
 
@@ -170,28 +125,59 @@ def require_space(session: Session, configs: Sequence[RunConfig], quota_bytes: i
 
 
 def submit(
+    database: Database,
+    document: Mapping[str, Any],
+    *,
+    idempotency_key: str | None,
+    max_queued_runs: int,
+    disk_quota_bytes: int,
+) -> Run:
+    """Queue a run; the same key and document queue one run, however often they come.
+
+    Args:
+        database: Receives the run.
+        document: The request's body: part of a `RunSubmission`.
+        idempotency_key: The client's, if it sent one.
+        max_queued_runs: The most runs that may be queued.
+        disk_quota_bytes: The most bytes that the database may hold; 0: any number.
+
+    Raises:
+        InvalidInput: Something in the document is wrong, or the key came with another one before.
+        NotFound: The document names a preset or a run that does not exist.
+        QueueFull: There are `max_queued_runs` already.
+        DiskQuotaExceeded: The run might not find room.
+    """
+    idempotency = Idempotency.of(idempotency_key, document)
+
+    def prepare_run(session: Session) -> Submission:
+        submission = prepare(session, document)
+        require_space(session, [submission.config], disk_quota_bytes)
+        return submission
+
+    return submit_once(
+        database,
+        Run,
+        idempotency,
+        prepare=prepare_run,
+        enqueue=partial(enqueue, max_queued_runs=max_queued_runs, idempotency=idempotency),
+    )
+
+
+def enqueue(
     session: Session, submission: Submission, *, max_queued_runs: int, idempotency: Idempotency | None = None
 ) -> Run:
-    """Queue a run.
+    """Queue a prepared run.
 
     Raises:
         QueueFull: There are `max_queued_runs` already.
-        InvalidInput: The idempotency key came with something else, a moment ago.
+        InvalidInput: The idempotency key came with another body, a moment ago.
     """
     require_room(session, 1, max_queued_runs)
     run = lifecycle.new_run(submission.config, **submission.labels.model_dump())
-    if idempotency is not None:
-        run.idempotency_key, run.submission_sha256 = idempotency.key, idempotency.submission_sha256
-    try:
-        with session.begin_nested():
-            session.add(run)
-    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
-        submitted = find_submitted(session, idempotency)
-        if submitted is None:
-            raise
-        return submitted
-    lifecycle.enter_queue(session, run)
-    return run
+    inserted = insert_once(session, run, idempotency)
+    if inserted is run:
+        lifecycle.enter_queue(session, run)
+    return inserted
 
 
 def get_run(session: Session, run_id: str) -> Run:

@@ -28,9 +28,7 @@ from app.http.picture_responses import PNG, IfNoneMatch, RendererDep, answer_pic
 from app.http.problem import problems
 from app.paging import Page, cut, decode_cursor, encode_cursor
 from app.presets.sweeps import SWEEP_PRESETS
-from app.runs import service as runs
 from app.runs.endpoints import IdempotencyKey
-from app.runs.service import Idempotency
 from app.sweeps import estimate, repository, service
 from app.sweeps.report_csv import to_csv
 from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepView
@@ -100,20 +98,14 @@ def submit_sweep(
             hints = [watch.why_it_waits(session, device) for device in sorted({config.device for config in trials})]
             plan.hint = next((hint for hint in hints if hint is not None), None)
         return Response(plan.model_dump_json(), media_type="application/json")
-    idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    with database.reading() as session:  # whatever takes long is done before others have to wait for it
-        sweep = service.find_submitted(session, idempotency)
-        drafted = None
-        if sweep is None:
-            prepared = service.prepare(session, document, **limits)
-            runs.require_space(session, [trial.config for trial in prepared.trials], settings.disk_quota_bytes)
-            drafted = service.draft(prepared, idempotency)
-    if drafted is not None:
-        limit = settings.max_queued_runs
-        with database.writing() as session:
-            sweep = service.find_submitted(session, idempotency)
-            sweep = sweep or service.submit(session, drafted, max_queued_runs=limit, idempotency=idempotency)
-    assert sweep is not None, "found or submitted"
+    sweep = service.submit(
+        database,
+        document,
+        idempotency_key=idempotency_key,
+        max_queued_runs=settings.max_queued_runs,
+        disk_quota_bytes=settings.disk_quota_bytes,
+        **limits,
+    )
     response.headers["Location"] = f"/sweeps/{sweep.id}"
     with database.reading() as session:
         return _view(session, sweep)

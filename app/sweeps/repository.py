@@ -42,10 +42,6 @@ def lock(session: Session, sweep_id: str) -> Sweep | None:
     return session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
 
 
-def find_by_idempotency_key(session: Session, key: str) -> Sweep | None:
-    return session.scalar(select(Sweep).where(Sweep.idempotency_key == key))
-
-
 def list_sweeps(session: Session, *, limit: int, before: str | None) -> Sequence[Sweep]:
     """Newest first."""
     query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.database import utc_now
+from app.database import Database, utc_now
 from app.datasets.catalog import DATASETS
 from app.errors import Conflict, FieldError, InvalidInput, NotFound
 from app.events import journal
@@ -22,7 +22,7 @@ from app.queue.cross_validation import RULE
 from app.run_config import MAX_SEED, Mlp, RunConfig, complete
 from app.runs import repository as run_repository
 from app.runs import service as runs
-from app.runs.service import Idempotency
+from app.runs.idempotency import Idempotency, insert_once, submit_once
 from app.sweeps import repository
 from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank_points, rank_trials
 from app.sweeps.schemas import Choice, SweepReport, SweepSubmission
@@ -182,20 +182,6 @@ def _list_trials(submission: SweepSubmission, points: Sequence[Point]) -> list[T
     return trials
 
 
-def find_submitted(session: Session, idempotency: Idempotency | None) -> Sweep | None:
-    """The sweep that was submitted with this key before.
-
-    Raises:
-        InvalidInput: The key came with something else then.
-    """
-    if idempotency is None:
-        return None
-    sweep = repository.find_by_idempotency_key(session, idempotency.key)
-    if sweep is not None:
-        idempotency.require_same(sweep.submission_sha256, f"sweep {sweep.id}")
-    return sweep
-
-
 @dataclass(frozen=True)
 class Draft:
     """The rows of a sweep, to be written."""
@@ -204,7 +190,7 @@ class Draft:
     trials: Sequence[dict[str, Any]]
 
 
-def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
+def draft(prepared: Prepared) -> Draft:
     """Make the rows of a sweep, without a database."""
     submission = prepared.submission
     folds, stopping = submission.cross_validation, submission.stopping
@@ -223,8 +209,6 @@ def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
         stopping=stopping.model_dump() if stopping else None,
         num_trials=len(prepared.trials),
     )
-    if idempotency is not None:
-        sweep.idempotency_key, sweep.submission_sha256 = idempotency.key, idempotency.submission_sha256
     trials = [
         lifecycle.new_row(
             id=new_id(),
@@ -241,24 +225,61 @@ def draft(prepared: Prepared, idempotency: Idempotency | None = None) -> Draft:
     return Draft(sweep, trials)
 
 
-def submit(session: Session, drafted: Draft, *, max_queued_runs: int, idempotency: Idempotency | None = None) -> Sweep:
-    """Queue all trials of a sweep.
+def submit(
+    database: Database,
+    document: Mapping[str, Any],
+    *,
+    idempotency_key: str | None,
+    max_trials: int,
+    max_parameters: int,
+    max_queued_runs: int,
+    disk_quota_bytes: int,
+) -> Sweep:
+    """Queue all trials of a sweep; the same key and document queue them once, however often they come.
+
+    Args:
+        database: Receives the sweep and its trials.
+        document: The request's body: part of a `SweepSubmission`.
+        idempotency_key: The client's, if it sent one.
+        max_trials: The most trials that a sweep may have.
+        max_parameters: The most fields that a sweep may search.
+        max_queued_runs: The most runs that may be queued.
+        disk_quota_bytes: The most bytes that the database may hold; 0: any number.
+
+    Raises:
+        InvalidInput: Something in the document is wrong, or the key came with another one before.
+        NotFound: The document names a preset or a run that does not exist.
+        QueueFull: There would be more than `max_queued_runs`.
+        DiskQuotaExceeded: The trials might not find room.
+    """
+    idempotency = Idempotency.of(idempotency_key, document)
+
+    def prepare_rows(session: Session) -> Draft:
+        prepared = prepare(session, document, max_trials=max_trials, max_parameters=max_parameters)
+        runs.require_space(session, [trial.config for trial in prepared.trials], disk_quota_bytes)
+        return draft(prepared)
+
+    return submit_once(
+        database,
+        Sweep,
+        idempotency,
+        prepare=prepare_rows,
+        enqueue=partial(enqueue, max_queued_runs=max_queued_runs, idempotency=idempotency),
+    )
+
+
+def enqueue(session: Session, drafted: Draft, *, max_queued_runs: int, idempotency: Idempotency | None = None) -> Sweep:
+    """Queue all trials of a sweep whose rows have been made.
 
     Raises:
         QueueFull: There would be more than `max_queued_runs`.
-        InvalidInput: The idempotency key came with something else, a moment ago.
+        InvalidInput: The idempotency key came with another body, a moment ago.
     """
     runs.require_room(session, len(drafted.trials), max_queued_runs)
-    try:
-        with session.begin_nested():
-            session.add(drafted.sweep)
-    except IntegrityError:  # on Postgres, the same key was on its way in another transaction
-        submitted = find_submitted(session, idempotency)
-        if submitted is None:
-            raise
-        return submitted
-    lifecycle.queue_all(session, drafted.trials)
-    return drafted.sweep
+    inserted = insert_once(session, drafted.sweep, idempotency)
+    if inserted is drafted.sweep:
+        lifecycle.queue_all(session, drafted.trials)
+    return inserted
 
 
 def get_sweep(session: Session, sweep_id: str) -> Sweep:

@@ -160,7 +160,7 @@ def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[t
     """One stack of a sweep's trials, claimed as a worker claims it."""
     with database.writing() as session:
         prepared = sweeps.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
-        sweeps.submit(session, sweeps.draft(prepared), max_queued_runs=NUM_RUNS)
+        sweeps.enqueue(session, sweeps.draft(prepared), max_queued_runs=NUM_RUNS)
     with database.writing() as session:
         claims = claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30)
     preparation = Preparation(database, "cpu")

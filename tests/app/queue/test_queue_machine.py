@@ -103,7 +103,7 @@ class QueueMachine(RuleBasedStateMachine):
         config = RunConfig.model_validate({"model": {"kind": "mlp", "hidden_sizes": [width]}})
         with self.database.writing() as session:
             submission = Submission(RunLabels(priority=priority), config)
-            run = service.submit(session, submission, max_queued_runs=1000)
+            run = service.enqueue(session, submission, max_queued_runs=1000)
         self.expected[run.id] = Expected(priority=priority)
 
     @rule(worker=any_worker, max_stack_bytes=st.sampled_from([0, 2**20, 2**30]))
