@@ -18,12 +18,8 @@ from uvicorn.server import ServerState
 
 from app.caching import cache_short
 from app.http import problem
+from app.http.connection_limits import ConnectionLimits
 
-# A chunk of one byte comes with five of its own; who sends more than this around a body is up to no good.
-FRAMING_BYTES_PER_BODY_BYTE = 8
-MIN_BODY_BYTES_PER_SECOND = 1_000
-# What a client goes on to send after its answer is thrown away, so that it gets to read the answer. Not for ever.
-DISCARDED_BODIES = 4
 MAX_PIPELINED = 16  # requests that wait for the answer to another one on the same connection
 
 VERSIONS = ("1.0", "1.1")
@@ -66,15 +62,15 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser = self._new_parser()
-        self._framing_bytes = 0  # of the request that is being received: all that is not body
-        self._body_bytes = 0
-        self._discarded_bytes = 0
-        self._receiving_since: float | None = None  # None: a request has been received to its end
+        self._limits = ConnectionLimits(
+            self.loop.time(),
+            max_header_bytes=config.max_header_bytes,
+            max_body_bytes=config.max_body_bytes,
+            timeout_seconds=config.timeout_seconds,
+        )
         self._answering: RequestResponseCycle | None = None
         self._has_head = False  # whether `cycle` belongs to the request that is being received
         self._last_words: bytes | None = None  # sent after the answers to the requests before; then the connection ends
-        self._unsent_bytes = 0
-        self._unsent_since = 0.0
         self._check_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -82,7 +78,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.config.max_connections:
             self._refuse(503, "too-many-connections", "There are too many connections; try again later.")
             return
-        self._receiving_since = self.loop.time()
         self._schedule_check()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,14 +92,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
-        self._framing_bytes += len(data)
+        self._limits.count_data(len(data))
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             if not self._is_over:
                 self._refuse_malformed(error)
-        if self._framing_bytes > self._max_framing_bytes and not self._is_over:
+        if self._limits.is_mostly_framing and not self._is_over:
             self._refuse_head()
 
     def _parse(self, data: bytes) -> None:
@@ -138,8 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._has_head = False
-        if self._receiving_since is None:
-            self._receiving_since = self.loop.time()
+        self._limits.begin_request(self.loop.time())
 
     def on_headers_complete(self) -> None:
         if self._is_over:
@@ -149,8 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
             return
-        # A large read may hold the head and more: then the head alone counts.
-        if self._framing_bytes > self.config.max_header_bytes and self._head_bytes() > self.config.max_header_bytes:
+        if self._limits.may_be_too_large_a_head and self._head_bytes() > self.config.max_header_bytes:
             self._refuse_head()
             return
         version = self.parser.get_http_version()
@@ -186,11 +179,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._is_over:
             return
-        self._framing_bytes -= len(body)
-        self._body_bytes += len(body)
+        self._limits.count_body(len(body))
         if self.cycle.response_complete:
-            self._discarded_bytes += len(body)
-            if self._discarded_bytes > DISCARDED_BODIES * self.config.max_body_bytes:
+            self._limits.count_discarded(len(body))
+            if self._limits.discards_too_much:
                 self.transport.abort()
                 return
         super().on_body(body)
@@ -198,8 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._is_over or not self._has_head:
             return
-        self._framing_bytes = self._body_bytes = self._discarded_bytes = 0
-        self._receiving_since = None
+        self._limits.end_request()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -214,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
         Returns:
             Whether there are answers to be sent.
         """
-        if self._receiving_since is not None and (self._framing_bytes > 0 or self._body_bytes):
+        if self._limits.has_part_of_a_request:
             self._refuse(400, "malformed-request", "The request ended in the middle.")
         if self._answering is None or self._answering.response_complete:
             return False
@@ -235,10 +226,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_over(self) -> bool:
         """Whether what comes now is ignored."""
         return self._last_words is not None or self.transport.is_closing()
-
-    @property
-    def _max_framing_bytes(self) -> int:
-        return self.config.max_header_bytes + FRAMING_BYTES_PER_BODY_BYTE * self._body_bytes
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -280,30 +267,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check(self) -> None:
         """Now and then: is this client too slow?"""
         now = self.loop.time()
-        if self.flow.read_paused and self._receiving_since is not None:
-            self._receiving_since = now  # it is us who do not read
-        self._note_unsent(now)
-        if self._unsent_bytes and now - self._unsent_since > self.config.timeout_seconds:
+        if self.flow.read_paused:
+            self._limits.note_paused(now)
+        self._limits.note_unsent(now, self.transport.get_write_buffer_size())
+        if self._limits.leaves_unread(now):
             self.transport.abort()
             return
-        is_late = self._receiving_since is not None and now > self._receiving_since + self._patience
-        if is_late and not self._is_over:
+        if self._limits.is_late(now) and not self._is_over:
             self._give_up()
         self._schedule_check()
 
-    @property
-    def _patience(self) -> float:
-        return self.config.timeout_seconds + self._body_bytes / MIN_BODY_BYTES_PER_SECOND
-
-    def _note_unsent(self, now: float) -> None:
-        """Whether the client has read anything of its answer lately."""
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if not unsent_bytes or unsent_bytes < self._unsent_bytes or not self._unsent_bytes:
-            self._unsent_since = now
-        self._unsent_bytes = unsent_bytes
-
     def _give_up(self) -> None:
-        if self._framing_bytes or self._body_bytes:
+        if self._limits.has_part_of_a_request:
             self._refuse(408, "request-timeout", "The request took too long to arrive.")
         else:
             self.transport.close()  # it has never sent anything
