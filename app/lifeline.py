@@ -6,10 +6,12 @@ by `kill -9`, which no handler sees; a process group would outlive that.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 VARIABLE = "DIGITLAB_LIFELINE"
@@ -24,7 +26,7 @@ def hold_on() -> None:
     global _is_held
     if os.environ.pop(VARIABLE, None):  # child processes have other parents
         _is_held = True
-        threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+        threading.Thread(target=_end_with_pipe, name="lifeline", daemon=True).start()
 
 
 def announce(what: str) -> None:
@@ -34,7 +36,20 @@ def announce(what: str) -> None:
             os.write(2, ANNOUNCEMENT + what.encode() + b"\n")
 
 
-def _end_with_parent() -> None:
+def end_with_parent(end: Callable[[], object]) -> None:
+    """In a child of `multiprocessing`, call `end` from a thread once the parent has ended, by `kill -9` too."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # this process was started otherwise
+        return
+
+    def wait() -> None:
+        parent.join()
+        end()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _end_with_pipe() -> None:
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from multiprocessing.process import BaseProcess
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +16,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from app import __version__
+from app import __version__, lifeline
 from app.charts.renderer import Renderer
 from app.database import Database
 from app.datasets import endpoints as datasets
@@ -128,15 +126,8 @@ def create_from_environment() -> FastAPI:
     """The same, for the settings of the environment: what an API process runs. It ends with the one that started it."""
     settings = Settings()
     configure_logging("api", settings.log_format)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+    lifeline.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
     return create_app(settings)
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @asynccontextmanager

@@ -13,12 +13,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from app import lifeline
 from app.errors import Unavailable
 
 TIMEOUT_SECONDS = 30.0
@@ -159,7 +161,7 @@ def _serve(connection: Connection) -> None:
     """The child's whole life: draws until the API has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _ignore_matplotlib_settings()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    lifeline.end_with_parent(partial(os._exit, 0))  # in the middle of a picture, too
     is_first = True
     while True:
         try:
@@ -228,11 +230,3 @@ def giving_way() -> Iterator[None]:
         # A function of ours and not SIG_IGN: Python complains about a signal that came while it is being ignored.
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _end_with_parent() -> None:
-    """In the middle of a picture, too, and when the API was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(0)
