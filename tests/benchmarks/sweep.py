@@ -144,7 +144,7 @@ def recorded_sweep(evaluate_every: int, num_runs: int = NUM_RUNS, epochs: int = 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock seconds, and CPU seconds of all cores; the CPU seconds say more on a machine that does other work too."""
+    """Wall-clock seconds, and CPU seconds of all cores; CPU seconds say more on a machine that does other work too."""
 
     wall: float
     cpu: float
