@@ -92,8 +92,8 @@ def _keep_busy(processes: Processes, accepted: list[str]) -> None:
 def _in_training(processes: Processes) -> tuple[list[Run], Process] | None:
     """Return the runs in training on living workers, and the worker of the first run.
 
-    The result is None until each of the runs has made progress, and while any run is one crash away from failing: a kill
-    also hits runs that are claimed after this call.
+    The result is None until each of the runs has made progress, and while any run is one crash away from failing: a
+    kill also hits runs that are claimed after this call.
     """
     workers = {processes.worker_name(worker): worker for worker in processes.workers}
     with processes.database.reading() as session:

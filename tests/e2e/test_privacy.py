@@ -74,7 +74,7 @@ def test_nothing_leaves_and_nothing_else_is_written(tmp_path: Path) -> None:
         process.wait(PATIENCE_SECONDS)
     lines = [line for file in tmp_path.glob("trace.*") for line in file.read_text(errors="replace").splitlines()]
     addresses = [(match[2], match[1]) for line in lines if (match := ADDRESS.search(line))]
-    beyond = sorted({to for to in addresses if not LOOPBACK.match(to[0]) or to[1] == "53"})  # a resolver may listen on this machine
+    beyond = sorted({to for to in addresses if not LOOPBACK.match(to[0]) or to[1] == "53"})  # port 53: a local resolver
     written = {match[1] for line in lines if (match := WRITTEN.search(line)) and " = -1 " not in line}
     assert ("127.0.0.1", port) in addresses, "the trace shows where the API listens"
     assert beyond == []

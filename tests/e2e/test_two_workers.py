@@ -25,7 +25,7 @@ def test_each_run_is_claimed_once_and_in_the_order_of_priority(processes: Proces
     done = threading.Event()
     with ThreadPoolExecutor(3) as pool:
         clients = [pool.submit(_hammer, processes, done, number) for number in range(3)]
-        workers = processes.start_ready_workers(2, DIGITLAB_MAX_STACK_BYTES="0")  # each run trains alone, so its order shows
+        workers = processes.start_ready_workers(2, DIGITLAB_MAX_STACK_BYTES="0")  # each run alone: the order shows
         finished = {run_id: processes.finish(run_id) for _, run_id in runs}
         done.set()
         statuses = [status for client in clients for status in client.result()]
