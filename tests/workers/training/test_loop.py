@@ -116,8 +116,8 @@ def test_a_run_stops_early_and_keeps_its_best_epoch(digits: Digits) -> None:
     assert run.best is not None
     assert (run.best.epoch, run.best.val_loss) == (best.epoch, best.val_loss)
     assert run.result().chosen.epoch == best.epoch
-    # Replay of early stopping: the reference epoch is the last one that improved on the reference before it by more than
-    # 0.002, and the run stops `patience` epochs after it.
+    # Replay of early stopping: the reference epoch is the last one that improved on the reference before it by more
+    # than 0.002, and the run stops `patience` epochs after it.
     reference = rows[0]
     for row in rows:
         if row.val_accuracy > reference.val_accuracy + 0.002:
