@@ -11,11 +11,11 @@ from app.database import Database, UtcDateTime
 from app.settings import Settings
 from app.tables import Table
 
-MIGRATION_LOCK = 0x64696769746C6162  # any fixed number: it makes migrating Postgres processes take turns
+MIGRATION_LOCK = 0x64696769746C6162  # any fixed number; Postgres processes that migrate take turns by this lock
 
 
 def render_item(kind: str, item: Any, _context: object) -> str | Literal[False]:
-    """Migrations name plain column types, so that they go on working when the code around them changes."""
+    """Write plain column types into migrations, so that they keep working when the application's types change."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 

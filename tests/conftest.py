@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a real database, by the real migrations. Every test that asks for one runs on both kinds."""
+"""Fixtures of all tests. Databases are real and made by the real migrations; tests that use one run on both kinds."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from app.tables import Run, RunStatus, SavedModel
 from tests.graphs import random_graph
 from tests.postgres import Postgres, migrate_url, start_postgres
 
-# A shell starts background jobs with SIGINT ignored; so would be the processes that tests interrupt.
+# A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
 
 
 class TestClient(AnyTestClient):
-    """It asks for `localhost`, as clients do; its own default is a name that the service does not go by."""
+    """Sends requests to `localhost`, as clients do; the service does not accept the parent's default host name."""
 
     def __init__(self, app: FastAPI, **options: Any) -> None:
         super().__init__(app, base_url="http://localhost", **options)
 
 
 class AddRun(Protocol):
-    """Puts a run into the database as it is, and returns its id."""
+    """Adds a run with these columns to the database, and returns its id."""
 
     def __call__(self, config: RunConfig | None = None, **columns: Any) -> str: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the end-to-end tests first: they take longest, and would keep one process busy when the others are done."""
+    """Put the end-to-end tests first: they take longest, and at the end one process would run them alone."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: one more than there are cores, since many tests wait; eight at most, since each loads torch."""
+    """Choose the number of `-n auto`: one more than cores, since many tests wait; at most 8, since each loads torch."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, cores + 1)
 
@@ -66,7 +66,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file that the real migrations have made; tests work on copies of it."""
+    """A SQLite file made by the real migrations; tests use copies of it."""
     file = tmp_path_factory.mktemp("migrated") / "digitlab.db"
     migrate_url(f"sqlite:///{file}")
     return file
@@ -74,7 +74,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a service; its database is migrated if the test asks for `database` too, directly or not."""
+    """Settings of a service; its database is migrated if the test also uses `database`, directly or not."""
     is_migrated = "database" in request.fixturenames
     if request.param == "sqlite":
         if is_migrated:
@@ -95,7 +95,7 @@ def database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def counting_statements(database: Database, part: str) -> Iterator[list[str]]:
-    """The statements that contain `part` and are sent to the database meanwhile."""
+    """Yield a list that collects the statements with `part` that are sent to the database during the context."""
     statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -137,7 +137,7 @@ def add_run(database: Database) -> AddRun:
 
 
 class AddModel(Protocol):
-    """Puts a succeeded run with a saved model into the database, elects, and returns the run's id."""
+    """Adds a succeeded run with a saved model to the database, elects the champion, and returns the run's id."""
 
     def __call__(self, val_accuracy: float = 0.5, graph: bytes | None = None, **columns: Any) -> str: ...
 
@@ -168,14 +168,14 @@ def add_model(database: Database, add_run: AddRun) -> AddModel:
 
 @pytest.fixture
 def client_with_model(settings: Settings, add_model: AddModel) -> Iterator[TestClient]:
-    """An application with a champion that has answered already."""
+    """A client of an application that has a champion."""
     add_model()
     with TestClient(create_app(settings)) as client:
         yield client
 
 
 def get_run(database: Database, run_id: str) -> Run:
-    """Its row as it is now."""
+    """Return the run's current row."""
     with database.reading() as session:
         return session.get_one(Run, run_id)
 

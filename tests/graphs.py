@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 @cache
 def random_graph() -> bytes:
-    """A network with random weights, exported as the trainer does it."""
+    """Make a network with random weights and export it as the trainer does."""
     from workers.training.export import to_onnx
     from workers.training.result import MlpModel
 
@@ -25,7 +25,7 @@ def random_graph() -> bytes:
 
 @cache
 def graph_answering(digit: int) -> bytes:
-    """A graph that answers the same digit whatever it is shown."""
+    """Make a graph that predicts the same digit for every image."""
     bias = np.full(10, -5, np.float32)
     bias[digit] = 5
     weights = {"weights": np.zeros((64, 10), np.float32), "bias": bias}

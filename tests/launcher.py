@@ -1,4 +1,4 @@
-"""Starts `python -m …` by forking a process that has loaded everything: in milliseconds rather than in seconds."""
+"""Starts `python -m …` by forking a process that has loaded everything; that takes milliseconds instead of seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRELOADED = (
 
 
 class Process(Protocol):
-    """What tests ask of a process; `subprocess.Popen` has it all."""
+    """The part of `subprocess.Popen` that tests use."""
 
     pid: int
 
@@ -41,19 +41,19 @@ class Process(Protocol):
 
 
 class Launch(Protocol):
-    """Starts `python -m` with these arguments; what it logs goes to the end of a file."""
+    """Starts `python -m` with these arguments; its log is appended to a file."""
 
     def __call__(self, arguments: Sequence[str], environment: Mapping[str, str], log_file: Path) -> Process: ...
 
 
 def launch_for_real(arguments: Sequence[str], environment: Mapping[str, str], log_file: Path) -> Process:
-    """Starts the process as a user does."""
+    """Start the process as a user does."""
     with log_file.open("ab") as log:
         return subprocess.Popen([sys.executable, "-m", *arguments], env=environment, stderr=log)
 
 
 class Launcher:
-    """Forks instead, where processes can be forked."""
+    """Starts processes by forking, on systems where that is possible."""
 
     def __init__(self) -> None:
         self._server = ForkServer(_run, _preload)
@@ -63,9 +63,9 @@ class Launcher:
             return launch_for_real(arguments, environment, log_file)
         with self._server.request() as connection:
             while (process := self._server.take_process(1)) is None:
-                pass  # it is loading; the server has a time limit of its own
+                pass  # the server is loading, and limits the time itself
             connection.send((list(arguments), dict(environment), str(log_file)))
-            connection.recv()  # so that signals find the process as it would be without a fork
+            connection.recv()  # signals must find the process as it would be without a fork
         return _Forked(process)
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Launcher:
 
 
 class _Forked:
-    """A forked process as `subprocess.Popen` shows one."""
+    """A forked process with the interface of `subprocess.Popen`."""
 
     def __init__(self, process: ForkedProcess) -> None:
         self._process = process
@@ -103,7 +103,7 @@ def _preload() -> None:
 
 
 def _run(connection: Connection) -> None:
-    """Become `python -m` with the arguments that come over the connection."""
+    """Turn the forked process into `python -m` with the arguments that the connection delivers."""
     (module, *arguments), environment, log_file = connection.recv()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -116,6 +116,6 @@ def _run(connection: Connection) -> None:
     sys.argv = [module, *arguments]
     connection.send("ready")
     connection.close()
-    if module == "workers":  # its fork server need not load again what this process has loaded
+    if module == "workers":  # the worker's fork server is forked too, and need not load all again
         sys.exit(importlib.import_module("workers.__main__").main("fork"))
     runpy.run_module(module, run_name="__main__", alter_sys=True)

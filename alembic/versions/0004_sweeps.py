@@ -43,10 +43,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sweeps")),
     )
     op.create_index("ix_sweeps_idempotency_key", "sweeps", ["idempotency_key"], unique=True)
-    # Not as a batch: that would make the table anew, and dropping the old one would delete every row that refers to it.
+    # No batch mode here: it recreates the table, and dropping the old table deletes every row that refers to it.
     op.add_column("runs", sa.Column("point_number", sa.Integer(), nullable=True))
     op.add_column("runs", sa.Column("fold", sa.Integer(), nullable=True))
-    with op.batch_alter_table("splits") as splits:  # nothing refers to it
+    with op.batch_alter_table("splits") as splits:  # batch mode is safe: no table refers to `splits`
         splits.add_column(sa.Column("fold", sa.Integer(), nullable=False, server_default="0"))
         splits.add_column(sa.Column("num_folds", sa.Integer(), nullable=False, server_default="1"))
         splits.drop_constraint(OLD_SPLIT, type_="unique")
@@ -60,7 +60,7 @@ def downgrade() -> None:
         splits.create_unique_constraint(OLD_SPLIT, ["dataset", "val_size", "test_size", "seed"])
         splits.drop_column("num_folds")
         splits.drop_column("fold")
-    # Without their sweeps, trials are ordinary runs: as trials, nothing could delete them.
+    # Trials become ordinary runs when their sweeps are gone: a trial can only be deleted with its sweep.
     op.execute("UPDATE runs SET sweep_id = NULL, trial_number = NULL WHERE sweep_id IS NOT NULL")
     op.execute("UPDATE events SET sweep_id = NULL WHERE sweep_id IS NOT NULL")
     op.drop_column("runs", "fold")

@@ -19,14 +19,14 @@ OF_A_RUN = ("metrics", "checkpoints", "evaluations", "saved_models")
 
 
 def upgrade() -> None:
-    # Not as batches, which would delete every row that refers to a run (see 0004).
+    # Batch mode would delete every row that refers to a run (see 0004).
     op.add_column("runs", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("sweeps", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index("ix_runs_deleted_at", "runs", ["deleted_at"], unique=False)
 
 
 def downgrade() -> None:
-    # What is marked would show again: its deletion is finished.
+    # Marked runs and sweeps would become visible again, so the downgrade finishes their deletion.
     marked = "SELECT id FROM runs WHERE deleted_at IS NOT NULL"
     for table in OF_A_RUN:
         op.execute(f"DELETE FROM {table} WHERE run_id IN ({marked})")

@@ -1,7 +1,7 @@
 """lease length, workers' devices
 
-Leases that are held already have no length: they are taken over as before, and one that a clock set back has put far
-ahead is given the observer's own length.
+Leases that are already held have no recorded length. They are taken over as before; if the clock is set back and such
+a lease then lies far ahead, the observing worker assumes its own lease length.
 
 Revision ID: 0007
 Revises: 0006

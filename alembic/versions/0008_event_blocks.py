@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM events WHERE first_epoch IS NOT NULL")  # their data stays in `metrics`
+    op.execute("DELETE FROM events WHERE first_epoch IS NOT NULL")  # the data of these events stays in `metrics`
     op.drop_column("events", "last_epoch")
     op.drop_column("events", "first_epoch")
     op.drop_column("events", "num_events")

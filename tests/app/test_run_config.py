@@ -1,4 +1,4 @@
-"""Configurations: what a request leaves out, what goes with what, and the notebook's own settings."""
+"""Run configurations: defaults for omitted fields, which fields go together, and the notebook's settings."""
 
 from __future__ import annotations
 

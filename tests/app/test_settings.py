@@ -1,4 +1,4 @@
-"""Settings as people write them into their environment."""
+"""Settings as users write them into environment variables."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_white_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("key", ["secret\r-0123456789", "sécret-0123456789", "secret 0123456789", "secret\x00"])
 def test_an_impossible_key_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setattr("os.environ", {"DIGITLAB_API_KEY": key})  # a NUL cannot be set for real
+    monkeypatch.setattr("os.environ", {"DIGITLAB_API_KEY": key})  # a real environment cannot hold a NUL
     result = CliRunner().invoke(cli, ["show", "x"])
     assert result.exit_code == 1
     assert "DIGITLAB_API_KEY" in result.output

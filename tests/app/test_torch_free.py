@@ -1,3 +1,5 @@
+"""The API process: creating the application imports neither torch nor torchvision nor scikit-learn."""
+
 from __future__ import annotations
 
 import subprocess

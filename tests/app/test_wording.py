@@ -1,4 +1,4 @@
-"""What people read: JSON's words, the right tense and the right number."""
+"""Texts for users: they use JSON's words, the right tense, and the right singular or plural."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_one_is_singular_and_what_is_over_has_no_yet(client: TestClient, add_run
 
 
 class FakeClient:
-    """Answers every request with what has been put there."""
+    """Responds to every request with the documents that the test has set."""
 
     answers: dict[str, Any]
 
@@ -176,7 +176,7 @@ def report() -> SweepReport:
 def test_the_command_line_counts_and_speaks_json(
     report: SweepReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Not by `from`: the package has commands of these names.
+    # A `from` import would find the package's commands, which have the names of these modules.
     sweep, inspect = (importlib.import_module(f"app.cli.{name}") for name in ("sweep", "inspect"))
     for module in (sweep, inspect):
         monkeypatch.setattr(module, "Client", FakeClient)

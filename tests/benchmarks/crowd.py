@@ -1,9 +1,9 @@
-"""What a crowd of heavy reads does to the others: run by hand, in the repository's root, about two minutes.
+"""How many heavy reads at once affect other requests: run by hand, in the repository's root, about two minutes.
 
     python -m tests.benchmarks.crowd
 
-It fills a database with a sweep of 2,000 trials that nobody has trained, starts `digitlab api`, and asks for 45 heavy
-answers at once. Readiness is asked for all the while, and the memory of the API process is read from `/proc`.
+The script fills a database with a sweep of 2,000 trials without training them, starts `digitlab api`, and sends 45
+heavy requests at once. Meanwhile it sends readiness and predict requests and reads the API's memory from `/proc`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LEARNING_RATE = "training.optimizer.learning_rate"
 
 
 def fill(database: Database, num_trials: int, num_epochs: int) -> str:
-    """A sweep whose trials have all succeeded; returns its id."""
+    """Add a sweep whose trials have all succeeded; return its id."""
     draw = random.Random(0)
     base = RunConfig()
     points = [{LEARNING_RATE: 10 ** draw.uniform(-4, 0)} for _ in range(num_trials)]
@@ -89,7 +89,7 @@ def fill(database: Database, num_trials: int, num_epochs: int) -> str:
 
 @contextmanager
 def serve_api(folder: Path) -> Iterator[tuple[str, int]]:
-    """`digitlab api` with default settings: its address and process id."""
+    """Run `digitlab api` with default settings; yield its address and process id."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -117,7 +117,7 @@ def resident_bytes(process_id: int) -> int:
 
 
 def ask_at_once(url: str, process_id: int, path: str, number: int) -> None:
-    """Print how the answers ended, and what readiness, predictions and memory were like meanwhile."""
+    """Print the statuses of the responses, and the times of readiness and predictions and the memory meanwhile."""
 
     def ask(_: int) -> str:
         try:

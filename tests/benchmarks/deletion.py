@@ -1,9 +1,10 @@
-"""What deleting a large sweep does to the others: run by hand, in the repository's root, about ten minutes.
+"""How deleting a large sweep affects a run and a writer: run by hand, in the repository's root, about ten minutes.
 
     python -m tests.benchmarks.deletion
 
-It fills a database with a sweep of 2,000 trials of 200 epochs, each with its metric and its event, starts `digitlab up`
-and a run, and deletes the sweep while the run is in training and a writer in this process writes every 50 ms.
+The script fills a database with a sweep of 2,000 trials of 200 epochs, each with its metric and its event, and starts
+`digitlab up` and a run. It deletes the sweep while the run is in training and a writer in this process writes every
+50 ms.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PATIENCE_SECONDS = 900.0
 
 
 class Writer(Thread):
-    """Writes a row every 50 ms and remembers how long it waited for that."""
+    """Writes a row every 50 ms and records how long each write took."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(daemon=True)
@@ -51,7 +52,7 @@ class Writer(Thread):
 
 
 def add_events(database: Database, sweep_id: str, epochs: int) -> None:
-    """One of each metric, as rows of their own: what a database of an earlier version holds."""
+    """Add one event row per metric, as databases of earlier versions hold them."""
     with database.reading() as session:
         run_ids = session.scalars(select(Run.id).where(Run.sweep_id == sweep_id)).all()
     columns = {"sweep_id": sweep_id, "type": EventType.METRIC, "data": {"val_loss": 0.5, "val_accuracy": 0.9}}
@@ -65,7 +66,7 @@ def add_events(database: Database, sweep_id: str, epochs: int) -> None:
 
 
 def has_runs_beside(database: Database, run_id: str) -> bool:
-    """Whether a row of another run is left: it goes when all that the run held has gone."""
+    """Return whether the row of another run is left; a run's row is deleted after all rows that belong to the run."""
     with database.reading() as session:
         others = select(Run.id).where(Run.id != run_id).limit(1)
         return session.scalar(others, execution_options=INCLUDE_DELETED) is not None
@@ -77,7 +78,7 @@ def describe_files(folder: Path) -> str:
 
 
 def delete_beside_a_run(client: httpx2.Client, database: Database, folder: Path, sweep_id: str) -> None:
-    """Print what the deletion takes, and what it does to the writer and to the run."""
+    """Print how long the deletion takes, and how it affects the writer and the run."""
     document = {"model": {"hidden_sizes": [256, 256]}, "training": {"epochs": 100_000, "evaluate_every": 20}}
     run = client.post("/runs", json=document).raise_for_status().json()
     wait_for(lambda: client.get(f"/runs/{run['id']}").json()["progress"]["epoch"] > 0, PATIENCE_SECONDS)

@@ -1,7 +1,7 @@
-"""How long a run waits for its next trainer after a kill -9: from the kill to the run's next `started` event.
+"""How long a run waits for its next trainer after kill -9: from the kill to the run's next `started` event.
 
-`python tests/benchmarks/kills.py [--kills 10] [--busy 4]`: with the fork server, then without it; over SQLite, on the
-CPU. `--busy N` keeps N other processes busy.
+`python tests/benchmarks/kills.py [--kills 10] [--busy 4]` measures with the fork server and then without it, over
+SQLite, on the CPU. `--busy N` keeps N other processes busy.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def busy_processes(number: int) -> Iterator[None]:
 
 
 def measure(fork_server: str, num_kills: int) -> list[float]:
-    """Seconds from each kill to the event, as the database shows it."""
+    """Return the seconds from each kill to the event, as seen in the database."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder))
         database = Database(settings.resolved_database_url)
@@ -65,14 +65,14 @@ def measure(fork_server: str, num_kills: int) -> list[float]:
 
 
 def kill_once(processes: Processes, worker: int, run_id: str) -> float:
-    """The kill comes after an epoch that no earlier trainer has committed."""
+    """Kill the trainer after it has committed a new epoch; return the seconds until the next claim."""
     processes.wait_for_epoch(run_id, processes.row(run_id).epoch)
     time.sleep(1)
     trainer, claim = find_trainer(worker), processes.row(run_id).claim_number
     assert trainer is not None
     killed_at = time.monotonic()
     os.kill(trainer, signal.SIGKILL)
-    # The claim's number grows in the transaction that writes the event.
+    # The transaction that writes the event also increases the claim number.
     wait_for(lambda: processes.row(run_id).claim_number > claim)
     return time.monotonic() - killed_at
 

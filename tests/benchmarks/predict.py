@@ -1,4 +1,4 @@
-"""How fast `POST /predict` answers, beside a bare FastAPI app: run by hand, on a quiet machine with two cores or more.
+"""How fast `POST /predict` is beside a bare FastAPI app: run by hand, on a quiet machine with two cores or more.
 
     python tests/benchmarks/predict.py            # all tables, about twelve minutes
     python tests/benchmarks/predict.py --only quiet --rounds 3 --seconds 2
@@ -8,15 +8,15 @@ wrk (https://github.com/wg/wrk; Debian package wrk) measures, in one run of this
 - quiet: the starter run's model, as it is after the first start of `digitlab up`, with 1 and 256 images of the val
   split, JSON and bytes, while nothing else runs;
 - training: the same while a worker trains a stack of runs on all cores of the same machine;
-- pictures: the same while a client asks for a run's curves in a loop, each drawn anew;
+- pictures: the same while a client requests a run's curves in a loop, and each picture is drawn anew;
 - default: 256 images by the model of the default run (`POST /runs {}`), seven times as large.
 
 The API runs with its default settings, its logging and all its middleware. The bare app is one async GET that returns
-{"ok": true}, in a uvicorn process of its own without an access log, which is the harder comparison. Both are pinned to
-one core and wrk to another; they take turns, bare, case, bare, case, …, through all cases. A case's share is the median
-of its requests/s over the median of what the bare app reached just before and after it, since machines drift; in
-brackets, the least and the most of single rounds. While the bare app is measured, the API has no requests, and looks
-for a new champion, as always.
+{"ok": true}, in a uvicorn process of its own; it has no access log, which makes the comparison harder for the API. Both
+are pinned to one core and wrk to another. They take turns (bare, case, bare, case, …) through all cases. A case's share
+is the median of its requests/s divided by the median of the bare app's requests/s just before and after it, since
+machines drift; brackets hold the lowest and the highest share of single rounds. While the bare app is measured, the API
+gets no requests and polls for a new champion, as always.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ app = FastAPI()
 async def ok() -> dict[str, bool]:
     return {"ok": True}
 """
-# Long enough for all rounds; they are cancelled afterwards.
+# These runs last longer than all rounds and are cancelled afterwards.
 LONG_RUN = {"name": "load", "training": {"epochs": 100_000, "early_stopping": None}}
 NUM_LONG_RUNS = 8
 BINARY, JSON = "application/octet-stream", "application/json"
@@ -64,7 +64,7 @@ LEAN = "probabilities=false"
 WARM_UP_SECONDS = 1
 TABLES = ("quiet", "training", "pictures", "default")
 PATIENCE_SECONDS = 180
-# What wrk prints at its end is rounded and has changing units; this is neither.
+# wrk's own summary is rounded and its units change; this script prints exact numbers in fixed units.
 LUA_DONE = """
 function done(summary, latency, requests)
   local errors = summary.errors
@@ -78,7 +78,7 @@ end
 
 @dataclass(frozen=True)
 class Case:
-    """A way to ask `/predict`; `target` is the share of the bare app's requests/s that it should reach."""
+    """A kind of `/predict` request; `target` is the share of the bare app's requests/s that it should reach."""
 
     name: str
     num_images: int
@@ -100,7 +100,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk sends, and where to."""
+    """The URL that wrk requests and the script that makes its requests."""
 
     url: str
     script: Path
@@ -115,7 +115,7 @@ class Measurement:
 
 @dataclass
 class Rounds:
-    """A case's measurements, and beside each the bare app's requests/s, on average of just before and just after."""
+    """A case's measurements, and for each the bare app's mean requests/s of just before and just after."""
 
     case: Case
     measured: list[Measurement] = field(default_factory=list)
@@ -170,7 +170,7 @@ def write_script(path: Path, method: str, headers: Mapping[str, str], body: byte
 
 @dataclass(frozen=True)
 class Bench:
-    """A temporary data folder, and the API and the bare app in turn on one core."""
+    """A temporary data folder, and the API and the bare app, which share one core in turn."""
 
     folder: Path
     core: int
@@ -179,11 +179,11 @@ class Bench:
 
     @contextmanager
     def start(self, *arguments: str, core: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-        """A Python process that lives as long as the context; what it logs goes to one file."""
+        """Run a Python process as long as the context lasts; all processes log to one file."""
         pinned = [] if core is None else ["taskset", "-c", str(core)]
         with (self.folder / "log").open("ab") as log:
             command = [*pinned, sys.executable, "-m", *arguments]
-            # A session of its own: a terminal's Ctrl-C reaches this script alone, which then stops its processes.
+            # A session of its own keeps a terminal's Ctrl-C away from the process; this script then stops it.
             process = subprocess.Popen(
                 command, cwd=self.folder, env=self._environment(), stdout=log, stderr=log, start_new_session=True
             )
@@ -194,7 +194,7 @@ class Bench:
 
     @contextmanager
     def serve(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Both apps answer; yields the API's process."""
+        """Run both apps until the context ends; yield the API's process once both respond."""
         (self.folder / "bare.py").write_text(BARE_APP)
         api = ("app.cli", "api", "--port", str(self.client.base_url.port))
         bare = ("uvicorn", "bare:app", "--no-access-log", "--host", "127.0.0.1")
@@ -215,7 +215,7 @@ class Bench:
         return run_id
 
     def train(self, document: Mapping[str, Any]) -> str:
-        """Have a run trained by a worker of its own; returns the run's id once its model can be asked."""
+        """Train a run with a worker of its own; return the run's id once its model predicts."""
         run_id = self.submit(document)
         with self.start("app.cli", "worker"):
             self.wait_for(lambda: self.get(f"/runs/{run_id}")["status"] not in ("queued", "running"))
@@ -228,7 +228,7 @@ class Bench:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """A worker trains many runs as long as the context lasts, and it is made sure that it does."""
+        """Have a worker train many runs as long as the context lasts, and check that it does."""
         run_ids = [self.submit(LONG_RUN | {"seed": seed}) for seed in range(NUM_LONG_RUNS)]
         with self.start("app.cli", "worker"):
             self.wait_for(lambda: self.is_training(run_ids))
@@ -243,7 +243,7 @@ class Bench:
 
     @contextmanager
     def drawing(self, run_id: str) -> Iterator[None]:
-        """A client asks for a run's curves, again and again, as long as the context lasts."""
+        """Have a client request a run's curves repeatedly as long as the context lasts."""
         is_over, times = threading.Event(), []
 
         def ask() -> None:
@@ -283,7 +283,7 @@ class Bench:
         return (self.folder / "log").read_text()[-2000:]
 
     def _environment(self) -> dict[str, str]:
-        """Default settings, whatever the caller's are."""
+        """Return an environment with default settings, without the caller's DIGITLAB_ variables."""
         others = {name: value for name, value in os.environ.items() if not name.startswith("DIGITLAB_")}
         return others | {"DIGITLAB_DATA_DIR": str(self.folder / "data")}
 
@@ -297,7 +297,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-# What is asked
+# Requests
 
 
 def read_images(bench: Bench, number: int) -> list[list[list[int]]]:
@@ -306,7 +306,7 @@ def read_images(bench: Bench, number: int) -> list[list[list[int]]]:
 
 
 def prepare(bench: Bench, case: Case, images: Sequence[list[list[int]]], run_id: str, script: Path) -> Load:
-    """Write the case's script, and ask once: the right model must answer, about each image."""
+    """Write the case's script, and send one request: the right model must predict every image."""
     asked = images[: case.num_images]
     pixels = bytes(pixel for image in asked for row in image for pixel in row)
     document = json.dumps({"instances": asked}, separators=(",", ":")).encode()
@@ -340,7 +340,7 @@ def measure(bench: Bench, wrk: Wrk, cases: Sequence[Case], run_id: str, num_roun
     say_table(bare, results)
 
 
-# What is printed
+# Output
 
 
 def say_table(bare: Sequence[Measurement], results: Sequence[Rounds]) -> None:
@@ -363,7 +363,7 @@ def say_table(bare: Sequence[Measurement], results: Sequence[Rounds]) -> None:
 
 
 def medians(measured: Sequence[Measurement]) -> tuple[float, float, float]:
-    """Of requests/s, p50 and p99."""
+    """Return the medians of requests/s, p50 and p99."""
     rate = median(each.requests_per_second for each in measured)
     return rate, median(each.p50_ms for each in measured), median(each.p99_ms for each in measured)
 
@@ -428,7 +428,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("Two cores are needed: one for the apps, one for wrk.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all processes are stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops all processes on the way out
     wrk = Wrk(cores[1], arguments.connections, arguments.seconds)
     url, bare_url = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}/"
     tables = [arguments.only] if arguments.only else TABLES

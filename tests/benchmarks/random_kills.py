@@ -1,7 +1,8 @@
-"""kill -9 at random moments of what `digitlab up` runs: the API, the worker, its trainer.
+"""kill -9 at random moments of the processes of `digitlab up`: the API, the worker, its trainer.
 
 `python tests/benchmarks/random_kills.py [--kills 60] [--runs 12] [--epochs 3000] [--seed 1]`: the kills are 0.3–2.5 s
-apart; one counts if its victim was alive. Then `up` must live, all runs must succeed, and each has every epoch once.
+apart; a kill counts if its victim was alive. Then `up` must be alive, all runs must succeed, and each run must have
+every epoch exactly once.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def submit_runs(client: httpx2.Client, number: int, epochs: int) -> list[str]:
-    """Of one shape, so that they are trained together."""
+    """Submit runs of one shape, so that they are trained as one stack; return their ids."""
     wait_for(lambda: _get(client, "/health/live"))
     document = {"training": {"epochs": epochs, "evaluate_every": 1}}
     answers = [client.post("/runs", json={**document, "seed": seed}) for seed in range(number)]
@@ -62,7 +63,7 @@ def submit_runs(client: httpx2.Client, number: int, epochs: int) -> list[str]:
 
 
 def kill_at_random(up: subprocess.Popen[bytes], number: int, moments: random.Random) -> Counter[str]:
-    """How many of each kind have died."""
+    """Kill processes at random; return how many of each kind were killed."""
     killed: Counter[str] = Counter()
     while killed.total() < number and up.poll() is None:
         time.sleep(moments.uniform(0.3, 2.5))
@@ -76,7 +77,7 @@ def kill_at_random(up: subprocess.Popen[bytes], number: int, moments: random.Ran
 
 
 def find_victim(up_pid: int, victim: str) -> int | None:
-    """None while there is none; the worker is the child of `up` whose command is `python -m workers`."""
+    """Return the victim's process id, None while there is none; the worker is the child `python -m workers` of `up`."""
     for pid in children_of(up_pid):
         with suppress(OSError):
             is_worker = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(b"workers")
@@ -115,7 +116,7 @@ def all_metrics(client: httpx2.Client, run_id: str) -> list[dict[str, Any]]:
 
 
 def _get(client: httpx2.Client, path: str) -> dict[str, Any] | None:
-    """None while the API is being started again."""
+    """Return the response's document; None while the API is being restarted."""
     with suppress(httpx2.TransportError):
         answer = client.get(path)
         if answer.is_success:

@@ -2,17 +2,19 @@
 
     python tests/benchmarks/sweep.py
 
-In one run: `digitlab up` on an empty database, `POST /sweeps {"preset": "practice"}` (96 points, 800 epochs each,
-evaluated on train and val, with checkpoints and saved models), then its points of batch size 20 and of batch size 100
-alone; then GridSearchCV, a process a core, on a sample of the same points: the same network, data, optimizer and
-number of epochs, validated once at the end. Seconds a point are those of all points over their number.
+One run of the script starts `digitlab up` on an empty database and sends `POST /sweeps {"preset": "practice"}` (96
+points, 800 epochs each, evaluated on train and val, with checkpoints and saved models). Then it sends the points of
+batch size 20 and of batch size 100 as sweeps of their own. Then GridSearchCV, with one process per core, trains a
+sample of the same points: the same network, data, optimizer and number of epochs, validated once at the end. Seconds
+per point are the seconds of all points divided by their number.
 
     python tests/benchmarks/sweep.py --recording
 
-What recording costs: 200 runs of 12-12 for 200 epochs, evaluated every epoch and every 20th. First the engine alone,
-then training and evaluation without a recorder, then both with the recorder into a database of their own, in this
-process; then the same sweep over HTTP, from the request until the last run has ended. Microseconds are those of the
-whole over its runs and optimizer steps. Last, the bytes that a run of 20,000 evaluated epochs adds to the database.
+This option measures what recording costs: 200 runs of 12-12 for 200 epochs, evaluated every epoch and every 20th. It
+measures in this process first the engine alone, then training and evaluation without a recorder, then both with the
+recorder and a database of its own; then the same sweep over HTTP, from the request until the last run has ended.
+Microseconds are the total time divided by runs and optimizer steps. The last figure is the number of bytes that a run
+of 20,000 evaluated epochs adds to the database.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ from app.sweeps import service as sweeps
 from workers.preparation import Preparation, register_datasets
 from workers.recorder import Outcome, Recorder, Succeeded
 
-ACTIVATIONS = {"sigmoid": "logistic"}  # scikit-learn's names, where they differ
+ACTIVATIONS = {"sigmoid": "logistic"}  # scikit-learn's names where they differ from digitlab's
 PATIENCE_SECONDS = 180
 SAMPLE_SEED = 0
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[httpx2.Client]:
-    """`digitlab up` with default settings."""
+    """Run `digitlab up` with default settings; yield a client of it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -73,7 +75,7 @@ def serve(folder: Path) -> Iterator[httpx2.Client]:
 
 
 def wait_until_ready(client: httpx2.Client) -> None:
-    """Until a worker could train at once."""
+    """Wait until a worker could start to train at once."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         with suppress(httpx2.TransportError):
@@ -84,7 +86,7 @@ def wait_until_ready(client: httpx2.Client) -> None:
 
 
 def run_sweep(client: httpx2.Client, document: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    """Seconds from the request until all trials have ended, and the sweep."""
+    """Return the seconds from the request until all trials have ended, and the sweep."""
     started = time.perf_counter()
     response = client.post("/sweeps", json=document).raise_for_status()
     path = response.headers["Location"]
@@ -97,7 +99,7 @@ def run_sweep(client: httpx2.Client, document: dict[str, Any]) -> tuple[float, d
 
 
 def search_by_scikit_learn(points: Sequence[dict[str, Any]], epochs: int) -> float:
-    """Seconds that GridSearchCV takes for these points."""
+    """Return the seconds that GridSearchCV takes for these points."""
     images, labels = load_digits(return_X_y=True)
     indices = np.arange(len(labels))
     split = train_test_split(indices, test_size=CANONICAL_VAL_SIZE, random_state=CANONICAL_SPLIT_SEED, stratify=labels)
@@ -127,7 +129,7 @@ def search_by_scikit_learn(points: Sequence[dict[str, Any]], epochs: int) -> flo
 
 
 NUM_RUNS, NUM_EPOCHS, NUM_LONG_EPOCHS = 200, 200, 20_000
-STEPS_PER_EPOCH = 63  # 1,257 images by 20
+STEPS_PER_EPOCH = 63  # 1,257 images in batches of 20
 
 
 def recorded_sweep(evaluate_every: int, num_runs: int = NUM_RUNS, epochs: int = NUM_EPOCHS) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def recorded_sweep(evaluate_every: int, num_runs: int = NUM_RUNS, epochs: int = 
 
 @dataclass(frozen=True)
 class Seconds:
-    """On the clock, and of all cores: on a machine that does other work too, the second says more."""
+    """Wall-clock seconds, and CPU seconds of all cores; CPU seconds say more on a machine that does other work too."""
 
     wall: float
     cpu: float
@@ -157,7 +159,7 @@ class Seconds:
 
 @contextmanager
 def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
-    """One stack of a sweep's trials, claimed as a worker claims it."""
+    """Claim a sweep's trials as one stack, as a worker does; yield the training and its runs."""
     with database.writing() as session:
         prepared = sweeps.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
         sweeps.enqueue(session, sweeps.draft(prepared), max_queued_runs=NUM_RUNS)
@@ -170,7 +172,7 @@ def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[t
 
 
 def time_training(document: dict[str, Any], *, is_evaluated: bool = True, is_recorded: bool = True) -> Seconds:
-    """How long a sweep's training takes in this process, from its first epoch to its last commit."""
+    """Measure a sweep's training in this process, from its first epoch to its last commit."""
     with TemporaryDirectory(prefix="digitlab-benchmark-") as folder:
         database = Database(f"sqlite:///{folder}/digitlab.db")
         migrate(database)
@@ -206,7 +208,7 @@ def _outcome(run: Any, prepared: Any) -> Outcome:
 
 
 def measure_recording(repeats: int) -> None:
-    time_training(recorded_sweep(1, epochs=2))  # what is loaded once
+    time_training(recorded_sweep(1, epochs=2))  # warm-up: modules and kernels are loaded only once
     print("\nMicroseconds a run and step, the best of each: on the clock (of all cores)")
     print("| evaluated | engine | + evaluation | + recorder | over HTTP |")
     print("|---|---|---|---|---|")
@@ -238,7 +240,7 @@ def _best(measured: Sequence[Seconds]) -> str:
 
 
 def _size_bytes(folder: Path) -> int:
-    """Of the database's pages, once the log has been written back."""
+    """Return the size of the database file after its write-ahead log was written back."""
     with closing(sqlite3.connect(folder / "digitlab.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return (folder / "digitlab.db").stat().st_size
@@ -253,7 +255,7 @@ def main() -> None:
     if arguments.recording:
         measure_recording(arguments.repeats)
         return
-    os.environ["PYTHONWARNINGS"] = "ignore"  # that it has not converged is what all of these processes would say
+    os.environ["PYTHONWARNINGS"] = "ignore"  # each process would warn that training has not converged
     with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, serve(Path(folder)) as client:
         seconds, sweep = run_sweep(client, {"preset": "practice"})
         epochs = sweep["base"]["training"]["epochs"]

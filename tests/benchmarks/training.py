@@ -1,17 +1,18 @@
-"""How fast training is, beside what else there is: run by hand, on a quiet machine.
+"""How fast training is beside the alternatives: run by hand, on a quiet machine.
 
     python tests/benchmarks/training.py            # everything; JAX, where the extra `bench` is installed
     python tests/benchmarks/training.py --epochs 5 --skip notebook
 
-The same 48 configurations are trained for the same number of epochs, batch 20, in one run of this script:
+One run of this script trains the same 48 configurations for the same number of epochs, with batches of 20, by
 
-(a) by the course notebook's loop, written plainly;
-(b) by scikit-learn's GridSearchCV over MLPClassifier, one process a core;
-(c) by digitlab, each run alone, and stacked;
-(d) by JAX, as jit(vmap(scan(step))).
+(a) the course notebook's loop, written plainly;
+(b) scikit-learn's GridSearchCV over MLPClassifier, one process per core;
+(c) digitlab, each run alone, and stacked;
+(d) JAX, as jit(vmap(scan(step))).
 
-Compilation is left out everywhere: everybody may warm up, which is not measured and takes a while. What was reached is
-printed, so that nobody wins by not training; the four draw different random numbers.
+The figures exclude compilation: each program may warm up before it is measured, which takes a while. The script prints
+the loss or accuracy that each program reached, which shows that it really trained; the four draw different random
+numbers.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Digits(Dataset[tuple[torch.Tensor, int]]):
 
 
 def train_as_the_notebook(configuration: Configuration, epochs: int) -> float:
-    """Returns the last val loss."""
+    """Train one configuration with the notebook's loop; return the last val loss."""
     dataset = Digits()
     train = DataLoader(dataset, BATCH_SIZE, sampler=SubsetRandomSampler(SPLIT.train.tolist()))
     val = DataLoader(dataset, BATCH_SIZE, sampler=SubsetRandomSampler(SPLIT.val.tolist()))
@@ -137,7 +138,7 @@ def train_as_the_notebook(configuration: Configuration, epochs: int) -> float:
 
 
 def search_with_scikit_learn(configurations: Sequence[Configuration], epochs: int) -> list[float]:
-    """Returns the val accuracies, one a configuration, in the grid's order."""
+    """Train with GridSearchCV; return the val accuracies, one per configuration, in the grid's order."""
     from joblib import parallel_config
     from sklearn.model_selection import GridSearchCV, PredefinedSplit
     from sklearn.neural_network import MLPClassifier
@@ -182,7 +183,7 @@ def train_stack(members: Sequence[Member], **options: Any) -> StackTraining:
 
 
 def divide_into_stacks(configurations: Sequence[Configuration]) -> list[list[Configuration]]:
-    """As the queue does: by padded widths."""
+    """Group configurations by their padded widths, as the queue does."""
 
     def shape(each: Configuration) -> tuple[int, ...]:
         return Layout.of((each.width, each.width)).sizes
@@ -191,7 +192,7 @@ def divide_into_stacks(configurations: Sequence[Configuration]) -> list[list[Con
 
 
 def microseconds_per_run_and_step(width: int, size: int, *, activation: str = "sigmoid", **options: Any) -> float:
-    """The best of several epochs without evaluation."""
+    """Return the time of the fastest of several epochs without evaluation, per run and optimizer step."""
     stack = [
         Configuration(width, 0.05, activation).member(10**6, evaluate_every=10**6, seed=seed) for seed in range(size)
     ]
@@ -201,7 +202,7 @@ def microseconds_per_run_and_step(width: int, size: int, *, activation: str = "s
 
 
 def microseconds_in_sub_stacks(width: int, size: int, at_once: int, threads: int) -> float:
-    """Batched torch operations, several single-threaded stacks of a part of the runs at once."""
+    """Measure batched torch operations: several single-threaded stacks, each with a part of the runs, train at once."""
     members = [
         Configuration(width, 0.05, "sigmoid").member(10**6, evaluate_every=10**6, seed=seed) for seed in range(size)
     ]
@@ -217,7 +218,7 @@ def microseconds_in_sub_stacks(width: int, size: int, at_once: int, threads: int
 
 
 def microseconds_with_autograd(width: int, _size: int) -> float:
-    """One run by torch.nn and torch.optim, its data in one tensor: what a plain fast loop costs."""
+    """Measure a plain fast loop: one run with torch.nn and torch.optim, its data in one tensor."""
     model = torch.nn.Sequential(
         torch.nn.Linear(64, width),
         torch.nn.Sigmoid(),
@@ -239,7 +240,7 @@ def microseconds_with_autograd(width: int, _size: int) -> float:
 
 
 def _best_time(run: Callable[[int], object]) -> float:
-    """Seconds: the best of at least three calls, and of as many as go into a second and a half."""
+    """Return the seconds of the fastest call: at least 3 calls, and more (up to 200) until they take 1.5 s together."""
     run(1)
     times: list[float] = []
     while len(times) < 3 or (sum(times) < 1.5 and len(times) < 200):
@@ -253,7 +254,7 @@ def _best_time(run: Callable[[int], object]) -> float:
 
 
 def make_jax_trainer(width: int, activation: str) -> Callable[..., Any]:
-    """A function that trains R networks for some epochs: jit(vmap(scan over epochs(scan over steps)))."""
+    """Return a function that trains R networks for some epochs: jit(vmap(scan over epochs(scan over steps)))."""
     import jax
     import jax.numpy as jnp
 
@@ -319,7 +320,7 @@ def microseconds_with_jax(width: int, size: int) -> float:
     return seconds / epochs / NUM_STEPS / size * 1e6
 
 
-# What is printed
+# Output
 
 
 def compare_sweeps(epochs: int, skipped: set[str]) -> None:
@@ -339,7 +340,7 @@ def compare_sweeps(epochs: int, skipped: set[str]) -> None:
         say(f"(b) GridSearchCV: {seconds['sklearn']:.1f} s, best val accuracy {max(scores):.4f}")
 
     for name, every in (("every epoch", 1), ("at the end", epochs)):
-        for stack in stacks:  # compile
+        for stack in stacks:  # compiles the kernels
             train_stack([stack[0].member(1, evaluate_every=1)])
         with stopwatch(seconds, f"stacked, evaluated {name}"):
             trained = [train_stack([each.member(epochs, evaluate_every=every) for each in stack]) for stack in stacks]
@@ -406,13 +407,16 @@ def _say_row(name: str, measure: Callable[[int], float], sizes: Sequence[int]) -
 
 
 def _multiply_adds(width: int) -> int:
-    """Of a step's matrix products: forward, gradients of weights, and of the inputs of all layers but the first."""
+    """Return a step's multiply-adds in matrix products.
+
+    They are those of the forward pass, of the weight gradients, and of the input gradients of all layers but the first.
+    """
     first, others = 64 * width, width * width + width * 10
     return BATCH_SIZE * (2 * first + 3 * others)
 
 
 def _peak_multiply_adds() -> float:
-    """A second, on one core."""
+    """Measure multiply-adds per second on one core."""
     matrix = torch.rand(1024, 1024)
     return float(1024**3 / _best_time(lambda _epoch: torch.mm(matrix, matrix)))
 

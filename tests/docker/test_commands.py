@@ -1,4 +1,4 @@
-"""There may be no Docker engine here; the commands that the images run are tested without one."""
+"""The commands that the Docker images run, tested without a Docker engine, which may be missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def commands() -> list[list[str]]:
 
 
 def instructions(file: Path, name: str) -> list[str]:
-    """What stands behind an instruction, with its continued lines as one."""
+    """Return the arguments of every such instruction, with continued lines joined."""
     return re.findall(rf"^{name} (.*)$", file.read_text().replace("\\\n", " "), re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""API and worker processes over one database, as `digitlab api` and `digitlab worker` start them."""
+"""API and worker processes that share a database, as `digitlab api` and `digitlab worker` start them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """Until it is true; returns what it then is."""
+    """Wait until `what()` is true; return its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -48,7 +48,7 @@ def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
 
 @dataclass
 class Processes:
-    """An API and workers, each started by its own call; what they log goes to one file."""
+    """An API and workers, each started by its own call; all log to one file."""
 
     client: httpx2.Client
     environment: dict[str, str]
@@ -81,13 +81,13 @@ class Processes:
         return worker
 
     def start_ready_workers(self, number: int, **settings: str) -> dict[str, Process]:
-        """Workers that could train at once, by their names."""
+        """Start workers and wait until they can train at once; return them by their names."""
         for _ in range(number):
             self.start_worker(**settings)
         return self.wait_for_workers()
 
     def wait_for_workers(self) -> dict[str, Process]:
-        """All that were started, by their names, once their trainers are ready."""
+        """Wait until the trainers of all workers are ready; return the workers by their names."""
         return {wait_for(partial(self.worker_name, worker)): worker for worker in self.workers}
 
     def start(self, *arguments: str, **settings: str) -> Process:
@@ -95,7 +95,7 @@ class Processes:
         return self.launch(arguments, self.environment | settings, self.log_file)
 
     def worker_name(self, worker: Process) -> str | None:
-        """What a worker is called in the database, once its trainer is ready."""
+        """Return a worker's name in the database, None until its trainer is ready."""
         with self.database.reading() as session:
             found = session.query(Worker.name).where(Worker.pid == worker.pid, Worker.device.is_not(None)).first()
         return found[0] if found else None
@@ -115,7 +115,7 @@ class Processes:
             return session.get_one(Run, run_id)
 
     def finish(self, run_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """Wait for a run's end."""
+        """Wait until a run has ended; return it."""
 
         def finished() -> dict[str, Any] | None:
             run = self.get(run_id)
@@ -125,7 +125,7 @@ class Processes:
         return run
 
     def wait_for_epoch(self, run_id: str, epoch: int) -> int:
-        """Wait until more than so many epochs of a run in training are committed; returns how many are."""
+        """Wait until more than `epoch` epochs of a run in training are committed; return how many are."""
 
         def progress() -> int | None:
             row = self.row(run_id)
@@ -136,7 +136,7 @@ class Processes:
         return committed
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
-        """All of a run's, by pages."""
+        """Return all events of a run, read page by page."""
         found: list[dict[str, Any]] = []
         after: str | None = "0"
         while after is not None:
@@ -146,7 +146,7 @@ class Processes:
         return found
 
     def stop(self) -> None:
-        """As an operator does; everything ends cleanly."""
+        """Stop all processes as an operator does; they must end cleanly."""
         for process in (*self.workers, self.api):
             if process is not None:
                 process.send_signal(signal.SIGTERM)
@@ -155,7 +155,7 @@ class Processes:
             self.api.wait(60)
 
     def kill(self) -> None:
-        """Whatever still runs, stopped processes too."""
+        """Kill all processes that still run, including stopped ones."""
         for process in (*self.workers, self.api):
             if process is not None and process.poll() is None:
                 for child in children_of(process.pid):
@@ -174,20 +174,20 @@ def launcher() -> Iterator[Launcher]:
 
 @pytest.fixture
 def launch(launcher: Launcher) -> Launch:
-    """How processes are started; a module of tests may start them for real."""
+    """The function that starts processes; a test module may replace it to start them without forking."""
     return launcher
 
 
 @pytest.fixture
 def idle_processes(settings: Settings, database: Database, tmp_path: Path, launch: Launch) -> Iterator[Processes]:
-    """Nothing started yet."""
+    """Processes of which none is started yet."""
     with open_processes(settings, database, tmp_path, launch) as running:
         yield running
 
 
 @pytest.fixture
 def processes(idle_processes: Processes) -> Processes:
-    """An API is running."""
+    """Processes of which the API is started."""
     idle_processes.start_api()
     return idle_processes
 
@@ -216,7 +216,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def find_trainer(worker_pid: int) -> int | None:
-    """The worker's trainer child, if it has one just now."""
+    """Return the process id of the worker's trainer, None if it has none at the moment."""
     return _find_child(worker_pid, "trainer")
 
 
@@ -233,7 +233,7 @@ def _find_child(pid: int, name: str) -> int | None:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or waits for nothing but its parent."""
+    """Return whether a process has ended, also if its parent has not yet waited for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A full disk and a read-only one: clear answers, nothing accepted that is not stored, and it goes on by itself."""
+"""A full disk and a read-only one: errors are clear, accepted runs are stored, and the service recovers by itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTES = {"notes": "x" * 5000, "priority": -1}
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
+    """Mount a small file system."""
     if sys.platform != "linux" or os.geteuid() != 0:
         assert "CI" not in os.environ, "CI runs as root"
         pytest.skip("mounting a file system takes root on Linux")
@@ -46,7 +46,7 @@ def mount(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def on_disk(disk: Path, tmp_path: Path, launch: Launch) -> Iterator[Processes]:
-    """Nothing started yet; the SQLite file lies on the small disk."""
+    """Processes of which none is started yet, with the SQLite file on the small disk."""
     settings = Settings(data_dir=disk)
     database = Database(settings.resolved_database_url)
     migrate(database)
@@ -56,9 +56,9 @@ def on_disk(disk: Path, tmp_path: Path, launch: Launch) -> Iterator[Processes]:
 
 
 def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert_problem: AssertProblem) -> None:
-    """Under `digitlab up`, with a run in training when the disk fills up."""
+    """`digitlab up` runs, and a run is in training when the disk fills up."""
     service = on_disk.start("app.cli", "up", "--no-starter-run", "--port", on_disk.port)
-    on_disk.workers.append(service)  # it ends like one
+    on_disk.workers.append(service)  # it is stopped like a worker
     wait_for(lambda: on_disk.client.get("/health/live").is_success)
     training = on_disk.submit(LONG_RUN)
     on_disk.wait_for_epoch(training, 0)
@@ -73,11 +73,11 @@ def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert
     assert problem["detail"] == "The disk of the database is full."
     assert int(response.headers["retry-after"]) > 0
     wait_for(lambda: "The disk of the database is full" in on_disk.log)
-    time.sleep(8)  # longer than the worker's lease: it ends, and `up` starts it again
+    time.sleep(8)  # longer than the worker's lease: the worker ends, and `up` restarts it
     assert on_disk.client.get("/health/live").status_code == 200
     assert on_disk.client.get("/runs").status_code == 200
     assert_problem(on_disk.client.post("/runs", json=NOTES), 503, "database-unavailable")
-    wait_for(lambda: len(children_of(service.pid)) == 2)  # after a pause that grows
+    wait_for(lambda: len(children_of(service.pid)) == 2)  # the pause before a restart grows
 
     (disk / "filler").unlink()
     for run_id in accepted:
@@ -92,7 +92,7 @@ def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert
 
 
 def _fill(file: Path) -> None:
-    """To the last byte."""
+    """Write until the disk is full to the last byte."""
     with file.open("wb", buffering=0) as filler:
         for size in (2**16, 1):
             try:
@@ -103,7 +103,7 @@ def _fill(file: Path) -> None:
 
 
 def _all_runs(processes: Processes) -> list[str]:
-    """Newest first."""
+    """Return the ids of all runs, newest first."""
     found: list[str] = []
     params: dict[str, Any] = {"limit": 200}
     while True:
@@ -135,7 +135,7 @@ def test_a_read_only_disk_is_said_and_waited_for(on_disk: Processes, disk: Path,
 
 @pytest.mark.parametrize("settings", ["postgres"], indirect=True)
 def test_a_read_only_postgres_is_said_and_waited_for(idle_processes: Processes, assert_problem: AssertProblem) -> None:
-    """As it is while a standby is being promoted."""
+    """Postgres is read-only while a standby is being promoted, for example."""
     processes = idle_processes
     database = f"ALTER DATABASE {processes.database.url.database}"
     with processes.database.engine.connect() as connection:

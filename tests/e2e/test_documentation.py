@@ -1,4 +1,4 @@
-"""`/docs` in a real browser that reaches nothing but the service."""
+"""`/docs` in a real browser that can reach only the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import Processes
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Every other name is unknown to it, as without internet.
+# The browser can resolve no other name, as without internet.
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=20000")
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 

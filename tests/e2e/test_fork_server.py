@@ -1,4 +1,4 @@
-"""A worker's fork server: a killed trainer is back at once, and nothing depends on the server's life."""
+"""A worker's fork server: a killed trainer is replaced at once, and training survives the death of the server."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def document(epochs: int) -> dict[str, Any]:
 
 @pytest.fixture
 def launch() -> Launch:
-    """For real: the worker's server loads everything by itself."""
+    """Start processes without forking, so that the worker's fork server loads everything by itself."""
     return launch_for_real
 
 
 def start_training(processes: Processes, *, epochs: int = 3_000, fork_server: str = "true") -> tuple[str, int]:
-    """A run in training; returns its id and its worker's process id."""
+    """Start a run and wait until it is in training; return its id and its worker's process id."""
     worker = processes.start_worker(**SETTINGS, DIGITLAB_FORK_SERVER=fork_server)
     run_id = processes.submit(document(epochs))
     processes.wait_for_epoch(run_id, 0)
@@ -46,7 +46,7 @@ def start_training(processes: Processes, *, epochs: int = 3_000, fork_server: st
 
 
 def kill_trainer(processes: Processes, run_id: str, worker: int) -> None:
-    """Returns when another trainer has the run."""
+    """Kill the worker's trainer and wait until another trainer has the run."""
     claim = processes.row(run_id).claim_number
     trainer = find_trainer(worker)
     assert trainer is not None
@@ -58,7 +58,7 @@ def test_ten_killed_trainers_are_replaced_from_one_server(processes: Processes) 
     run_id, worker = start_training(processes, epochs=8_000)
     server = find_fork_server(worker)
     for _ in range(NUM_KILLS):
-        processes.wait_for_epoch(run_id, processes.row(run_id).epoch)  # a run that crashes without progress fails
+        processes.wait_for_epoch(run_id, processes.row(run_id).epoch)  # repeated crashes without progress fail a run
         kill_trainer(processes, run_id, worker)
     assert find_fork_server(worker) == server
     starts = [event["data"]["claim_number"] for event in processes.events(run_id) if event["type"] == "started"]

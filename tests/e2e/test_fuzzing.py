@@ -1,4 +1,4 @@
-"""Schemathesis over the whole OpenAPI document: no 500, no undeclared answer, with keys and without."""
+"""Schemathesis over the whole OpenAPI document: no 500 and no undeclared response, with keys and without."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.preparation import register_datasets
 
 ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-# Random cases of each operation, beside those that cover its schema:
+# Number of random cases per operation, besides those that cover its schema.
 NUM_EXAMPLES = int(os.environ.get("FUZZING_EXAMPLES", "10"))
 ADMIN, READER = "admin-key-0123456789", "predict-key-0123456789"
 
@@ -26,13 +26,13 @@ ADMIN, READER = "admin-key-0123456789", "predict-key-0123456789"
 def test_every_answer_is_declared_and_none_is_unexpected(
     idle_processes: Processes, database: Database, add_model: AddModel, tmp_path: Path
 ) -> None:
-    """With an admin key; each case is sent again with a predict key, and to an API that wants no keys."""
+    """Schemathesis uses an admin key; each case is sent again with a predict key, and to an API without keys."""
     add_model()
     register_datasets(database)
     idle_processes.start_api(DIGITLAB_API_KEYS=f"admin:{ADMIN},predict:{READER}")
     open_port = str(free_port())
     keyed_url, open_url = f"http://127.0.0.1:{idle_processes.port}", f"http://127.0.0.1:{open_port}"
-    idle_processes.workers.append(idle_processes.start("app.cli", "api", "--port", open_port))  # it is stopped like one
+    idle_processes.workers.append(idle_processes.start("app.cli", "api", "--port", open_port))  # stopped like one
     wait_for(lambda: httpx2.get(f"{open_url}/health/live").is_success)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),

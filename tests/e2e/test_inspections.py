@@ -1,4 +1,4 @@
-"""Looking inside real runs: agreement with an independent computation, pictures while it trains, a long history."""
+"""Inspections of real runs: they agree with an independent computation; pictures during training; a long history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.database import Database
 from app.tables import Metric, Run
 from tests.e2e.conftest import Processes, wait_for
 
-# What depends on the database is tested on both kinds elsewhere.
+# Other tests cover the dependence on the database; here SQLite is enough.
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 PICTURES = ("curves.png", "curves.svg", "weights.png", "gradients.png")
@@ -27,7 +27,7 @@ OF_A_MODEL = ("confusion.png", "mistakes.png")
 
 
 def predict_independently(processes: Processes, run_id: str) -> tuple[Any, ...]:
-    """Indices, labels and probabilities on val, from the downloads alone."""
+    """Compute indices, labels and probabilities on val from the downloads only."""
     client = processes.client
     data = np.load(io.BytesIO(client.get("/datasets/digits/data.npz").content))
     model = onnxruntime.InferenceSession(client.get(f"/runs/{run_id}/model.onnx").content)
@@ -100,7 +100,7 @@ def test_pictures_during_training_and_after_it(processes: Processes) -> None:
     processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.1")
     run_id = processes.submit({"preset": "dropout-tanh", "name": "live", "training": {"epochs": 100_000}})
     processes.wait_for_epoch(run_id, 100)
-    # The first picture starts the process that draws. It gives way to all others, so the picture may time out.
+    # The first picture starts the drawing process, which has a lower priority than all others, so it may time out.
     wait_for(lambda: processes.client.get(f"/runs/{run_id}/curves.png").status_code == 200)
     for name in PICTURES:
         picture = processes.client.get(f"/runs/{run_id}/{name}")
@@ -132,7 +132,7 @@ def test_pictures_during_training_and_after_it(processes: Processes) -> None:
         assert processes.client.get(f"/runs/{done}/{name}", headers=unchanged).status_code == 304
     known = {name: processes.client.get(f"/runs/{done}/{name}").headers["etag"] for name in OF_A_MODEL}
     processes.client.patch(f"/runs/{done}", json={"name": "renamed"})
-    for name, etag in known.items():  # its title is another one now
+    for name, etag in known.items():  # the title has changed
         assert processes.client.get(f"/runs/{done}/{name}", headers={"If-None-Match": etag}).status_code == 200
     both = processes.client.get("/charts/curves.png", params={"run_id": [run_id, done]})
     assert both.content.startswith(b"\x89PNG")

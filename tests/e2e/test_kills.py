@@ -1,4 +1,4 @@
-"""kill -9 of the trainer, the worker, the API, and all of them at once, at random moments, over long runs."""
+"""kill -9 of the trainer, the worker, the API, and all of them at once, at random moments during long runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAST = {
     "DIGITLAB_COMMIT_SECONDS": "0.2",
     "DIGITLAB_POLL_SECONDS": "0.1",
 }
-# It trains for several seconds, if it is let.
+# The run trains for several seconds if it is not interrupted.
 LONG_RUN = {
     "model": {"hidden_sizes": [64, 48], "activation": "relu", "dropout": 0.0},
     "training": {"batch_size": 50, "epochs": 10_000, "evaluate_every": 80},
@@ -90,9 +90,10 @@ def _keep_busy(processes: Processes, accepted: list[str]) -> None:
 
 
 def _in_training(processes: Processes) -> tuple[list[Run], Process] | None:
-    """What living workers train, once each of the runs has made progress; and the first one's worker.
+    """Return the runs in training on living workers, and the worker of the first run.
 
-    A kill also hits what has been claimed since: no run may be one crash from its failure.
+    The result is None until each of the runs has made progress, and while any run is one crash away from failing: a
+    kill also hits runs that are claimed after this call.
     """
     workers = {processes.worker_name(worker): worker for worker in processes.workers}
     with processes.database.reading() as session:
@@ -123,7 +124,7 @@ def _kill(processes: Processes, victim: str, worker: Process) -> None:
 
 
 def _start_again(processes: Processes) -> None:
-    """As a supervisor does with what has died."""
+    """Start dead processes again, as a supervisor does."""
     assert processes.api is not None
     if processes.api.poll() is not None:
         processes.start_api()
@@ -134,10 +135,10 @@ def _start_again(processes: Processes) -> None:
 
 
 def _wait_for_takeover(processes: Processes, before: list[Run]) -> str | None:
-    """Wait until a run has been claimed anew, and try to write as its old worker would.
+    """Wait until a run has been claimed again, and check that its old worker could not write any more.
 
     Returns:
-        The new worker's name; None when the run had just ended.
+        The new worker's name; None if the run had just ended.
     """
 
     def changed() -> list[tuple[Claim, Run]]:
@@ -155,7 +156,7 @@ def _wait_for_takeover(processes: Processes, before: list[Run]) -> str | None:
 
 
 def _check_history(processes: Processes, run_id: str) -> None:
-    """A run is always one worker's, and nothing that a client has seen is repeated or taken back."""
+    """Check that a run has one worker at a time, and that no epoch seen by clients is repeated or taken back."""
     claims, worker = 0, None
     epochs: list[int] = []
     for event in processes.events(run_id):

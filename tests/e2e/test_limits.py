@@ -1,4 +1,4 @@
-"""Clients that mean no good against small limits: memory stays bounded, and others are served meanwhile."""
+"""Hostile clients against small limits: memory stays bounded, and other clients are served meanwhile."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def connect(limited: Processes) -> socket.socket:
 
 @contextmanager
 def bounded_memory(limited: Processes) -> Iterator[None]:
-    """The API's memory never exceeds what it is now by much; the kernel keeps the highest mark."""
+    """Check that the API's memory grows little during the context; the kernel records the peak."""
     assert limited.api is not None
     process = Path(f"/proc/{limited.api.pid}")
-    (process / "clear_refs").write_text("5")  # begin anew
+    (process / "clear_refs").write_text("5")  # resets the recorded peak
     before = highest_bytes(process)
     yield
     growth = highest_bytes(process) - before
@@ -61,7 +61,7 @@ def highest_bytes(process: Path) -> int:
 
 
 def send_endlessly(connection: socket.socket, head: bytes, part: bytes) -> tuple[int, bytes]:
-    """Send until the server ends it; returns how many bytes it took, and what it answered."""
+    """Send until the server closes the connection; return the number of bytes sent and the response."""
     sent = 0
     with suppress(ConnectionError):
         connection.sendall(head)
@@ -111,7 +111,7 @@ def test_what_never_ends_is_ended(limited: Processes, name: str) -> None:
         sent, answer = send_endlessly(connection, *ENDLESS[name])
         assert_served(limited)
     print(f"{name}: cut off after {sent:,} bytes; {answer[:60]!r}")
-    assert sent < 40 * 2**20  # most of it lay in the sockets
+    assert sent < 40 * 2**20  # most of them are in the sockets' buffers
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_never_ends_is_ended(limited: Processes, name: str) -> None:
     ],
     ids=["header", "path", "nonsense", "slow", "body"],
 )
-def test_who_is_cut_off_is_told_why(limited: Processes, request_bytes: bytes, status: int, slug: str) -> None:
+def test_a_client_that_is_cut_off_is_told_why(limited: Processes, request_bytes: bytes, status: int, slug: str) -> None:
     with connect(limited) as connection:
         connection.sendall(request_bytes)
         answer = b""
@@ -152,10 +152,10 @@ def test_heads_and_bodies_within_the_limits_are_answered(limited: Processes) -> 
 
     headers = {"Content-Type": "application/json"}
     answer = limited.client.post("/predict", content=byte_by_byte(), headers=headers)
-    assert answer.json()["type"] == "/problems/no-saved-model"  # read to its end, and understood
+    assert answer.json()["type"] == "/problems/no-saved-model"  # the body was read to its end and parsed
 
 
-def test_five_hundred_idle_and_a_hundred_slow_clients_keep_nobody_waiting(limited: Processes) -> None:
+def test_five_hundred_idle_and_a_hundred_slow_clients_keep_no_client_waiting(limited: Processes) -> None:
     with bounded_memory(limited), ExitStack() as stack:
         idle = [stack.enter_context(connect(limited)) for _ in range(500)]
         slow = [stack.enter_context(connect(limited)) for _ in range(100)]
@@ -164,12 +164,12 @@ def test_five_hundred_idle_and_a_hundred_slow_clients_keep_nobody_waiting(limite
         drip(slow, lambda: assert_served(limited), seconds=6)
         for connection in (*idle, *slow):
             connection.settimeout(10)
-            received(connection)  # until its end: all of them are closed
+            received(connection)  # returns at the end of the connection: the server closes all
     assert_served(limited)
 
 
 def drip(slow: list[socket.socket], meanwhile: Callable[[], None], seconds: float) -> None:
-    """A byte each, now and then."""
+    """Send a byte on each connection every 0.2 s, and call `meanwhile` in between."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for number, connection in enumerate(slow):
@@ -194,7 +194,7 @@ def test_bodies_that_are_too_much_together_are_refused_and_make_room(limited: Pr
         answer = limited.client.post("/predict", content=b" " * 60_000, headers=headers)
         return bool(answer.json()["type"] == "/problems/no-saved-model")
 
-    assert wait_for(is_read)  # as soon as it has been noticed that the others are gone
+    assert wait_for(is_read)  # true once the server has noticed that the others are gone
 
 
 def test_too_many_connections_are_refused_and_leave_room_for_later_ones(idle_processes: Processes) -> None:
@@ -207,7 +207,7 @@ def test_too_many_connections_are_refused_and_leave_room_for_later_ones(idle_pro
     assert wait_for(lambda: idle_processes.client.get("/health/live").is_success)
 
 
-def test_an_answer_that_nobody_fetches_is_dropped(limited: Processes) -> None:
+def test_an_answer_that_no_client_fetches_is_dropped(limited: Processes) -> None:
     with bounded_memory(limited), ExitStack() as stack:
         hoarders = []
         for _ in range(20):
@@ -234,7 +234,7 @@ def test_requests_that_are_sent_ahead_by_the_thousand_are_not_kept(limited: Proc
         assert_served(limited)
         for connection in connections:
             received(connection)
-    with connect(limited) as connection:  # a few are answered, in their order
+    with connect(limited) as connection:  # a few requests are answered, in their order
         connection.sendall(
             b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" * 4
         )
@@ -244,7 +244,7 @@ def test_requests_that_are_sent_ahead_by_the_thousand_are_not_kept(limited: Proc
 
 
 def connections_of(limited: Processes) -> int:
-    """Sockets that the API holds open: its own, and those of clients."""
+    """Count the sockets that the API holds open: its own and those of clients."""
     assert limited.api is not None
     links = Path(f"/proc/{limited.api.pid}/fd").iterdir()
     count = 0

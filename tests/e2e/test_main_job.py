@@ -1,4 +1,4 @@
-"""The main job, with real processes: submit, train, look at the results, predict, stop."""
+"""The main job with real processes: submit, train, read the results, predict, stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing leaves the machine, and nothing is written beyond the data folder and the documented caches: by strace."""
+"""strace shows that no data leaves the machine, and that only the data folder and documented caches are written."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 
 
 def is_documented(path: str, folder: Path) -> bool:
-    """Whether the README names it as something that is written; devices and the kernel's files are no files."""
-    if path.startswith(("/dev/", "/proc/")) or "__pycache__" in path:  # Python's own, and numba's beside the code
+    """Return whether the README names a path as written; device and kernel files do not count as files."""
+    if path.startswith(("/dev/", "/proc/")) or "__pycache__" in path:  # Python's and Numba's caches
         return True
     resolved = Path(path).resolve()
     return any(
@@ -74,7 +74,7 @@ def test_nothing_leaves_and_nothing_else_is_written(tmp_path: Path) -> None:
         process.wait(PATIENCE_SECONDS)
     lines = [line for file in tmp_path.glob("trace.*") for line in file.read_text(errors="replace").splitlines()]
     addresses = [(match[2], match[1]) for line in lines if (match := ADDRESS.search(line))]
-    beyond = sorted({to for to in addresses if not LOOPBACK.match(to[0]) or to[1] == "53"})  # a resolver may be here
+    beyond = sorted({to for to in addresses if not LOOPBACK.match(to[0]) or to[1] == "53"})  # port 53: a local resolver
     written = {match[1] for line in lines if (match := WRITTEN.search(line)) and " = -1 " not in line}
     assert ("127.0.0.1", port) in addresses, "the trace shows where the API listens"
     assert beyond == []

@@ -1,4 +1,4 @@
-"""`digitlab api --processes N`: one port, one champion, one set of metrics."""
+"""`digitlab api --processes N`: all processes share one port, one champion and one set of metrics."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NUM_PROCESSES = 3
 def several(idle_processes: Processes, add_model: AddModel) -> Processes:
     add_model(0.5, graph_answering(1))
     running = idle_processes
-    running.client.headers["Connection"] = "close"  # any process may accept the next request's connection
+    running.client.headers["Connection"] = "close"  # each request gets a new connection, to any process
     running.api = running.start("app.cli", "api", "--port", running.port, "--processes", str(NUM_PROCESSES))
     wait_for(lambda: running.log.count("Application startup complete") >= NUM_PROCESSES)
     return running
 
 
 def servers(running: Processes) -> list[int]:
-    """The processes that answer."""
+    """Return the process ids of the API processes that serve requests."""
     assert running.api is not None
     return [pid for pid in children_of(running.api.pid) if b"spawn_main" in command_line(pid)]
 

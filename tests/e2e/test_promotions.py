@@ -1,4 +1,4 @@
-"""Champions that change while clients ask: no failed request, no mixed answer; and one whose file is damaged."""
+"""Champions that change under load: no request fails, no response mixes two models; and a champion that is damaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.graphs import graph_answering
 NUM_PROMOTIONS = 200
 NUM_CONNECTIONS = 16
 SECONDS_BETWEEN = 0.05
-SECONDS_BETWEEN_REQUESTS = 0.02  # of a connection; without them the clients wait for each other, and this for them
+SECONDS_BETWEEN_REQUESTS = 0.02  # per connection; without a pause clients delay each other and this test
 IMAGES = {"instances": [[[0] * 8] * 8] * 20}
 
 
@@ -73,7 +73,7 @@ def test_a_flipped_bit_in_the_champions_file_leaves_the_next_best_answering(
         graph = bytearray(session.get_one(SavedModel, champion).onnx)
         graph[100] ^= 4
         session.execute(update(SavedModel).where(SavedModel.run_id == champion).values(onnx=bytes(graph)))
-    # What is in memory was whole when it was loaded, and goes on answering. A process that starts now cannot load it.
+    # The model in memory was intact when it was loaded, and still predicts. A process that starts now cannot load it.
     assert client.post("/predict", json=IMAGES).json()["predictions"][0]["digit"] == 5
     idle_processes.restart_api()
     answer = client.post("/predict", json=IMAGES).json()

@@ -1,4 +1,4 @@
-"""Cancel and pause of runs in training, and clean stops, with real processes."""
+"""Cancelling and pausing runs in training, and clean stops, with real processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.tables import RunStatus
 from tests.e2e.conftest import Processes, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
-# What is committed often is seen early: a run need not train for long to be met in the middle.
+# Frequent commits show progress early, so a test catches even a short run in the middle.
 OFTEN = {"DIGITLAB_COMMIT_SECONDS": "0.2", "DIGITLAB_HEARTBEAT_SECONDS": "0.2", "DIGITLAB_POLL_SECONDS": "0.1"}
 
 
 def document(seed: int, epochs: int = 3_000) -> dict[str, Any]:
-    """Of one stack key, whatever the seed."""
+    """Make a run's document; all seeds give the same stack key."""
     return {
         "seed": seed,
         "model": {"hidden_sizes": [20 + seed, 24], "activation": "tanh", "dropout": 0.25},
@@ -106,7 +106,7 @@ def test_an_api_that_is_told_to_stop_finishes_requests_and_ends_streams(processe
         time.sleep(0.3)
         stopped_at = time.monotonic()
         processes.api.send_signal(signal.SIGTERM)
-        assert [line for line in lines if line.startswith("event: ")] == []  # it ends, and not by a broken connection
+        assert [line for line in lines if line.startswith("event: ")] == []  # the stream ends, and without an error
         assert [line for line in all_events.iter_lines() if line.startswith("event: ")] == []
         half_sent.sendall(b": 7}")
         assert half_sent.recv(1000).startswith(b"HTTP/1.1 202 Accepted")

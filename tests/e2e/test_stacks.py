@@ -9,12 +9,12 @@ import pytest
 from tests.e2e.conftest import Processes, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
-# What depends on the database is tested on both kinds elsewhere.
+# Other tests cover the dependence on the database; here SQLite is enough.
 pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 
 def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processes) -> None:
-    """And cancelling five of them in the middle leaves the others' bits as they would have been."""
+    """Five runs are cancelled in the middle; the others get the same bits as without that."""
     processes.start_worker(DIGITLAB_COMMIT_SECONDS="0.2")
     wait_for(lambda: [worker for worker in processes.client.get("/workers").json()["data"] if worker["device"]])
     documents: dict[str, dict[str, Any]] = {}
@@ -36,7 +36,7 @@ def test_runs_submitted_one_by_one_are_trained_in_few_stacks(processes: Processe
         documents[processes.submit(document)] = document
 
     def in_the_middle() -> list[str]:
-        """Of the largest stack: its runs, once they are under way."""
+        """Return the runs of the largest stack once they have trained 100 epochs."""
         running = processes.client.get("/runs", params={"status": "running", "limit": 200}).json()["data"]
         return [run["id"] for run in running if run["stack_size"] >= 24 and run["progress"]["epoch"] > 100]
 

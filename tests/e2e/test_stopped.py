@@ -1,4 +1,4 @@
-"""SIGSTOP, as a frozen container or a suspended machine does it: another worker takes over, and no one writes late."""
+"""SIGSTOP, as in a frozen container or a suspended machine: another worker takes over, no stale worker writes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what
     (other,) = workers
     wait_for(lambda: processes.row(run_id).claim_number == first.claim_number + 1)
     print(f"{what}: taken over after {time.monotonic() - stopped_at:.1f} s")
-    # A worker that goes on kills its stuck trainer, and the next one may be there before the other worker looks.
+    # A worker that still runs kills its stuck trainer, and its next trainer may be ready before the other worker polls.
     successors = {other, first.worker} if what == "trainer" else {other}
     successor = wait_for(lambda: successors & {processes.row(run_id).worker}).pop()
     for pid in pids:
@@ -80,7 +80,7 @@ def test_another_worker_takes_over_from_a_stopped_one(processes: Processes, what
 
 
 def _stop_between_transactions(processes: Processes, pids: list[int]) -> None:
-    """A process that is stopped while it holds SQLite's write lock keeps it; whoever else writes then waits for it."""
+    """Stop processes while none holds SQLite's write lock: a stopped process keeps it, and all other writers wait."""
     while True:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -97,6 +97,9 @@ def _stop_between_transactions(processes: Processes, pids: list[int]) -> None:
 
 
 def _has_stopped(pid: int) -> bool:
-    """A system call that was under way may take a lock until then, on a busy machine well after the signal."""
+    """Return whether all threads have stopped.
+
+    Until then a system call in progress may still take a lock; on a busy machine that lasts well beyond the signal.
+    """
     states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     return bool(states) and all(state == "T" for state in states)

@@ -1,4 +1,4 @@
-"""Event streams over real connections that break."""
+"""Event streams over real connections, some of which break."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUM_DROPS = 10
 
 
 def read_events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """The events of a stream, as a browser takes them apart (the fields that this service sends)."""
+    """Parse a stream into events as a browser does (only the fields that this service sends)."""
     fields: dict[str, str] = {}
     for line in lines:
         if line.startswith(":"):
@@ -30,7 +30,7 @@ def read_events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
 
 
 def test_a_client_that_reconnects_sees_every_event_once_and_in_order(processes: Processes) -> None:
-    """Ten times; at every other one, the API process it was connected to is killed too."""
+    """The client reconnects ten times; every other time, the API process is killed too."""
     run_id = processes.submit(
         {
             "model": {"hidden_sizes": [24, 24], "dropout": 0.0},
@@ -56,7 +56,7 @@ def test_a_client_that_reconnects_sees_every_event_once_and_in_order(processes: 
                     assert processes.api is not None
                     processes.api.send_signal(signal.SIGKILL)
                     num_kills += 1
-                    seen += events  # what was on its way
+                    seen += events  # events that were in transit
         except httpx2.TransportError:
             assert not is_last_time
         assert processes.api is not None
@@ -98,7 +98,7 @@ def test_a_finished_runs_stream_ends_after_its_replay(processes: Processes) -> N
 
 
 def ask_and_send_no_more(processes: Processes, target: str, version: str) -> tuple[bytes, bytes]:
-    """Head and body of the answer to a client that closes its sending side."""
+    """Send a request, close the sending side, and return the response's head and body."""
     with socket.create_connection(("127.0.0.1", int(processes.port)), timeout=60) as connection:
         connection.sendall(f"GET {target} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
         connection.shutdown(socket.SHUT_WR)
@@ -115,10 +115,10 @@ def test_a_stream_to_a_client_that_sends_no_more_holds_what_there_is_and_ends(pr
         head, body = ask_and_send_no_more(processes, path, "1.0")
         assert head.startswith(b"http/1.1 200")
         assert b"transfer-encoding" not in head
-        assert re.match(rb"(id: 0\n\n)?event: queued\n", body)  # no length of a chunk before it
+        assert re.match(rb"(id: 0\n\n)?event: queued\n", body)  # no chunk length before the body
         head, body = ask_and_send_no_more(processes, path, "1.1")
         assert b"transfer-encoding: chunked" in head
         assert b"event: queued\n" in body
-        assert body.endswith(b"\r\n0\r\n\r\n")  # it ends as it should
-    with processes.client.stream("GET", "/events/stream", params={"after": 0}) as stream:  # others go on
+        assert body.endswith(b"\r\n0\r\n\r\n")  # the last chunk is complete
+    with processes.client.stream("GET", "/events/stream", params={"after": 0}) as stream:  # other streams continue
         assert next(read_events(stream.iter_lines()))["event"] == "queued"

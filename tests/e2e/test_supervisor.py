@@ -1,4 +1,4 @@
-"""`digitlab up` left alone: a terminal that is closed, output that nobody reads, an end that it does not see coming."""
+"""`digitlab up` unattended: its terminal is closed, its output has no reader, or it is killed itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Up:
 
 @pytest.fixture
 def hangup() -> signal.Handlers:
-    """What `up` finds set for SIGHUP."""
+    """The handler of SIGHUP that `up` inherits."""
     return signal.SIG_DFL
 
 
@@ -65,7 +65,7 @@ def running(tmp_path: Path, hangup: signal.Handlers) -> Iterator[Up]:
 
 def test_parts_come_back_without_a_terminal_and_end_with_a_killed_up(running: Up) -> None:
     assert running.process.stderr is not None
-    running.process.stderr.close()  # whatever it says now breaks
+    running.process.stderr.close()  # all further output of `up` fails
     api, worker = running.parts
     for expected in (1, 2):
         os.kill(api, signal.SIGKILL)

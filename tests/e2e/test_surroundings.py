@@ -1,4 +1,4 @@
-"""What lies around where it is started: files of the user's folder, and variables that other programs have set."""
+"""The service ignores files of the folder it is started in, and environment variables of other programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VARIABLES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One that a user might be in, at worst."""
+    """The worst folder that a user might start the service in."""
     folder = tmp_path / "what?x=1 50%20 ü"
     for name in MODULES:
         file = folder / name

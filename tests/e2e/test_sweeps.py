@@ -1,4 +1,4 @@
-"""Sweeps with real processes: their reports recomputed, workers killed, cancelled, cross-validated, halved."""
+"""Sweeps with real processes: reports are recomputed, workers killed, sweeps cancelled, cross-validated and halved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import FINAL, Processes, find_trainer, wait_for
 from tests.e2e.uninterrupted import assert_as_if_alone
 
-# What depends on the database is tested on both kinds elsewhere.
+# Other tests cover the dependence on the database; here SQLite is enough.
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 SMALL_PRACTICE = {
@@ -171,7 +171,7 @@ def test_cancelling_ends_a_sweep_at_the_next_epoch_boundary(processes: Processes
 
 
 def test_cross_validation_ends_with_a_final_run_on_the_whole_train_split(processes: Processes) -> None:
-    """Two workers end the folds at once; the choice is made once, from nothing but the folds."""
+    """Two workers finish folds at the same time; the choice is made once, and only from the folds."""
     processes.start_ready_workers(2, DIGITLAB_COMMIT_SECONDS="0.2", DIGITLAB_MAX_STACK_BYTES="1000000")
     document = {
         "base": {"training": {"epochs": 20}},

@@ -1,4 +1,4 @@
-"""An unchanged `tritonclient` over HTTP: metadata, readiness, and all val images by its own way of sending tensors."""
+"""An unmodified `tritonclient` over HTTP: metadata, readiness, and all val images in its own tensor encoding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = "key-of-a-client-0123456789"
 
 
 def authorization() -> dict[str, str]:
-    """A new one for each call: the client writes into it."""
+    """Make new headers for each call, since the client modifies them."""
     return {"Authorization": f"Bearer {KEY}"}
 
 
@@ -30,7 +30,7 @@ def triton(idle_processes: Processes) -> Iterator[InferenceServerClient]:
 
 
 def val_split(processes: Processes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Pixels, N × 8 × 8, and labels."""
+    """Return the val split: pixels, N × 8 × 8, and labels."""
     samples: list[dict[str, Any]] = []
     after: str | None = None
     while after is not None or not samples:
@@ -67,7 +67,7 @@ def test_tritonclient_infers_the_val_split_as_accurately_as_the_run_reports(
     ):
         tensor = InferInput(metadata["inputs"][0]["name"], shape, datatype)
         tensor.set_data_from_numpy(images.astype(dtype).reshape(shape), binary_data=as_bytes)
-        result = triton.infer("champion", [tensor], headers=authorization())  # by default, all outputs as bytes
+        result = triton.infer("champion", [tensor], headers=authorization())  # all outputs as bytes, its default
         assert result.get_response()["model_version"] == run["id"]
         digits, probabilities = result.as_numpy("digit"), result.as_numpy("probabilities")
         assert probabilities.shape == (540, 10)

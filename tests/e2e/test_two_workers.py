@@ -1,4 +1,4 @@
-"""Two workers at one queue, and clients that never stop asking."""
+"""Two workers share a queue while clients send requests without a pause."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_each_run_is_claimed_once_and_in_the_order_of_priority(processes: Proces
     done = threading.Event()
     with ThreadPoolExecutor(3) as pool:
         clients = [pool.submit(_hammer, processes, done, number) for number in range(3)]
-        workers = processes.start_ready_workers(2, DIGITLAB_MAX_STACK_BYTES="0")  # each run alone, so that order shows
+        workers = processes.start_ready_workers(2, DIGITLAB_MAX_STACK_BYTES="0")  # each run alone: the order shows
         finished = {run_id: processes.finish(run_id) for _, run_id in runs}
         done.set()
         statuses = [status for client in clients for status in client.result()]
@@ -37,19 +37,22 @@ def test_each_run_is_claimed_once_and_in_the_order_of_priority(processes: Proces
     _check_order([event["run_id"] for event in starts], [run_id for _, run_id in sorted(runs)], processes)
     assert {event["data"]["claim_number"] for event in starts} == {1}
     assert {event["data"]["worker"] for event in starts} == set(workers)
-    _check_that_nobody_trains_two(processes)
+    _check_that_no_worker_trains_two(processes)
     processes.stop()
 
 
 def _check_order(started: list[str], expected: list[str], processes: Processes) -> None:
-    """On Postgres two may claim at the same moment, and whoever takes the second run may commit first."""
+    """Check the order of the starts.
+
+    Two workers may claim at the same moment on Postgres, and the one with the second run may commit first.
+    """
     assert sorted(started) == sorted(expected)
     at_most = 0 if processes.database.engine.dialect.name == "sqlite" else 1
     assert max(abs(place - expected.index(run_id)) for place, run_id in enumerate(started)) <= at_most
 
 
 def _hammer(processes: Processes, done: threading.Event, number: int) -> list[int]:
-    """Reads and writes without a pause; returns what was answered."""
+    """Read and write without a pause; return the statuses of the responses."""
     with httpx2.Client(base_url=processes.client.base_url, timeout=60) as client:
         extra = client.post("/runs", json={"priority": -100, "name": f"of client {number}"}).json()["id"]
         client.post(f"/runs/{extra}/pause")
@@ -73,8 +76,8 @@ def _events(processes: Processes, kind: str) -> list[dict[str, Any]]:
     return found
 
 
-def _check_that_nobody_trains_two(processes: Processes) -> None:
-    """From a run's start to its end, its worker has no other: so no run can have been in two hands."""
+def _check_that_no_worker_trains_two(processes: Processes) -> None:
+    """Check that a worker has no other run between a run's start and its end, so no run was trained twice."""
     busy: dict[str, str] = {}
     both = sorted(_events(processes, "started") + _events(processes, "succeeded"), key=lambda event: int(event["id"]))
     for event in both:

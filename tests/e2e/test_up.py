@@ -1,4 +1,4 @@
-"""`digitlab up` and the client commands, as a person uses them: real processes, a free port, Ctrl-C."""
+"""`digitlab up` and the client commands, as a user runs them: real processes, a free port, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.conftest import PATIENCE_SECONDS, free_port, wait_for
 
-pytestmark = pytest.mark.xdist_group("up")  # one service for all tests of this module
+pytestmark = pytest.mark.xdist_group("up")  # all tests of this module share one service
 
 DIGITLAB = [sys.executable, "-m", "app.cli"]
 
@@ -105,7 +105,7 @@ def test_ctrl_c_during_train_cancels_the_run(service: Service) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_during_up_leaves_nothing_running(service: Service) -> None:
-    """The last test of the module: it stops the service."""
+    """This must be the last test of the module, because it stops the service."""
     pid = service.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     assert len(children) == 2

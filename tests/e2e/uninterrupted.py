@@ -1,4 +1,4 @@
-"""What a run would have become without any interruption, to compare with."""
+"""Trains a run without any interruption, as the reference for runs that were interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.training.stack import Member
 
 
 def train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
-    """The same configuration, uninterrupted, alone, without a database."""
+    """Train a configuration uninterrupted, alone and without a database; return the run and its metrics."""
     config = RunConfig.model_validate(complete(RunConfig().model_dump(), document))
     assert config.scaling is not None
     pixels, labels = load_dataset(config.dataset)
@@ -34,7 +34,7 @@ def train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
 
 
 def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, Any]) -> None:
-    """Every bit of the weights, the saved model and the metrics, but for the seconds."""
+    """Check that weights, saved model and metrics (except seconds) equal the uninterrupted run's bit for bit."""
     run, rows = train_alone(document)
     expected = run.take_checkpoints()
     for role in ("last", "best"):

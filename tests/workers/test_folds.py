@@ -1,4 +1,4 @@
-"""Folds of the train split: GridSearchCV's own, and guarded against leaks."""
+"""Folds of the train split: they equal GridSearchCV's, and leaks are detected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.tables import Split as SplitRow
 from tests.conftest import AddRun
 from workers.preparation import Preparation, PreparedRun, register_datasets
 
-# What depends on the database is tested on both kinds elsewhere.
+# Other tests cover the dependence on the database; here SQLite is enough.
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 
@@ -29,7 +29,7 @@ def test_folds_are_those_of_grid_search_cv_and_leave_val_alone(database: Databas
     register_datasets(database)
     whole = prepare(database, add_run, Split())
     labels = whole.data.train_labels
-    expected = list(StratifiedKFold(5).split(np.zeros(len(labels)), labels))  # what GridSearchCV takes for cv=5
+    expected = list(StratifiedKFold(5).split(np.zeros(len(labels)), labels))  # GridSearchCV uses it for cv=5
     for number, (train, val) in enumerate(expected):
         split = Split(fold=Fold(number=number, of=5))
         fold = prepare(database, add_run, split)

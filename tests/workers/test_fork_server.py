@@ -1,4 +1,4 @@
-"""Forked processes: what they find loaded, whose children they are, and what the end of their server costs."""
+"""Forked processes: what is loaded in them, which process is their parent, and what the loss of their server costs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def say_why_not(_connection: Connection) -> None:
 
 
 def tell_and_obey(connection: Connection) -> None:
-    """Say what this process finds, then exit with the code that it is sent."""
+    """Send facts about this process, then exit with the code that it receives."""
     connection.send(
         {
             "pid": os.getpid(),
@@ -57,7 +57,7 @@ def tell_and_obey(connection: Connection) -> None:
 
 
 def start_and_tell(connection: Connection) -> None:
-    """A client that has a process forked, says which processes there are, and waits to be killed."""
+    """Act as a client: request a forked process, send the ids of server and process, and wait to be killed."""
     server = ForkServer(tell_and_obey, preload)
     forked, facts, _ = start(server)
     connection.send((facts["preloaded_by"][0], forked.pid))
@@ -65,7 +65,7 @@ def start_and_tell(connection: Connection) -> None:
 
 
 def start(server: ForkServer) -> tuple[ForkedProcess, dict[str, Any], Connection]:
-    """A forked process, what it found, and the connection to it."""
+    """Fork a process; return it, the facts that it sent, and the connection to it."""
     connection = server.request()
     process = take(server)
     assert connection.poll(PATIENCE_SECONDS)
@@ -108,9 +108,9 @@ def test_a_forked_process_is_a_child_of_its_client(server: ForkServer) -> None:
     killed.kill()
     killed.join(PATIENCE_SECONDS)
     assert killed.exitcode == -signal.SIGKILL
-    with pytest.raises(EOFError):  # no other process holds the other end
+    with pytest.raises(EOFError):  # no other process holds the other end of the pipe
         connection.recv()
-    killed.kill()  # which says nothing about a process that has ended
+    killed.kill()  # no error, although the process has ended
 
 
 def test_a_reason_for_an_exit_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -132,9 +132,9 @@ def test_a_process_that_was_being_forked_ends_with_a_closed_server(
     assert connection.poll(PATIENCE_SECONDS)
     with suppress(EOFError):
         while True:
-            connection.recv()  # what the process said before, if it came so far
+            connection.recv()  # facts that the process may have sent before its end
     assert "Traceback" not in capfd.readouterr().err
-    first.send(0)  # until here the first process has its connection
+    first.send(0)  # the first process still has its connection
 
 
 @pytest.mark.parametrize("name", ["os.pidfd_open", "signal.pidfd_send_signal", "workers.processes.adopt_orphans"])
@@ -197,7 +197,7 @@ def test_a_silent_server_is_waited_for_so_long_and_no_longer(monkeypatch: pytest
 
 
 def test_the_server_ends_with_a_client_that_is_killed() -> None:
-    processes.adopt_orphans()  # so that this process sees their ends
+    processes.adopt_orphans()  # this process then learns of their ends
     ours, theirs = multiprocessing.Pipe()
     client = multiprocessing.get_context("spawn").Process(target=start_and_tell, args=(theirs,))
     client.start()

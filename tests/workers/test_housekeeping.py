@@ -1,4 +1,4 @@
-"""What is deleted when it has been kept long enough, and what never is."""
+"""Housekeeping: which data is deleted after its retention time, and which data never is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86_400
 
 
 def add_finished(database: Database, add_run: AddRun, days_ago: float | None) -> str:
-    """A run with both checkpoints; unfinished, if no days are given."""
+    """Add a run with both checkpoints; it is unfinished if `days_ago` is None."""
     run_id = add_run(status=RunStatus.SUCCEEDED if days_ago is not None else RunStatus.PAUSED)
     with database.writing() as session:
         if days_ago is not None:
@@ -32,7 +32,7 @@ def add_finished(database: Database, add_run: AddRun, days_ago: float | None) ->
 
 
 def clean(database: Database, settings: Settings, times: int = 1) -> None:
-    """It is due now, and was so an hour ago."""
+    """Run housekeeping at two moments an hour apart, since data is deleted only if it was due an hour ago too."""
     now = 0.0
     keeping = Housekeeping(database, settings, lambda: now)
     for now in (0.0, housekeeping.DUE_TWICE_SECONDS):  # noqa: B007
@@ -89,7 +89,7 @@ def test_much_is_deleted_in_short_transactions_one_a_call(
             left.append(len(session.scalars(select(Event.id)).all()))
     assert left == [6, 2, 0, 0]
     record(database, "run")
-    keeping.clean_if_due()  # not due again yet
+    keeping.clean_if_due()  # housekeeping is not due again yet
     with database.reading() as session:
         assert len(session.scalars(select(Event.id)).all()) == 1
 
@@ -98,7 +98,7 @@ def test_much_is_deleted_in_short_transactions_one_a_call(
 def test_a_clock_that_was_ahead_for_a_while_deletes_nothing(
     database: Database, settings: Settings, add_run: AddRun, monkeypatch: pytest.MonkeyPatch, minutes_ahead: int
 ) -> None:
-    """Not even when it is so again later, or when a worker starts in the meantime."""
+    """That holds also if the clock is ahead again later, or if a worker starts in the meantime."""
     run_id = add_finished(database, add_run, 0)
     record(database, "run")
     with database.writing() as session:

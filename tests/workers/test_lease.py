@@ -1,4 +1,4 @@
-"""The worker's hold on its runs, and what it does when the database does not answer."""
+"""The worker's lease on its runs, and what the worker does while the database fails."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_heartbeat_renews_and_tells_what_is_to_be_let_go(
     assert lease.beat_if_due(INFO) == {claim}
 
 
-def test_a_claim_that_somebody_else_has_is_to_be_let_go(lease: Lease, add_run: AddRun) -> None:
+def test_a_claim_that_another_worker_has_is_to_be_let_go(lease: Lease, add_run: AddRun) -> None:
     add_run()
     (claim,) = lease.claim_stack(["auto"])
     lease.claims = {claim, replace(claim, claim_number=0)}
@@ -89,7 +89,7 @@ def test_a_renewal_that_fails_prolongs_nothing(
 def test_a_claim_that_was_not_committed_is_none(
     lease: Lease, pulse: Pulse, database: Database, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a full disk: everything goes well until the commit."""
+    """A full disk has this effect: all statements succeed and the commit fails."""
     from sqlalchemy.orm import Session
 
     run_id = add_run()
@@ -118,7 +118,7 @@ def test_a_failing_database_is_reported_once_and_so_is_its_return(
     assert "out of order" in caplog.messages[0]
 
 
-@pytest.mark.parametrize("how", ["release", "report_crash"])
+@pytest.mark.parametrize("how", ["release_all", "report_crash"])
 def test_what_is_given_back_is_queued_and_held_no_longer(
     lease: Lease, pulse: Pulse, database: Database, add_run: AddRun, how: str
 ) -> None:

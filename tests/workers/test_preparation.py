@@ -1,4 +1,4 @@
-"""Preparation: what the queue calls compatible is what a stack takes."""
+"""Preparation: runs that the queue calls compatible are exactly those that fit into one stack."""
 
 from __future__ import annotations
 

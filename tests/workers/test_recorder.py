@@ -1,4 +1,4 @@
-"""The recorder: what is committed together, what is not, and that training does not wait for it."""
+"""The recorder: which data is committed together, and that training does not wait for commits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEVER = 1e9
 
 @dataclass
 class Stack:
-    """Claimed runs in training, and their recorder."""
+    """Claimed runs in training and their recorder."""
 
     database: Database
     claims: list[Claim]
@@ -104,11 +104,11 @@ def test_metrics_and_checkpoints_of_a_stack_are_committed_together(make_stack: A
 
 def test_the_first_epoch_is_committed_at_once_and_the_next_ones_when_it_is_time(make_stack: Any) -> None:
     stack = make_stack(2, commit_seconds=NEVER)
-    stack.recorder.commit_if_due(stack.training.active)  # nothing is new yet
+    stack.recorder.commit_if_due(stack.training.active)  # there is no new epoch yet
     for _ in range(3):
         stack.train(1)
         stack.recorder.commit_if_due(stack.training.active)
-        wait_for(lambda: stack.row(0).epoch)  # the first commit is over
+        wait_for(lambda: stack.row(0).epoch)  # waits for the first commit
     stack.recorder.close()
     assert [stack.row(number).epoch for number in range(2)] == [1, 1]
     assert [run.epoch for run in stack.runs] == [3, 3]
@@ -143,7 +143,7 @@ def test_what_a_commit_of_a_stack_writes_is_as_many_statements_as_of_one_run(mak
     assert counts[0] == counts[1] >= 3  # metrics, checkpoints, events
 
 
-def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: Any) -> None:
+def test_training_goes_on_while_another_transaction_holds_the_write_lock(make_stack: Any) -> None:
     stack = make_stack(2, commit_seconds=1e-6)
     stack.train(1)
     with stack.database.writing() as session:
@@ -154,12 +154,12 @@ def test_training_goes_on_while_somebody_else_holds_the_write_lock(make_stack: A
         assert [run.epoch for run in stack.runs] == [5, 5]
         assert stack.row(0).epoch == 0
     stack.recorder.close()
-    assert stack.row(0).epoch == 1  # one commit was under way, the others did not pile up
+    assert stack.row(0).epoch == 1  # one commit was waiting, and no further ones queued up
     assert stack.count(Metric, 0) == 1
 
 
 def test_nothing_is_committed_after_a_commit_that_failed(make_stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows builds on it: metrics would be missing for good."""
+    """Later commits build on the failed one; with them its metrics would be missing for good."""
     stack = make_stack(1, commit_seconds=1e-6)
     stack.train(1)
     go_on = threading.Event()
@@ -181,7 +181,7 @@ def test_nothing_is_committed_after_a_commit_that_failed(make_stack: Any, monkey
 
 
 def test_progress_that_only_repeats_what_is_recorded_is_none(make_stack: Any) -> None:
-    """As of a forest, which begins anew at every claim."""
+    """A forest makes such progress, since it starts from the beginning at every claim."""
     stack = make_stack(1)
     stack.train(2)
     with stack.database.writing() as session:
@@ -214,7 +214,7 @@ def test_every_outcome_is_recorded_and_reported(make_stack: Any) -> None:
     assert [row.error_code for row in rows] == [None, "diverged", None, None, None]
     assert [stack.count(SavedModel, number) for number in range(5)] == [1, 0, 0, 0, 0]
     assert [stack.count(Metric, number) for number in range(5)] == [6, 6, 6, 6, 6]
-    # Of a run that failed, the best weights are kept, but no state to go on from.
+    # A failed run keeps its best weights, but no state to resume from.
     assert [stack.count(Checkpoint, number) for number in range(5)] == [2, 1, 2, 2, 2]
     assert [row.epoch for row in rows] == [6, 6, 6, 6, 6]
     assert stack.done == stack.claims

@@ -1,4 +1,4 @@
-"""Progress inside an epoch: a long one is not taken for a trainer that is stuck."""
+"""Progress within an epoch: a trainer in a long epoch is not taken for a stuck one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.training.tensors import ImageTensors, SplitIndices
 
 
 def make_training(num_images: int, *, is_compiled: bool) -> StackTraining:
-    """Batches of one image: an epoch of as many steps."""
+    """Make a training with batches of one image, so that an epoch has as many steps as images."""
     data = ImageTensors(torch.zeros(num_images, 64), torch.zeros(num_images, dtype=torch.int64))
     indices = np.arange(num_images, dtype=np.int32)
     config = MlpConfig(0, (32,), "tanh", 0.0, OptimizerConfig("adam", 0.01), 1, 2, 1)
@@ -43,7 +43,7 @@ def test_an_engine_counts_steps_while_its_epoch_goes_on(is_compiled: bool) -> No
     training.run_epoch()
     is_over.set()
     looking.join()
-    assert training.num_done >= len(training.stack.rows["train"][0]) + 2  # and the evaluations
+    assert training.num_done >= len(training.stack.rows["train"][0]) + 2  # two evaluations count too
     assert len(seen) > 3
 
 

@@ -1,4 +1,4 @@
-"""What the fork server of a worker loads before it forks trainers."""
+"""The modules and kernels that a worker's fork server loads before it forks trainers."""
 
 from __future__ import annotations
 

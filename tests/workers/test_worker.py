@@ -1,4 +1,4 @@
-"""The worker's parent process, with a trainer child that is played."""
+"""The worker's parent process, with a fake trainer process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.worker import Worker
 
 
 class PlayedChild:
-    """Ready at once; dies of the next thing that it is told to train."""
+    """A fake trainer: it is ready at once, and dies of the next stack that it is told to train."""
 
     exit_codes: list[int] = []
     deaths = 0
@@ -60,7 +60,7 @@ def worker(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPat
 
 
 def work(worker: Worker, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the child has died of all of these."""
+    """Run the worker until its trainer has died once with each of these exit codes."""
     monkeypatch.setattr(PlayedChild, "exit_codes", exit_codes)
     child: Any = PlayedChild()
     for _ in range(10 * len(exit_codes)):
@@ -72,7 +72,7 @@ def work(worker: Worker, exit_codes: list[int], monkeypatch: pytest.MonkeyPatch)
 def test_a_child_that_could_not_write_is_not_its_runs_fault(
     worker: Worker, database: Database, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full for checkpoints, but not for claims: it must not fail what has been accepted."""
+    """The disk may be too full for checkpoints but not for claims; that must not fail an accepted run."""
     run_id = add_run()
     work(worker, [EXIT_DATABASE_FAILED] * 5, monkeypatch)
     run = get_run(database, run_id)

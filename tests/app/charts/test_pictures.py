@@ -1,3 +1,5 @@
+"""Pictures of sweeps: all kinds of reports are drawn, the bytes are reproducible, and labels are short."""
+
 from __future__ import annotations
 
 import itertools
@@ -25,7 +27,7 @@ GRID: dict[str, list[Any]] = {
     "training.batch_size": [16, 60],
 }
 
-pytestmark = pytest.mark.xdist_group("sweep charts")  # one process, which keeps what it has drawn
+pytestmark = pytest.mark.xdist_group("sweep charts")  # all tests run in one process, which caches the pictures
 
 Data = dict[str, Any]
 
@@ -49,7 +51,7 @@ def random_points(num_points: int) -> list[dict[str, Any]]:
 
 
 def chart_data(points: list[dict[str, Any]], *, folds: int = 0, repeats: int = 1, epochs: int = 60) -> Data:
-    """A report and curves as a sweep would have them; no trial of it was trained."""
+    """Make a report and curves like those of a sweep, without training a trial."""
     draw = random.Random(1)
     paths = list(dict.fromkeys(path for point in points for path in point))
     trials: list[dict[str, Any]] = []
@@ -179,7 +181,7 @@ def oddly_named() -> Data:
 
 
 def hopeless_value(num_values: int) -> Data:
-    """A parameter that is set in points alone that all lie under the axis."""
+    """Make a report in which one parameter is set only in points that lie below the visible range of the axis."""
     good, bad = [{LEARNING_RATE: 0.1}] * 200, [{"training.momentum": 0.9 + value / 1000} for value in range(num_values)]
     data = chart_data([*good, *bad])
     for point in data["report"]["points"]:
@@ -224,7 +226,7 @@ def png_size(picture: bytes) -> tuple[int, int]:
 
 @cache
 def drawn(case: str) -> bytes:
-    """Each picture once, for all tests that look at it."""
+    """Draw each picture once and share it between all tests that use it."""
     return sweep.draw(CASES[case]())
 
 

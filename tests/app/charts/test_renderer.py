@@ -1,4 +1,4 @@
-"""The process that draws: one for all pictures, replaced when it dies, gone with the API, never in its way."""
+"""The drawing process: one draws all pictures, is replaced when it dies, ends with the API and never slows it down."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def renderer() -> Iterator[Renderer]:
 
 @pytest.fixture
 def drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module whose pictures are the child's process id, unless it is told to misbehave."""
+    """Write a module whose pictures are the child's process ids and nice value, and which fails on request."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "fake_drawing.py").write_text(
         "import os, time\n"
@@ -178,5 +178,5 @@ def test_the_child_does_not_outlive_a_killed_api(manner: str, tmp_path: Path) ->
 def test_ctrl_c_prints_no_traceback_of_the_child(tmp_path: Path) -> None:
     process, child = start_api("idle", tmp_path)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=60)[1].count("Traceback") == 1  # the script's own
+    assert process.communicate(timeout=60)[1].count("Traceback") == 1  # the script's own traceback
     assert is_gone(child)

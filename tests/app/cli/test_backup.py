@@ -1,4 +1,4 @@
-"""`digitlab backup`: a complete copy of one moment, taken while others write."""
+"""`digitlab backup`: the copy is a complete snapshot of one moment, even while other processes write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def back_up(settings: Settings, file: Path, *options: str) -> tuple[int, str]:
 
 @pytest.fixture(autouse=True)
 def no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIGITLAB_DATA_DIR", "")  # an option sets the variable: here it is undone afterwards
+    monkeypatch.setenv("DIGITLAB_DATA_DIR", "")  # the command's option sets this variable; monkeypatch restores it
 
 
 def test_a_copy_taken_while_others_write_is_of_one_moment(

@@ -1,4 +1,4 @@
-"""The client commands: whatever the service, another program, or a user's text does to them."""
+"""The client commands, against odd responses of the service or another program and odd texts of users."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHOWN = "�[2J[/x][lr=0.1]:smile:�31m����über"
 
 @pytest.fixture
 def invoke(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Runs a command against this application; `asked` holds the paths that it asked for."""
+    """Run a command against this application; `asked` holds the paths that the command requested."""
 
     def forward(request: httpx2.Request) -> httpx2.Response:
         path = request.url.raw_path.decode()
@@ -191,7 +191,7 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def listener() -> Iterator[tuple[int, list[bytes]]]:
-    """A port, and what it answers to anything, which the test sets."""
+    """Listen on a port and send the same bytes to every request; the test puts them into the list."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         contents: list[bytes] = []
 
@@ -217,7 +217,7 @@ def listener() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def ask(command: str, url: str) -> str:
-    """What a command says, in its one line, that gets no answer."""
+    """Run a command that must fail; return the single line that it prints."""
     result = CliRunner().invoke(cli, [*COMMANDS[command], "--url", url], input="[[0]]")
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
@@ -232,9 +232,9 @@ def ask(command: str, url: str) -> str:
 def test_an_answer_that_is_not_digitlabs_is_named(
     listener: tuple[int, list[bytes]], monkeypatch: pytest.MonkeyPatch, command: str, case: str
 ) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # loopback is asked directly
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # a loopback address is reached without a proxy
         monkeypatch.setenv(name, "socks5://127.0.0.1:1")
-    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")  # nor are certificates asked for
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")  # an http:// URL needs no certificates
     port, contents = listener
     contents[:], said = [ANSWERS[case][0]], ANSWERS[case][1]
     assert said in ask(command, f"http://127.0.0.1:{port}")

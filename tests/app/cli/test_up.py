@@ -1,4 +1,4 @@
-"""When `digitlab up` starts a part again, and when it gives up."""
+"""`digitlab up`: when it restarts one of its processes, and when it gives up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database's quota: what a submission would take, said beforehand, and refused beyond it."""
+"""The database's quota: the size of a submission is estimated beforehand and refused if it exceeds the quota."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_goes_beyond_the_quota_is_refused_and_its_dry_run_says_why(
         headers = {"Idempotency-Key": "once"}
         accepted = client.post(path, json=document, headers=headers)
         assert accepted.status_code == 202
-    with client_with_quota(settings, 1) as client:  # what was accepted before is answered as it was
+    with client_with_quota(settings, 1) as client:  # a repeated request still gets the response of the accepted one
         assert client.post(path, json=document, headers=headers).json()["id"] == accepted.json()["id"]
 
 
@@ -54,7 +54,7 @@ def test_without_a_quota_everything_is_accepted(settings: Settings, database: Da
 
 
 def test_what_is_under_way_goes_on_beyond_the_quota(settings: Settings, add_run: AddRun, database: Database) -> None:
-    """A paused run is resumed, a change is made: none of it is a new run."""
+    """Resuming a paused run and changing a run add no run, so the quota does not forbid them."""
     run_id = add_run()
     with client_with_quota(settings, 1) as client:
         assert client.post(f"/runs/{run_id}/pause").json()["status"] == "paused"
@@ -66,7 +66,7 @@ def test_what_is_under_way_goes_on_beyond_the_quota(settings: Settings, add_run:
         assert session.get_one(Run, run_id).status is RunStatus.QUEUED
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)  # Postgres gives room back when it vacuums
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)  # Postgres frees the space only at a vacuum
 def test_what_is_deleted_makes_room(database: Database, add_run: AddRun) -> None:
     before = read_used_bytes(database)
     run_ids = [add_run(status=RunStatus.SUCCEEDED, notes="x" * 100_000) for _ in range(2)]
@@ -76,7 +76,7 @@ def test_what_is_deleted_makes_room(database: Database, add_run: AddRun) -> None
         with database.writing() as session:
             service.delete(session, run_id)
     with database.writing() as session:
-        while repository.purge_deleted(session, 1000):  # as housekeeping does
+        while repository.purge_deleted(session, 1000):  # deletes in steps, as housekeeping does
             pass
     assert read_used_bytes(database) <= full - 200_000
 
@@ -86,7 +86,7 @@ def test_an_estimate_grows_with_what_is_stored() -> None:
         return RunConfig.model_validate(fields).estimated_bytes
 
     every_epoch = {"epochs": 100_000, "evaluate_every": 1, "batch_size": None}
-    assert 25_000_000 < estimate(training=every_epoch) < 40_000_000  # metrics once, 300 bytes each
+    assert 25_000_000 < estimate(training=every_epoch) < 40_000_000  # each metric is stored once, with 300 bytes
     assert estimate(training=every_epoch | {"evaluate_every": 100}) < 1_000_000
     assert estimate(model={"kind": "mlp", "hidden_sizes": [1024, 1024]}) > 4 * 4 * 1024 * 1024
     forest = {"kind": "random_forest", "n_estimators": 100, "max_depth": 20}

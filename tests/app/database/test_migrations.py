@@ -1,4 +1,4 @@
-"""The migrations and the tables they make."""
+"""The migrations and the tables that they create."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ def test_without_a_migration_readiness_says_what_to_run(settings: Settings) -> N
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
-def test_whoever_opens_the_file_waits_for_no_writer(database: Database) -> None:
+def test_opening_the_file_waits_for_no_writer(database: Database) -> None:
     opened = sqlite3.connect(str(database.url.database), timeout=0)
     with database.writing() as session, closing(opened) as connection:
-        session.execute(text("SELECT 1"))  # begins
+        session.execute(text("SELECT 1"))  # begins the transaction
         _set_pragmas(connection, None)
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
 class Interrupted(TypeDecorator[str]):
-    """A value during whose conversion somebody presses Ctrl-C."""
+    """A value whose conversion raises KeyboardInterrupt, as Ctrl-C at that moment does."""
 
     impl = String
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str:  # noqa: ARG002, named by SQLAlchemy
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str:  # noqa: ARG002, SQLAlchemy's name
         raise KeyboardInterrupt
 
 

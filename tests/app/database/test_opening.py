@@ -1,4 +1,4 @@
-"""Databases, hosts and ports that will never do: each process says so in a sentence, and ends."""
+"""Unusable databases, hosts and ports: each process explains the problem in one sentence and ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from app.opening import Unusable, open_database, open_migrated
 from app.settings import Settings
 from workers.__main__ import main as work
 
-Break = Callable[[Path, Path], None]  # given the data folder, and a migrated database's file
+Break = Callable[[Path, Path], None]  # receives the data folder and the file of a migrated database
 
 
 def _execute(file: Path, *statements: str) -> None:
@@ -101,14 +101,14 @@ URLS = [
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What commands set for their own process."""
+    """Restore everything that commands change in their own process."""
     for name in Settings.model_fields:
         monkeypatch.setenv(f"DIGITLAB_{name.upper()}", "")
         monkeypatch.delenv(f"DIGITLAB_{name.upper()}")
     for place in (sys, threading):
         monkeypatch.setattr(place, "excepthook", place.excepthook)
     monkeypatch.setattr(lifeline, "_is_held", False)
-    up = import_module("app.cli.up")  # the package has a command of that name too
+    up = import_module("app.cli.up")  # the package also exports a command named `up`
     monkeypatch.setattr(up, "_log_format", "text")
     monkeypatch.setenv("DIGITLAB_PORT", "0")
     yield
@@ -116,7 +116,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def say(command: str, caplog: pytest.LogCaptureFixture) -> str:
-    """What a process says before it ends."""
+    """Run a process that must fail; return the single line that it reports."""
     caplog.clear()
     if command == "worker":
         code, said = work(), ""
@@ -160,7 +160,7 @@ def test_a_url_that_will_never_do(
 
 
 def test_a_folder_that_this_user_may_not_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.access", lambda *_: False)  # tests may run as root, who may
+    monkeypatch.setattr("os.access", lambda *_: False)  # tests may run as root, which may write everywhere
     with pytest.raises(Unusable, match="cannot be written to by this user"):
         open_database(Settings(data_dir=tmp_path / "data"))
 
@@ -199,7 +199,7 @@ def test_a_host_or_a_port_that_will_never_do(
             ("a" * 70, "0", "is no address of this machine"),
             ("127.0.0.1", port, f"Something listens on 127.0.0.1:{port} already"),
         ):
-            if host == "203.0.113.1":  # another machine's, for all that is known before it is tried
+            if host == "203.0.113.1":  # looks like another machine's address until it is tried
                 monkeypatch.setenv("DIGITLAB_ALLOW_UNAUTHENTICATED", "true")
             monkeypatch.setenv("DIGITLAB_HOST", host)
             monkeypatch.setenv("DIGITLAB_PORT", wanted)

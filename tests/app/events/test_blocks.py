@@ -1,4 +1,4 @@
-"""Blocks of events: a run's metrics of one commit, stored once and read as an event each."""
+"""Blocks of events: the metrics of a run in one commit are one row, which is read as one event per epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVERYTHING = EventFilter()
 
 
 def evaluate(database: Database, epochs: dict[str, Sequence[int]]) -> None:
-    """One commit of a recorder: each run's metrics at these epochs, and a checkpoint after them."""
+    """Write one commit as the recorder does: metrics of each run at these epochs, then a checkpoint event."""
     with database.writing() as session:
         for run_id, each in epochs.items():
             session.add_all(_metric(run_id, epoch) for epoch in each)
@@ -58,11 +58,15 @@ def ids(events: Iterable[Any]) -> list[int]:
 
 @pytest.fixture
 def runs(database: Database, add_run: AddRun) -> tuple[str, str]:
-    """Two runs with events of every kind: 1 and 2 queued, 3 an event of one row, 4 to 15 two commits of both."""
+    """Add two runs with events of every kind.
+
+    Events 1 and 2 are `queued`, event 3 is a metric event in a row of its own, and events 4 to 15 are two commits of
+    both runs.
+    """
     first, second = add_run(), add_run()
     record(database, first)
-    evaluate(database, {first: [1, 20], second: [1, 2, 3]})  # 4, 5, checkpoint 6; 7, 8, 9, checkpoint 10
-    evaluate(database, {first: [40], second: [4, 5]})  # 11, checkpoint 12; 13, 14, checkpoint 15
+    evaluate(database, {first: [1, 20], second: [1, 2, 3]})  # events 4, 5, checkpoint 6; 7, 8, 9, checkpoint 10
+    evaluate(database, {first: [40], second: [4, 5]})  # events 11, checkpoint 12; 13, 14, checkpoint 15
     return first, second
 
 
@@ -74,7 +78,7 @@ def test_a_block_is_read_as_an_event_an_epoch(client: TestClient, database: Data
     for run_id, epochs in ((first, [1, 20, 40]), (second, [1, 2, 3, 4, 5])):
         stored = client.get(f"/runs/{run_id}/metrics").json()["data"]
         of_run = [event for event in events if event["run_id"] == run_id and event["type"] == "metric"]
-        shown = [event["data"] for event in of_run if len(event["data"]) > 1]  # the event of one row has but an epoch
+        shown = [event["data"] for event in of_run if len(event["data"]) > 1]  # event 3 holds only an epoch
         assert shown == stored
         assert [data["epoch"] for data in shown] == epochs
     assert events[2]["data"] == {"epoch": 1}
@@ -141,7 +145,7 @@ def test_an_epoch_that_is_recorded_twice_is_refused_with_all_that_came_with_it(
         evaluate(database, {runs[1]: [5, 6]})
     assert (read(database), count_rows(database)) == (before, rows)
     evaluate(database, {runs[1]: [6]})
-    assert ids(read(database, after=15)) == [16, 17]  # no id was lost
+    assert ids(read(database, after=15)) == [16, 17]  # the refused transaction used no id
 
 
 @pytest.mark.parametrize("limit", [1, 2, 1000])

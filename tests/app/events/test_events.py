@@ -1,4 +1,4 @@
-"""Events: written in commit order, read page by page."""
+"""Events: their ids follow the commit order, and clients read them page by page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ EVERYTHING = EventFilter()
 def record(
     database: Database, *run_ids: str, sweep_id: str | None = None, seconds: float = 0.0, epoch: Any = 1
 ) -> None:
-    """One transaction with an event of each run; it takes a while."""
+    """Write an event of each run in one transaction that lasts at least `seconds`."""
     with database.writing() as session:
         for run_id in run_ids:
             journal.record_for(session, EventType.METRIC, run_id=run_id, sweep_id=sweep_id, data={"epoch": epoch})
-        before_commit(session, lambda _session: time.sleep(seconds))  # when it has its ids already
+        before_commit(session, lambda _session: time.sleep(seconds))  # the ids are already assigned at this point
 
 
 def read_ids(database: Database, after: int = 0) -> list[int]:
@@ -37,7 +37,7 @@ def read_ids(database: Database, after: int = 0) -> list[int]:
 
 
 def test_a_reader_that_asks_for_what_follows_misses_nothing_that_others_commit(database: Database) -> None:
-    """Transactions of all lengths at once; what is committed late has a late id too."""
+    """Transactions of different lengths run at once; an event that is committed later also has a higher id."""
     done = threading.Event()
     seen: list[int] = []
 
@@ -63,7 +63,7 @@ def test_a_reader_that_asks_for_what_follows_misses_nothing_that_others_commit(d
 def test_what_is_rolled_back_leaves_no_event_and_no_gap(database: Database) -> None:
     record(database, "a")
     with pytest.raises((StatementError, TypeError)):
-        record(database, "b", epoch=object())  # no JSON: it fails when the counter has been advanced
+        record(database, "b", epoch=object())  # not JSON: the insert fails after the counter was advanced
     record(database, "c")
     assert read_ids(database) == [1, 2]
 

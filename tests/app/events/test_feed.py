@@ -1,4 +1,4 @@
-"""The feed behind the streams: every event once, in order, however many listen and however slowly."""
+"""The feed behind the streams: each stream gets every event once and in order, with many and with slow clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def following(database: Database) -> AsyncIterator[Feed]:
 
 
 async def collect(feed: Feed, number: int, *, after: int | None = None, wanted: EventFilter | None = None) -> list[int]:
-    """The ids of the next so many events."""
+    """Return the ids of the next `number` events."""
     ids: list[int] = []
     async with feed.join(after) as position:
         async for batch in feed.read(wanted or EventFilter(), position):
@@ -44,7 +44,7 @@ async def collect(feed: Feed, number: int, *, after: int | None = None, wanted: 
 
 
 async def join_all(feed: Feed, number: int) -> None:
-    """Wait until so many streams have their place: what happens before is none of theirs."""
+    """Wait until `number` streams are registered; a stream does not get events from before its registration."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while feed._num_streams < number:
             await asyncio.sleep(POLL_SECONDS / 10)
@@ -58,7 +58,7 @@ def test_a_hundred_streams_cost_one_query_an_interval(database: Database) -> Non
                 await join_all(feed, 100)
                 await asyncio.sleep(POLL_SECONDS)
                 num_opening = len(statements)
-                assert num_opening <= 100 + 3  # at most one look for the newest id each
+                assert num_opening <= 100 + 3  # each stream queries the newest id at most once
                 started = asyncio.get_running_loop().time()
                 for _ in range(10):
                     await asyncio.to_thread(record, database, "a", "b", "c")
@@ -66,14 +66,14 @@ def test_a_hundred_streams_cost_one_query_an_interval(database: Database) -> Non
                 found = await asyncio.gather(*streams)
                 num_intervals = (asyncio.get_running_loop().time() - started) / POLL_SECONDS
                 assert found == [list(range(1, 31))] * 100
-                # Writing the events takes a statement a transaction too, which mentions the counter alone.
+                # Each writing transaction also sends a statement, but that one names only the counter table.
                 num_reads = sum("FROM events" in statement for statement in statements[num_opening:])
                 assert 1 <= num_reads <= num_intervals + 2
 
     asyncio.run(main())
 
 
-def test_nobody_listens_nobody_asks(database: Database) -> None:
+def test_without_a_stream_nothing_is_queried(database: Database) -> None:
     async def main() -> None:
         async with following(database) as feed:
             await collect_one(feed)
@@ -120,7 +120,7 @@ def test_a_slow_stream_misses_nothing_when_its_place_is_no_longer_in_memory(
                 ids += [event.id for event in batch]
                 if len(ids) >= 40:
                     break
-                await asyncio.to_thread(record, database, *["a"] * 15)  # more than is kept in memory
+                await asyncio.to_thread(record, database, *["a"] * 15)  # more events than the feed keeps in memory
                 await asyncio.sleep(2 * POLL_SECONDS)
             assert ids == list(range(1, len(ids) + 1))
 
@@ -175,7 +175,7 @@ def test_a_stream_with_a_filter_gets_its_own_events_alone(database: Database) ->
 
 
 def test_an_id_from_the_future_is_taken_for_the_newest(database: Database) -> None:
-    """As a client has it after the database was restored from a backup."""
+    """A client has such an id after the database was restored from a backup."""
 
     async def main() -> None:
         record(database, "a")

@@ -1,4 +1,4 @@
-"""API keys: what answers without one, what a `predict` key may do, and that none is ever told."""
+"""API keys: which routes are open without one, what a `predict` key may do, and that keys are never revealed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENTATION = [("GET", "/openapi.json"), ("GET", "/docs")] + [
     ("GET", f"/docs/{file}") for file in ("start.js", "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 ]
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), *DOCUMENTATION}
-# What a `predict` key may send besides reading.
+# The POST operations that a `predict` key may call; it may call every GET operation.
 ASKS_A_MODEL = {"/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
 OPERATIONS = [
     (method.upper(), path) for path, methods in create_app(Settings()).openapi()["paths"].items() for method in methods
@@ -43,11 +43,11 @@ def guarded(tmp_path: Path, migrated_file: Path) -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, method: str, path: str, key: str | None) -> int:
-    """The status of a request that would do something harmless or nothing, were it let through."""
+    """Send a request that does nothing harmful even if it is allowed; return its status."""
     for name in ("run_id", "name", "role", "version"):
         path = path.replace(f"{{{name}}}", "nothing-there")
     if path.endswith("/events/stream"):
-        path = "/runs/nothing-there/events/stream"  # the one of all events would go on for ever
+        path = "/runs/nothing-there/events/stream"  # the stream of all events never ends
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     return client.request(method, path, headers=headers).status_code
 
@@ -183,7 +183,7 @@ def test_an_address_beyond_loopback_needs_keys_or_a_word(tmp_path: Path, monkeyp
         for listener in sockets:
             listener.close()
 
-    def listen_on_loopback(_: Settings) -> list[socket.socket]:  # in a test, nobody beyond reaches it
+    def listen_on_loopback(_: Settings) -> list[socket.socket]:  # other machines must not reach a test's service
         return [socket.create_server(("127.0.0.1", 0))]
 
     monkeypatch.setattr("uvicorn.Server.run", run)
@@ -206,5 +206,5 @@ def test_what_a_request_needs() -> None:
     assert required_scope("POST", "/v2/models/champion/infer") is KeyScope.PREDICT
     assert required_scope("POST", "/models/champion/rollback") is KeyScope.ADMIN
     assert required_scope("POST", "/predict/") is KeyScope.PREDICT
-    assert required_scope("POST", "/runs") is KeyScope.ADMIN  # for pages of other sites, too
+    assert required_scope("POST", "/runs") is KeyScope.ADMIN  # also when a page of another site sends it
     assert required_scope("BREW", "/predict") is KeyScope.ADMIN

@@ -1,4 +1,4 @@
-"""Whatever a client sends, it gets a problem body that says what was wrong, and nothing is stored."""
+"""Bad requests: each gets a problem body that names the error, and stores nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import AssertProblem, TestClient
 
 
 def _image(pixel: Any = 0) -> list[list[Any]]:
-    """An image of zeros but for the pixel in row 3, column 4."""
+    """Make an image of zeros, except for the pixel in row 3, column 4."""
     image: list[list[Any]] = [[0] * 8 for _ in range(8)]
     image[3][4] = pixel
     return image

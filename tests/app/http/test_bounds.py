@@ -1,4 +1,4 @@
-"""What large input costs: bounded, in proportion to its length, and never while others wait for the write lock."""
+"""Large input: its cost is bounded and proportional to its length, and never paid while holding the write lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast path of `POST /predict`: nothing that is declared for its route is ignored in silence."""
+"""The fast path of `POST /predict`: a declaration on its route that the path would ignore is refused at the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 
 from app.http.fast_path import Application, FastPath
 
-# Of `FastAPI.build_middleware_stack` in FastAPI 0.165, which `Application.build_middleware_stack` follows.
+# Digest of `FastAPI.build_middleware_stack` in FastAPI 0.165; `Application.build_middleware_stack` follows that code.
 KNOWN_STACK = "4d76b65957b20f90"
 
 

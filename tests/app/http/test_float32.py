@@ -1,4 +1,4 @@
-"""Numbers that float32 cannot hold are refused when they are submitted, and stay readable where they are stored."""
+"""Numbers beyond float32: a submission with one is refused; a stored configuration with one stays readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HEAD: what GET answers, without its content."""
+"""HEAD: the response is that of GET without its content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATHS = [
     "/events",
     "/nothing-there",
 ]
-WITHOUT_VALUES = ("x-request-id", "content-length")  # of a body that tells the time, say
+WITHOUT_VALUES = ("x-request-id", "content-length")  # these may differ: a body may contain the time, for example
 
 
 def headers_of(response: object) -> dict[str, str]:

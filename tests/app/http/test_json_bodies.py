@@ -1,4 +1,4 @@
-"""JSON as clients of all languages write it: one kind of number, texts with escapes, a mark at the beginning."""
+"""JSON as clients of all languages write it: integers as floats, texts with escapes, a byte order mark at the start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SWEEPS = [
 
 
 def as_floats(value: Any) -> Any:
-    """The same document with `.0` behind every whole number."""
+    """Return the same document with every integer as a float, which JSON writes with `.0`."""
     if isinstance(value, dict):
         return {key: as_floats(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -50,13 +50,13 @@ def as_floats(value: Any) -> Any:
 
 
 def send(client: TestClient, method: str, path: str, document: Any, **headers: str) -> Any:
-    """With escapes for what is no ASCII, which the client itself might refuse to write."""
+    """Send JSON with non-ASCII characters escaped; the test client refuses to write some of them."""
     content = document if isinstance(document, bytes) else json.dumps(document).encode()
     return client.request(method, path, content=content, headers={"Content-Type": "application/json", **headers})
 
 
 def described(answer: dict[str, Any]) -> str:
-    """What was made of a body, as it is written out: 1 and 1.0 differ here."""
+    """Return the stored document as JSON text, in which 1 and 1.0 differ."""
     own = {"id", "created_at", "queue_position", "updated_at", "tags"}
     return json.dumps({name: value for name, value in answer.items() if name not in own}, sort_keys=True)
 
@@ -80,7 +80,7 @@ def test_labels_are_changed_by_a_whole_float(client: TestClient) -> None:
 
 def test_1_and_1_0_are_one_point(client: TestClient, assert_problem: AssertProblem) -> None:
     for values in ("[1, 1.0]", "[1e0, 1]"):
-        for space in (b"", b" " * 2**17):  # a longer body is read in a thread
+        for space in (b"", b" " * 2**17):  # the longer body is parsed in a thread
             body = b'{"parameters": {"seed": %b}}' % values.encode() + space
             (error,) = assert_problem(send(client, "POST", "/sweeps", body), 422, None)["errors"]
             assert error["pointer"] == "#/parameters/seed/1"
@@ -100,7 +100,7 @@ def test_what_is_no_whole_number_is_none(client: TestClient, assert_problem: Ass
 
 
 def test_a_float_beyond_2_to_the_53_stays_one(client: TestClient, assert_problem: AssertProblem) -> None:
-    """Nobody can know which integer it was."""
+    """A float this large does not identify the integer that was meant."""
     body = b'{"parameters": {"seed": [9007199254740994.0, 9007199254740992.0]}}'
     errors = assert_problem(send(client, "POST", "/sweeps", body), 422, None)["errors"]
     assert ["less than" in error["detail"] for error in errors] == [False, True]

@@ -1,4 +1,4 @@
-"""`Accept`, on every route that has more than one representation; JSON unless the client likes another one better."""
+"""`Accept`, on every route with several representations: the response is JSON unless the client prefers another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 JSON = "application/json"
 Ask = Callable[..., tuple[str, str]]
 
-# What a client sends, and whether it gets the other representation: OTHER, of the type KIND.
+# The client's `Accept` lines, and whether it gets the other representation. OTHER is its media type, KIND the part
+# before the slash.
 WISHES: list[tuple[list[str], bool]] = [
     ([], False),
     ([""], False),
@@ -24,7 +25,7 @@ WISHES: list[tuple[list[str], bool]] = [
     (["text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"], False),  # browsers
     (["OTHER"], True),
     (["Other"], True),
-    (["OTHER, application/json"], False),  # equally good
+    (["OTHER, application/json"], False),  # equal preference: JSON
     (["OTHER, */*"], False),
     (["application/json;q=0.5, OTHER"], True),
     (["application/json ; Q = 0.5 , OTHER ; q=0.9"], True),
@@ -36,14 +37,14 @@ WISHES: list[tuple[list[str], bool]] = [
     (["application/json;q=0, */*;q=0.001"], True),
     (["application/json;q=0, KIND/*"], True),
     (["application/json;q=0.5, KIND/*;q=0.7, OTHER;q=0.6"], True),
-    (["*/*;q=0"], False),  # never a 406
+    (["*/*;q=0"], False),  # the service never sends a 406
     (["image/png"], False),
     (["image/png, OTHER;q=0.1"], True),
     (["OTHER;charset=utf-8"], True),
     (["OTHER;charset=UTF-8;q=0.9, application/json;q=0.8"], True),
-    (["OTHER;x=1, OTHER;q=0.3, application/json;q=0.5"], False),  # of the more exact one
+    (["OTHER;x=1, OTHER;q=0.3, application/json;q=0.5"], False),  # the exact match counts, not the one with x=1
     (["application/json;charset=utf-8, OTHER;q=0.9"], False),
-    (["application/json;q=0.9", "OTHER"], True),  # two lines are one list
+    (["application/json;q=0.9", "OTHER"], True),  # two header lines are one list
     (['image/png;a="b,OTHER", application/json'], False),
     (["OTHER;q=nonsense, application/json;q=0.5"], True),
     ([",,;q=1, /,OTHER,"], True),
@@ -89,7 +90,7 @@ def test_a_client_gets_what_it_likes_best(ask: Ask, name: str) -> None:
         wish = [line.replace("OTHER", other).replace("Other", other.title()).replace("KIND", kind) for line in lines]
         found, vary = ask(name, wish)
         assert (wish, found) == (wish, other if gets_other else JSON)
-        assert vary == ("" if name == "predict" else "Accept")  # what answers a POST is not kept
+        assert vary == ("" if name == "predict" else "Accept")  # caches do not keep responses to POST
 
 
 @pytest.mark.parametrize("name", ["metrics", "report"])

@@ -1,4 +1,4 @@
-"""What every request gets: an id, security headers, a measurement, a line in the log."""
+"""Every request gets an id, security headers, a measurement and, if it changes something or fails, a log line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import AddRun, AssertProblem, TestClient
 
 
 def samples(client: TestClient) -> dict[tuple[str, ...], float]:
-    """All samples of /metrics, by name and label values."""
+    """Return all samples of /metrics, keyed by name and label values."""
     text = client.get("/metrics").text
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -34,7 +34,7 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
 
 @pytest.fixture
 def failing(settings: Settings, database: Database) -> Iterator[TestClient]:  # noqa: ARG001
-    """An application with a route that breaks."""
+    """An application with a route that raises an error."""
     app: FastAPI = create_app(settings)
 
     @app.get("/broken")
@@ -187,7 +187,7 @@ def test_the_queue_is_measured(client: TestClient, add_run: AddRun) -> None:
 
 
 def test_without_a_database_the_process_is_still_measured(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(data_dir=tmp_path))) as client:  # never migrated
+    with TestClient(create_app(Settings(data_dir=tmp_path))) as client:  # the database is not migrated
         seen = samples(client)
     assert seen["digitlab_database_up",] == 0
     assert ("digitlab_queue_length",) not in seen
@@ -203,15 +203,15 @@ def test_metrics_come_as_prometheus_asks(client: TestClient) -> None:
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], io.StringIO]]:
-    """Has the process log as the API does, into what this returns."""
+    """Return a function that configures logging as the API does and returns the stream that it writes to."""
     stream = io.StringIO()
     root = logging.getLogger()
     level, added = root.level, []
 
     def start(log_format: str) -> io.StringIO:
         monkeypatch.setattr("sys.stderr", stream)
-        monkeypatch.setattr(root, "handlers", [])  # pytest's own
-        monkeypatch.setattr(logging.getLogger("httpx2"), "disabled", True)  # the client's
+        monkeypatch.setattr(root, "handlers", [])  # removes pytest's handlers
+        monkeypatch.setattr(logging.getLogger("httpx2"), "disabled", True)  # silences the test client
         configure_logging("api", log_format)
         added.extend(root.handlers)
         return stream
@@ -233,7 +233,7 @@ def test_expected_answers_are_no_errors_and_repeated_lines_are_counted(
         assert client.get("/runs/none").status_code == 404
     for _ in range(3):
         logging.getLogger("a worker's").error("The database is away")
-    logging.getLogger().handlers[0].close()  # as at the end of the process
+    logging.getLogger().handlers[0].close()  # happens at the end of the process
     lines = log.getvalue().splitlines()
     levels = [json.loads(line)["level"] if log_format == "json" else line.split()[2] for line in lines]
     assert levels == ["INFO", "INFO", "ERROR", "INFO", "INFO", "ERROR"]

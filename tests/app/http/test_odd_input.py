@@ -1,4 +1,4 @@
-"""Numbers and texts that JSON can write, and no database can hold."""
+"""Numbers and texts that JSON can express and a database cannot store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Change = Callable[[TestClient, Any], Any]
 
 
 def send(client: TestClient, method: str, path: str, document: Any) -> Any:
-    content = json.dumps(document).encode()  # as escapes, which httpx2 would refuse to write otherwise
+    content = json.dumps(document).encode()  # escapes non-ASCII characters; httpx2 refuses to write some of them
     return client.request(method, path, content=content, headers={"Content-Type": "application/json"})
 
 

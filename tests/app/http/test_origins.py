@@ -1,4 +1,4 @@
-"""Requests that a browser sends for a page of another site."""
+"""Requests that a browser sends on behalf of a page of another site."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LISTED = "http://localhost:5173"
 
 @pytest.fixture
 def options() -> dict[str, Any]:
-    """Of the service, beside its folder; a test may give others."""
+    """Settings of the service besides its folder and CORS origins; a test may override them."""
     return {}
 
 
@@ -93,7 +93,7 @@ MAY = [
     {"Origin": "http://localhost"},
     {"Origin": "http://localhost:80"},
     {"Origin": "http://localhost:8000", "Host": "localhost:8000"},
-    {"Origin": "https://localhost", "Host": "localhost"},  # behind a proxy that has taken TLS away
+    {"Origin": "https://localhost", "Host": "localhost"},  # behind a proxy that terminates TLS
 ]
 MAY_NOT = [
     {"Origin": "http://evil.example"},

@@ -1,4 +1,4 @@
-"""Behind a proxy that strips a prefix: answers lead back through it, and every rule sees the path without it."""
+"""The path prefix that a proxy strips: links in responses contain it, and access rules see the path without it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def serve(folder: Path, migrated_file: Path, prefix: str, **options: Any) -> Tes
     return TestClient(create_app(Settings(data_dir=folder, root_path=prefix, **options)))
 
 
-# Some are the beginning of a path of the service's own.
+# Some prefixes are also the beginning of one of the service's own paths.
 @pytest.mark.parametrize("prefix", ["/digitlab", "/a/b", "/runs", "/docs", "/health", "/predict"])
 def test_what_leads_on_carries_the_prefix(tmp_path: Path, migrated_file: Path, prefix: str) -> None:
     with serve(tmp_path, migrated_file, prefix) as client:
@@ -55,9 +55,9 @@ def test_rules_see_the_path_without_it(tmp_path: Path, migrated_file: Path, pref
     keys = "predict:reader-0123456789,admin:writer-0123456789"
     with serve(tmp_path, migrated_file, prefix, api_keys=keys) as client:
         for path in (f"{prefix}/runs", f"{prefix}/x/metrics", f"{prefix}/models/champion/rollback"):
-            is_open = path == "/health/runs"  # as all directly under /health, and there is nothing
+            is_open = path == "/health/runs"  # every path directly under /health is open, and this one does not exist
             assert client.get(path).status_code == (404 if is_open else 401), path
-            assert client.get(path, headers=ADMIN).status_code == 404, path  # no proxy has stripped it
+            assert client.get(path, headers=ADMIN).status_code == 404, path  # here no proxy has stripped the prefix
             reader = {"Authorization": "Bearer reader-0123456789"}
             assert client.post(path, headers=reader).status_code == (404 if is_open else 403), path
         assert client.get("/runs").status_code == 401

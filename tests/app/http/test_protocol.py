@@ -1,4 +1,4 @@
-"""Where a request begins and ends (RFC 9112), over real sockets: the same however its bytes are cut into segments."""
+"""Where a request begins and ends (RFC 9112), over real sockets, for every way of cutting its bytes into segments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A
 
 @dataclass
 class Echo:
-    """An application that notes what it is asked, and answers with the body; without a length, as streams do."""
+    """An application that records its requests and responds with their bodies, without a length, as streams do."""
 
     port: int = 0
     asked: list[tuple[str, str, bytes]] = field(default_factory=list)
@@ -78,7 +78,7 @@ def echo(server: Echo) -> Echo:
 
 
 def exchange(echo: Echo, sent: bytes, cut: str) -> bytes:
-    """All that is answered until the server ends the connection, or to a client that then sends no more."""
+    """Send bytes in segments, close the sending side, and return all that the server sends until it closes."""
     with socket.create_connection(("127.0.0.1", echo.port), timeout=PATIENCE_SECONDS) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         head, end, rest = sent.partition(b"\r\n\r\n")

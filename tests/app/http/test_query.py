@@ -1,4 +1,4 @@
-"""Query parameters: one that is not known, or comes twice, is never ignored in silence."""
+"""Query parameters: an unknown or repeated parameter is refused, never silently ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crowd of heavy requests keeps nobody else out, and what waits holds nothing."""
+"""Many heavy requests at once: other requests are still served, and waiting requests hold no thread or connection."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_readiness_and_predictions_need_no_thread_or_connection_of_others(
     with TestClient(app) as client, ExitStack() as sessions:
         assert client.portal is not None
         client.portal.call(_leave_one_thread)
-        for _ in range(15):  # all that the pool of connections holds
+        for _ in range(15):  # every connection of the pool
             sessions.enter_context(app.state.database.reading()).connection()
         slow = crowd.submit(client.get, "/slow")
         assert is_busy.wait(PATIENCE_SECONDS)
@@ -179,7 +179,7 @@ def test_turns_are_taken_in_order_and_handed_on_by_those_that_leave() -> None:
         leaves["b"].set()
         await tasks["b"]
         assert turns.num_waiting == 2
-        tasks["c"].cancel()  # as when the server stops
+        tasks["c"].cancel()  # happens when the server stops
         await asyncio.wait([tasks["c"]])
         ends["a"].set()
         await tasks["a"]
@@ -189,7 +189,7 @@ def test_turns_are_taken_in_order_and_handed_on_by_those_that_leave() -> None:
         waiting = asyncio.create_task(take(turns, "f", leaves["f"], ends["f"]))
         ends["f"].set()
         await waiting
-        async with turns.take(_nothing):  # both places are free again
+        async with turns.take(_nothing):  # both slots are free again
             last = asyncio.create_task(take(turns, "last", leaves["a"], ends["a"]))
             await asyncio.sleep(0)
             turns.close()

@@ -1,4 +1,4 @@
-"""The champion: elected, pinned, rolled back, passed over when it is damaged; and the models that answer."""
+"""The champion: election, pinning, rollback, skipping a damaged model; and which models predict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ A_DIGIT = {"instances": [[[0] * 8] * 8]}
 
 
 def damage(database: Database, run_id: str) -> None:
-    """Flip one bit of a saved model."""
+    """Flip one bit of a saved model in the database."""
     with database.writing() as session:
         graph = bytearray(session.get_one(SavedModel, run_id).onnx)
         graph[len(graph) // 2] ^= 1
@@ -45,7 +45,7 @@ def damage(database: Database, run_id: str) -> None:
 
 
 def answering(client: TestClient) -> str | None:
-    """The run whose model answers, if there is one."""
+    """Return the id of the run whose model predicts; None if there is no model."""
     response = client.post("/predict", json=A_DIGIT)
     return response.json()["model"]["run_id"] if response.is_success else None
 
@@ -64,7 +64,7 @@ def test_a_pinned_model_answers_until_it_is_unpinned(client: TestClient, add_mod
     assert pinned.status_code == 200
     assert (pinned.json()["model"]["run_id"], pinned.json()["reason"]) == (worse, "pinned")
     assert pinned.json()["automatic"]["run_id"] == better
-    best = add_model(0.99, graph_answering(3))  # a better one does not displace it, but is named
+    best = add_model(0.99, graph_answering(3))  # a better model does not replace the pinned one, but is named
     assert client.get("/models/champion").json()["automatic"]["run_id"] == best
     wait_until_answering(client, worse)
     unpinned = client.delete("/models/champion").json()
@@ -123,7 +123,7 @@ def test_a_model_that_is_pinned_cannot_be_deleted_at_the_same_moment(
             session.flush()
             deleting = pool.submit(client.delete, f"/runs/{worse}")
             time.sleep(0.3)
-            assert not deleting.done()  # it waits for the pin
+            assert not deleting.done()  # the deletion waits for the pin's transaction
         assert deleting.result().status_code == 409
     assert client.get("/models/champion").json()["model"]["run_id"] == worse
 
@@ -178,11 +178,11 @@ def test_a_damaged_champion_is_passed_over_and_named(
         assert any(first in cause and second in cause for cause in ready.json()["causes"])
         assert_problem(client.post(f"/predict?run_id={first}", json=A_DIGIT), 500, "damaged-data")
         assert client.get("/models/champion").json()["model"]["run_id"] == first  # it is still the elected one
-        between = add_model(0.93, graph_answering(4))  # better than the one that answers, not than the damaged one
+        between = add_model(0.93, graph_answering(4))  # better than the model that predicts, worse than the damaged one
         wait_until_answering(client, between)
         client.put("/models/champion", json={"run_id": third})
         wait_until_answering(client, third)
-        assert client.get("/health/ready").json()["causes"][1:] == []  # no worker, and nothing else
+        assert client.get("/health/ready").json()["causes"][1:] == []  # the only cause is the missing worker
 
 
 def test_a_graph_that_cannot_be_loaded_is_passed_over(settings: Any, add_model: AddModel) -> None:
@@ -217,7 +217,7 @@ def test_a_damaged_model_is_tried_again_after_a_while(
     predictor.start()
     try:
         assert predictor.champion.run_id == good
-        damage(database, better)  # the same bit again: it is whole
+        damage(database, better)  # flipping the same bit again repairs the model
         deadline = time.monotonic() + 60
         while predictor.champion.run_id != better:
             assert time.monotonic() < deadline
@@ -254,7 +254,7 @@ def test_every_answer_is_one_models_while_champions_change(client: TestClient, a
 
 def test_memory_stays_flat_over_a_thousand_swaps(database: Database, add_model: AddModel) -> None:
     graphs = [add_model(0.5, graph_answering(digit)) for digit in range(10)]
-    predictor = Predictor(database, poll_seconds=60, max_loaded_bytes=400_000)  # of 114,000 each
+    predictor = Predictor(database, poll_seconds=60, max_loaded_bytes=400_000)  # a model takes 114,000
     resident = []
     for swap in range(1000):
         with database.writing() as session:
@@ -314,7 +314,7 @@ def test_one_look_serves_all_that_came_before_it_began() -> None:
         await began.wait()
         assert len(looks) == 1
         late = [asyncio.create_task(look.wait()) for _ in range(30)]
-        late[0].cancel()  # a client that leaves takes nobody along
+        late[0].cancel()  # a client that disconnects cancels no other request
         await asyncio.sleep(0)
         may_end.set()
         await asyncio.gather(*early, *late[1:])

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: the same answers as /predict, by JSON and by bytes, and errors of its own."""
+"""The Open Inference Protocol: predictions equal those of /predict, as JSON and as bytes; errors have its own form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def infer(client: TestClient, *inputs: dict[str, Any], path: str = INFER, **fiel
 def infer_bytes(
     client: TestClient, binary: bytes, size: int | None = None, json_length: str | None = None, **changes: Any
 ) -> httpx2.Response:
-    """The input as bytes behind the JSON."""
+    """Send the input tensor as bytes after the JSON."""
     parameters = {"binary_data_size": len(binary) if size is None else size}
     one = tensor(data=..., parameters=parameters, **changes)
     text = json.dumps({"inputs": [one], "parameters": {"binary_data_output": True}}).encode()
@@ -45,7 +45,7 @@ def infer_bytes(
 
 
 def outputs(response: httpx2.Response) -> dict[str, np.ndarray[Any, Any]]:
-    """By name, from JSON or from the bytes behind it."""
+    """Return the output tensors by name, read from the JSON or from the bytes after it."""
     assert response.status_code == 200, response.text
     length = int(response.headers.get(JSON_LENGTH, len(response.content)))
     document, binary = json.loads(response.content[:length]), response.content[length:]
@@ -64,7 +64,7 @@ def outputs(response: httpx2.Response) -> dict[str, np.ndarray[Any, Any]]:
 
 @pytest.fixture
 def expected(client_with_model: TestClient) -> dict[str, np.ndarray[Any, Any]]:
-    """What /predict answers."""
+    """The outputs of /predict for the same images."""
     answer = client_with_model.post("/predict", json={"instances": IMAGES.tolist()}).json()["predictions"]
     return {
         "probabilities": np.array([each["probabilities"] for each in answer], np.float32),
@@ -117,7 +117,7 @@ def test_outputs_are_sent_as_they_are_asked_for(client_with_model: TestClient) -
 
 
 def test_a_member_that_is_null_is_as_if_left_out(client_with_model: TestClient) -> None:
-    """Clients of some languages write all members of a class. A text may begin with a byte order mark, too."""
+    """Clients in some languages write unset members as null; a text may also begin with a byte order mark."""
     plain = infer(client_with_model, tensor()).content
     of_input = {"shared_memory_region": None, "binary_data_size": None, "other": None}
     of_output = {"shared_memory_region": None, "binary_data": None, "classification": None}
@@ -214,7 +214,7 @@ def test_a_bad_tensor_is_answered_with_what_is_wrong(client_with_model: TestClie
 
 
 def error_of(response: httpx2.Response, status: int) -> str:
-    """The message of an error in the protocol's form."""
+    """Check the status and the protocol's error form; return the message."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     document: dict[str, str] = response.json()
@@ -262,7 +262,7 @@ def test_every_other_error_is_in_the_protocols_form(client_with_model: TestClien
     error_of(client.post(INFER, content=b" " * (9 * 2**20)), 413)
 
 
-def test_what_nobody_foresaw_is_in_the_protocols_form_and_names_no_internals(
+def test_an_unexpected_error_is_in_the_protocols_form_and_names_no_internals(
     client_with_model: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""`POST /predict`: the same answer by every way in and out; a fast way that never differs from the exact one."""
+"""`POST /predict`: all formats give the same predictions, and the fast parser never differs from the exact one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def digits_of(count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def probabilities_of(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """By ONNX Runtime alone."""
+    """Compute the probabilities with ONNX Runtime directly."""
     session = onnxruntime.InferenceSession(random_graph(), providers=["CPUExecutionProvider"])
     answered: np.ndarray[Any, Any] = session.run(None, {"pixels": images.reshape(-1, 64).astype(np.float32)})[0]
     return answered
 
 
-# Some in the event loop and some in a thread, both for JSON and for bytes.
+# Some sizes are processed in the event loop and some in a thread, for JSON as well as for bytes.
 SIZES = (1, 2, 100, inference.INLINE_BINARY_BYTES // 64 + 1, 4096)
 
 
@@ -153,7 +153,7 @@ def parsed(body: bytes) -> tuple[str, Any]:
 
 
 def parsed_exactly(body: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any]:
-    """By the way that looks at every value."""
+    """Parse a body with the exact parser, which checks every value."""
     with monkeypatch.context() as patched:
         patched.setattr(instances, "_parse_well_formed", lambda _: None)
         return parsed(body)
@@ -181,7 +181,7 @@ def test_the_fast_way_never_differs_from_the_exact_one(reader: str, data: st.Dat
         images = data.draw(st.one_of(GOOD, st.lists(st.one_of(IMAGES, PIXELS), max_size=2)))
         separators = data.draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:")]))
         body = json.dumps({"instances": images}, separators=separators)
-        if data.draw(st.booleans()):  # anything may stand anywhere
+        if data.draw(st.booleans()):  # inserts any text at any place
             place = data.draw(st.integers(0, len(body)))
             text = data.draw(st.one_of(st.sampled_from(NUMBERS), st.sampled_from('[]{},:"eE+-. 0123456789'), st.text()))
             body = body[:place] + text + body[place + data.draw(st.integers(0, 2)) :]
@@ -241,7 +241,7 @@ def ask(batcher: Batcher, model: FakeModel, count: int) -> Coroutine[Any, Any, b
 
 
 class FakeModel:
-    """Answers one digit, or breaks; notes how many images it was asked about at once."""
+    """Predicts always the same digit, or raises an error; records how many images each call contains."""
 
     def __init__(self, digit: int | None) -> None:
         self.digit = digit

@@ -1,4 +1,4 @@
-"""The queue: who trains what, and what happens to a run whose worker is gone."""
+"""The queue: which worker claims which runs, and what happens to a run whose worker is lost."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_a_stack_takes_the_most_urgent_runs_that_fit(database: Database, add_run
     assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=0)] == [runs[1]]
 
 
-def test_one_poisonous_run_takes_nobody_along(database: Database, add_run: AddRun) -> None:
-    """A worker is lost over every stack that it is in; the others are trained when it is not among them."""
+def test_one_poisonous_run_fails_no_other_run(database: Database, add_run: AddRun) -> None:
+    """Every stack with the poisonous run loses its worker; the other runs are trained in stacks without it."""
     runs = [add_run() for _ in range(16)]
     poisonous = runs[5]
     sizes = []
@@ -104,7 +104,7 @@ def test_runs_of_a_lost_stack_are_claimed_again_by_number(database: Database, ad
     for claim in first:
         _expire(database, claim.run_id)
     second = _claim_stack(database, "two")
-    assert [claim.claim_number for claim in second] == [2]  # alone: three runs in four stacks
+    assert [claim.claim_number for claim in second] == [2]  # one run: a quarter of the lost stack of three, rounded up
     with database.writing() as session:
         assert claiming.renew(session, first, 60) == {}
 

@@ -1,4 +1,4 @@
-"""Wall clocks that are set ahead and back: what is over by them, and what is not."""
+"""Wall clocks that are set ahead and back: which leases and workers expire then, and which do not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START = 1_800_000_000.0
 
 
 class Clocks:
-    """A wall clock that can be set, and the time that has really gone by."""
+    """A wall clock that can be set, and a monotonic clock that shows the real time elapsed."""
 
     def __init__(self) -> None:
         self.wall, self.monotonic = START, 500.0
@@ -38,7 +38,7 @@ class Clocks:
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    """The database's clock is the wall clock, as everyone sees it."""
+    """Make the database's clock the wall clock of `Clocks`, for all workers."""
     from sqlalchemy.ext.compiler import compiles
 
     from app import database as module
@@ -58,7 +58,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 
 class Observer:
-    """A worker that looks for work every quarter of a second."""
+    """A worker that polls for work every quarter of a second."""
 
     def __init__(self, database: Database, clocks: Clocks) -> None:
         self.database, self.clocks = database, clocks
@@ -79,7 +79,7 @@ class Observer:
             )
 
     def seconds_until_claim(self, at_most: float) -> float | None:
-        """How much time goes by until it gets something; None: more."""
+        """Return the seconds until the observer claims a run; None if they are more than `at_most`."""
         for number in range(int(4 * at_most)):
             if self.claim():
                 return number / 4
@@ -129,7 +129,7 @@ def test_a_long_lease_of_a_worker_with_other_settings_is_left_to_it(
 
 
 @pytest.mark.parametrize("jump", [60 * DAY, 10.0, -5 * 3600.0])
-def test_what_is_renewed_is_nobody_elses_whatever_the_clock_does(
+def test_a_renewed_claim_is_never_taken_over_whatever_the_clock_does(
     database: Database, add_run: AddRun, clocks: Clocks, jump: float
 ) -> None:
     add_run()
@@ -162,7 +162,7 @@ def get_only_run(database: Database) -> str:
 
 
 @pytest.mark.parametrize("jump", [60 * DAY, -5 * 3600.0])
-def test_who_is_alive_does_not_depend_on_jumps(database: Database, clocks: Clocks, jump: float) -> None:
+def test_which_workers_are_alive_does_not_depend_on_jumps(database: Database, clocks: Clocks, jump: float) -> None:
     def alive() -> list[str]:
         with database.reading() as session:
             return [worker.name for worker, _ in watch.list_alive(session)]
@@ -196,5 +196,5 @@ def test_a_steady_clock_believes_in_a_jump_ahead_when_it_has_lasted() -> None:
             clocks.wall -= DAY
         ahead.append(steady.now(clocks.wall) - (START + 60 * minute) >= DAY)
         clocks.pass_seconds(60)
-    assert ahead.index(True) >= 160  # an hour, at least, after the one that stayed
+    assert ahead.index(True) >= 160  # at least an hour after minute 100, whose jump lasts
     assert all(ahead[220:])

@@ -1,4 +1,4 @@
-"""What a client can do with a run in each of its states; each request can be repeated without harm."""
+"""What a client can do with a run in each of its states; repeating a request does no harm."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_in_state(database: Database, add_run: AddRun, status: RunStatus) -> str:
     return run_id
 
 
-# What is asked of a run in which state: the answer's status, the state afterwards, and what is then still pending.
+# Request and state of the run: the response's status, the state afterwards, and the request that is then pending.
 REQUESTS: dict[tuple[str, str], tuple[int, str, str | None]] = {
     ("cancel", "queued"): (200, "cancelled", None),
     ("cancel", "running"): (202, "running", "cancel"),
@@ -196,7 +196,7 @@ def test_a_full_queue_is_a_429_that_says_when_to_come_back(
 
 class TestDelete:
     def add_model(self, database: Database, run_id: str, val_accuracy: float) -> None:
-        """A succeeded run's model, with everything else that belongs to a run."""
+        """Add a succeeded run with its saved model and everything else that belongs to a run."""
         with database.writing() as session:
             metric = dict.fromkeys(("train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy"), 0.5)
             session.add(Metric(run_id=run_id, epoch=1, val_loss=1.0, val_accuracy=val_accuracy, seconds=1.0, **metric))

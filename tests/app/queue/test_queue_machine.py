@@ -1,4 +1,4 @@
-"""A Hypothesis state machine over the store: whatever clients and workers do, no state is illegal."""
+"""A Hypothesis state machine over the queue: no sequence of client and worker actions leads to an illegal state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ any_worker = st.sampled_from(["one", "two", "three"])
 
 @dataclass
 class Expected:
-    """What the row of a run should say."""
+    """The expected content of a run's row."""
 
     status: RunStatus = QUEUED
     priority: int = 0
@@ -76,13 +76,13 @@ class Expected:
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Clients and three workers; every rule is one transaction, as in the service."""
+    """Clients and three workers act on the queue; every rule is one transaction, as in the service."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
         self.database = database
         self.expected: dict[str, Expected] = {}
-        self.claims: list[Claim] = []  # all that were ever made, stale ones too
+        self.claims: list[Claim] = []  # all claims so far, including stale ones
         with database.writing() as session:
             for table in (Run, Event):
                 session.execute(delete(table))
@@ -126,8 +126,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.claims += claims
 
     def write(self, number: int, what: Callable[[Session, Claim], Any]) -> Expected | None:
-        """Write in the name of some claim; None, and nothing done, if it is stale."""
-        claim = self.claims[-1 - number % len(self.claims)]  # of the newest most often
+        """Write under one of the claims; a stale claim must be refused, and the result is then None."""
+        claim = self.claims[-1 - number % len(self.claims)]  # small numbers pick the newest claims
         expected = self.expected[claim.run_id]
         holds = expected.status is RUNNING and expected.claim_number == claim.claim_number
         try:
@@ -186,7 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.expected)
     @rule(number=any_run)
     def kill_worker(self, number: int) -> None:
-        """Its lease runs out; the next one who claims something finds out."""
+        """Let a run's lease expire; the next worker that claims runs notices it."""
         run_id = self.pick(number)
         expired = update(Run).where(Run.id == run_id, Run.status == RUNNING).values(lease_expires_at=1.0)
         with self.database.writing() as session:
@@ -202,7 +202,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.expected[run_id].priority = priority
 
     def ask(self, request: Callable[[Session, str], Run], run_id: str) -> bool:
-        """Twice, since repeating must be harmless; whether it was granted."""
+        """Send a request twice, since repeating it must do no harm; return whether it was granted."""
         answers = []
         for _ in range(2):
             try:
@@ -260,7 +260,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.check_history(events)
 
     def check_history(self, events: Any) -> None:
-        """Told event by event, every run moves along legal ways only, and ends where its row is."""
+        """Check that by its events every run makes only legal transitions and ends in the state of its row."""
         statuses: dict[str, RunStatus] = {}
         claim_numbers = dict.fromkeys(self.expected, 0)
         for event in events:

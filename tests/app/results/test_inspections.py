@@ -1,4 +1,4 @@
-"""What can be seen of a run that is not there, not finished, failed, or a forest; labels and layers."""
+"""Inspections of a run that is missing, unfinished, failed or a forest; labels and layer summaries."""
 
 from __future__ import annotations
 

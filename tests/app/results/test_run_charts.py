@@ -1,3 +1,5 @@
+"""Pictures of runs: PNG and SVG are drawn for all kinds of data, the bytes are reproducible, and titles are right."""
+
 from __future__ import annotations
 
 import math
@@ -17,7 +19,7 @@ from hypothesis.extra.numpy import arrays
 
 from app.charts import confusion, curves, digits, gradients, style, weights
 
-pytestmark = pytest.mark.xdist_group("run charts")  # one process, which keeps what it has drawn
+pytestmark = pytest.mark.xdist_group("run charts")  # all tests run in one process, which caches the pictures
 
 Data = dict[str, Any]
 
@@ -34,7 +36,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def metrics(num_epochs: int, *, every: int = 1, pace: float = 20, diverges_at: float = math.inf) -> Data:
-    """As a run would have them; nothing was trained."""
+    """Make metrics like those of a run, without training."""
     draw = random.Random(5)
     columns: Data = {column: [] for column in COLUMNS}
     for row in range(1, num_epochs + 1):
@@ -183,7 +185,7 @@ def draw(case: str, picture_format: str) -> bytes:
     return picture
 
 
-drawn = cache(draw)  # each picture once, for all tests that look at it
+drawn = cache(draw)  # draws each picture once and shares it between all tests that use it
 
 
 def png_size(picture: bytes) -> tuple[int, int]:
@@ -200,7 +202,7 @@ def svg_title(picture: bytes) -> str:
 
 
 def svg_texts(picture: bytes) -> str:
-    """The texts of a picture, which matplotlib repeats as comments on their outlines."""
+    """Return the texts of an SVG; matplotlib draws them as outlines and adds each text as a comment."""
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     root = ElementTree.fromstring(picture, parser)
     return "\n".join(element.text or "" for element in root.iter() if not isinstance(element.tag, str))

@@ -1,4 +1,4 @@
-"""Deleting marks; what is marked shows nowhere; its rows go bit by bit, and the file shrinks."""
+"""Deletion marks runs and sweeps, which hides them at once; their rows go in small steps, and the file shrinks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def count(database: Database, *tables: type[Table]) -> list[int | None]:
 
 
 def visible(client: TestClient) -> dict[str, Any]:
-    """Everything that names runs or sweeps, or counts them."""
+    """Return all responses that name or count runs or sweeps."""
     seen: dict[str, Any] = {path: client.get(path).json()["data"] for path in LISTS}
     seen["events"] = [event for event in seen.pop("/events") if event["type"] not in ("deleted", "promoted")]
     seen["champion"] = client.get("/models/champion").json()["model"]["run_id"]
@@ -81,7 +81,7 @@ def test_what_is_marked_shows_nowhere_and_goes_bit_by_bit(
     assert client.delete(f"/sweeps/{sweep_id}").status_code == 204
     assert client.delete(f"/runs/{single}").status_code == 204
 
-    assert count(database, Metric, SavedModel, Run, Sweep) == [90, 4, 4, 1]  # nothing has been deleted yet
+    assert count(database, Metric, SavedModel, Run, Sweep) == [90, 4, 4, 1]  # no row has been deleted yet
     assert visible(client) == before
     assert before["champion"] == kept
     for run_id in (single, *trials):
@@ -93,12 +93,12 @@ def test_what_is_marked_shows_nowhere_and_goes_bit_by_bit(
     for path in ("", "/report", "/report.png"):
         assert client.get(f"/sweeps/{sweep_id}{path}").status_code == 404
     assert client.post(f"/sweeps/{sweep_id}/cancel").status_code == 404
-    assert client.post("/models/champion/rollback").status_code == 409  # of its predecessors none is left
+    assert client.post("/models/champion/rollback").status_code == 409  # all earlier champions are deleted
     again = submit(client, {"parameters": {"seed": [1, 2]}}, headers={"Idempotency-Key": "again"})
     assert again["id"] != sweep_id
 
     numbers: list[int] = []
-    while numbers[-1:] != [0]:  # each turn is a transaction, as another process would go on with after a crash
+    while numbers[-1:] != [0]:  # each step is one transaction; another process could continue after a crash
         with database.writing() as session:
             numbers.append(repository.purge_deleted(session, 25))
     assert max(numbers) <= 25 + 2 * repository.ROWS_A_BLOB

@@ -1,4 +1,4 @@
-"""Successive halving: where the rungs are, and who ends there."""
+"""Successive halving: at which epochs the rungs are, and which trials end there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_one_in_so_many_goes_on() -> None:
     assert find_hopeless(standings, [], 3) == {"0", "1", "2", "3", "4", "5"}
 
 
-def test_those_who_were_there_before_count() -> None:
+def test_trials_that_were_there_before_count() -> None:
     before = [Standing(accuracy, 0) for accuracy in (0.9, 0.8, 0.7, 0.6)]
     assert find_hopeless({"a": Standing(0.5, 0), "b": Standing(0.95, 0)}, before, 3) == {"a"}
     assert find_hopeless({"a": Standing(0.5, 0)}, before[:1], 3) == {"a"}

@@ -1,4 +1,4 @@
-"""A report's statistics, recomputed by other means; and its odd cases."""
+"""The statistics of a report, recomputed by other means, and its edge cases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def row(number: int, point: int, val_accuracy: float | None, **columns: Any) -> 
 
 
 def points_of(accuracies: list[list[float | None]], **columns: list[Any]) -> list[PointReport]:
-    """A point for each list, with its repeats; columns hold a value a point."""
+    """Make one point per list of accuracies, one repeat per accuracy; each column holds one value per point."""
     rows = [
         row(10 * point + repeat, point, accuracy, **{name: values[point] for name, values in columns.items()})
         for point, repeats in enumerate(accuracies)
@@ -78,7 +78,7 @@ def test_noise_is_the_standard_error_of_the_difference() -> None:
     points = points_of(accuracies, num_parameters=[300, 200, 100], plateau=[(9, 1.0), (4, 1.0), (1, 1.0)])
     noise = judge_noise(points, with_folds=False, num_val=540)
     assert noise is not None
-    # Each mean ± 0.01: a difference of 0.02 is more than √2 · 0.01.
+    # Each mean has a standard error of 0.01; the difference of 0.02 exceeds its standard error of √2 · 0.01.
     assert (noise.kind, noise.num_within_noise, noise.best_point) == ("repeats", 1, 0)
     points = points_of(
         [[0.90, 0.94], *accuracies[1:]], num_parameters=[300, 200, 100], plateau=[(9, 1), (4, 1), (1, 1)]
@@ -151,7 +151,7 @@ def scores(by_point: list[list[float]], sizes: list[int]) -> list[FoldScore]:
 
 
 def test_the_choice_is_the_smallest_within_one_standard_error_of_the_best() -> None:
-    folds = [[0.90, 0.92, 0.94], [0.91, 0.91, 0.91], [0.90, 0.90, 0.90]]  # the best: 0.92 ± 0.0115
+    folds = [[0.90, 0.92, 0.94], [0.91, 0.91, 0.91], [0.90, 0.90, 0.90]]  # the best mean is 0.92 ± 0.0115
     chosen = choose(scores(folds, [300, 200, 100]), num_folds=3, repeats=1)
     assert chosen is not None
     assert chosen.point_number == 1

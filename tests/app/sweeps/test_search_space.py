@@ -1,4 +1,4 @@
-"""Search spaces: what they expand to, and where an error points."""
+"""Search spaces: the points that they expand to, and the pointers in their errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_random_points_lie_in_their_ranges_and_are_the_same_for_the_same_seed() 
     assert all(2 <= point["training.batch_size"] <= 64 for point in points)
     rates = sorted(point[LEARNING_RATE] for point in points)
     assert 0.001 <= rates[0] <= 0.0013
-    assert 0.02 <= rates[150] <= 0.05  # evenly in the logarithm: the median is near √0.001
+    assert 0.02 <= rates[150] <= 0.05  # uniform in the logarithm: the median is near √0.001
     batches = sorted(point["training.batch_size"] for point in points)
     assert batches[150] <= 16
     dropouts = sum(point["model.dropout"] for point in points) / 300
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_pointed_at(document: dict[str, Any], pointer: str) -> 
         ({"low": 0.5}, "/high"),
         ({"low": 0.5, "high": "x"}, "/high"),
         ({"low": 0.5, "high": 1.0, "step": 0.1}, "/step"),
-        ({"low": 0.5, "high": 2.0}, ""),  # beyond what dropout may be
+        ({"low": 0.5, "high": 2.0}, ""),  # beyond the range of dropout
     ],
 )
 def test_a_wrong_range_is_pointed_at(space: dict[str, Any], pointer: str) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps over HTTP, without a worker: submitted, planned, counted, cancelled, deleted; refused with nothing queued."""
+"""Sweeps over HTTP without a worker: submit, plan, count, cancel, delete; a refused sweep queues nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def runs_of(database: Database, sweep_id: str) -> list[Run]:
 
 
 def finish(database: Database, run_id: str, status: RunStatus = RunStatus.SUCCEEDED, val_accuracy: float = 0.9) -> None:
-    """As a worker would."""
+    """End a run as a worker does."""
     with database.writing() as session:
         run = session.get_one(Run, run_id, with_for_update=True)
         if status is RunStatus.SUCCEEDED:
@@ -126,7 +126,7 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
     columns = {"status": RunStatus.SUCCEEDED, "stack_id": "s", "stack_size": 2, "epoch": 100, "training_seconds": 2.0}
     for _ in range(2):
         add_run(config, **columns)
-    # Two runs of 100 epochs took 2 s together: 0.01 s an epoch; 12 and 16 are padded to the same shape.
+    # Two runs of 100 epochs took 2 s together, so an epoch takes 0.01 s; widths 12 and 16 are padded to the same shape.
     estimated = client.post("/sweeps?dry_run=true", json=document).json()["estimated_seconds"]
     assert estimated == pytest.approx(30 * 100 * 0.01)
     wider = {"parameters": {"model.hidden_sizes": [[128, 64]]}}
@@ -275,7 +275,7 @@ def test_deleting_takes_the_trials_along(client: TestClient, database: Database,
         session.add(Promotion(run_id=second.id, reason=PromotionReason.AUTOMATIC))
     assert client.delete(f"/sweeps/{sweep['id']}").status_code == 204
     assert_problem(client.get(f"/sweeps/{sweep['id']}"), 404, "sweep-not-found")
-    for _ in range(2):  # the runs, then the sweep
+    for _ in range(2):  # deletes the runs, then the sweep
         with database.writing() as session:
             repository.purge_deleted(session, 1000)
     with database.reading() as session:
@@ -308,7 +308,7 @@ def test_the_last_fold_queues_the_chosen_point_once_in_its_transaction(client: T
         "priority": 4,
     }
     sweep = submit(client, document)
-    # 64 is best, 0.92 ± 0.0115; 32 is within one standard error of it, and smaller; 12 is not.
+    # Width 64 is best with 0.92 ± 0.0115. Width 32 is smaller and within one standard error of it; width 12 is not.
     accuracies = [0.90, 0.92, 0.94, 0.70, 0.72, 0.74, 0.91, 0.91, 0.91]
     *others, last = zip(runs_of(database, sweep["id"]), accuracies, strict=True)
     for run, accuracy in others:

@@ -1,4 +1,4 @@
-"""Runs that no worker can take: they say so, and so does readiness, which stays 200."""
+"""Runs that no worker can take: the run and the readiness report, still with status 200, say so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def beat(database: Database, devices: list[str] | None) -> None:
         (["auto", "cpu"], "cpu", None),
         (["auto", "cuda", "cpu"], "cuda", None),
         ([], "auto", NO_WORKER),
-        (None, "cuda", None),  # it is starting: it may have one
+        (None, "cuda", None),  # a starting worker may turn out to have CUDA
     ],
 )
 def test_a_run_that_no_worker_can_take_says_so(

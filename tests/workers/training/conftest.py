@@ -1,4 +1,4 @@
-"""The digits, split as the notebook splits them, and stacks of networks to train on them."""
+"""The digits dataset, split as in the notebook, and stacks of networks to train on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONFIG = MlpConfig(
 
 @dataclass(frozen=True)
 class Digits:
-    """The dataset, and makers of what is trained on it."""
+    """The dataset, and methods that make splits and stack members of it."""
 
     pixels: Pixels
     labels: Labels
@@ -50,7 +50,7 @@ class Digits:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_torch_thread() -> None:
-    """As in the trainer: several would cut large tensors at places that depend on a stack's size."""
+    """Use one torch thread, as the trainer does: several would split large tensors depending on the stack's size."""
     torch.set_num_threads(1)
 
 
@@ -63,19 +63,19 @@ def digits() -> Digits:
 
 @pytest.fixture(params=[True, False], ids=["compiled", "batched"])
 def is_compiled(request: pytest.FixtureRequest) -> bool:
-    """Every test that asks for this runs on both engines."""
+    """Run every test that uses this fixture on both engines."""
     return bool(request.param)
 
 
 def finish(training: StackTraining) -> StackTraining:
-    """Train until no run can go on, without anybody leaving before all are done."""
+    """Train until every run is finished or has failed; no run leaves the stack before that."""
     while not all(run.is_finished or run.failure for run in training.active):
         training.run_epoch()
     return training
 
 
 def assert_same(one: Result, other: Result) -> None:
-    """The same bits in every weight and every answer."""
+    """Check that two results have the same bits in every weight and every probability."""
     assert isinstance(one.model, MlpModel)
     assert isinstance(other.model, MlpModel)
     for mine, yours in zip(one.model.layers, other.model.layers, strict=True):

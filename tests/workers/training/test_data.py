@@ -1,4 +1,4 @@
-"""Data and splits."""
+"""Data and splits: they equal the notebook's, and scaling equals torchvision's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def test_the_split_is_the_notebook_s() -> None:
 
 
 def test_images_are_scaled_as_torchvision_does_it() -> None:
-    from torchvision.transforms import v2  # here: it takes seconds, and every process of the tests loads this module
+    from torchvision.transforms import v2  # imported here: it takes seconds, and every test process loads this module
 
     pixels, _ = load_dataset("digits")
-    images = torch.from_numpy(pixels.copy()).unsqueeze(1)  # N × 1 × 8 × 8: torchvision wants channels
+    images = torch.from_numpy(pixels.copy()).unsqueeze(1)  # N × 1 × 8 × 8: torchvision expects a channel axis
     as_bytes = v2.ToDtype(torch.float32, scale=True)(images)
     assert torch.equal(to_tensor(pixels, "byte"), as_bytes.reshape(-1, 64))
     to_unit = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(mean=[0.0], std=[16.0])])

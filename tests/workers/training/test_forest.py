@@ -1,4 +1,4 @@
-"""Random forests."""
+"""Random forests: they equal scikit-learn's."""
 
 from __future__ import annotations
 

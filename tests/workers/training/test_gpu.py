@@ -1,4 +1,4 @@
-"""The same training on a CUDA device."""
+"""Training on a CUDA device: it agrees with the CPU, and resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 @pytest.mark.parametrize("optimizer", [OptimizerConfig("sgd", 0.01, momentum=0.9), OptimizerConfig("adam", 0.001)])
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_cpu_and_cuda_agree(digits: Digits, batch_size: int | None, optimizer: OptimizerConfig, dropout: float) -> None:
-    """In float64, over 20 epochs without dropout; with it, over the first, in which the same units are dropped."""
+    """Compare in float64, over 20 epochs without dropout, and with it over one epoch, which drops the same units."""
     epochs = 1 if dropout else 20
     members = [
         digits.member(

@@ -1,4 +1,4 @@
-"""The loop: exact resume, early stopping, divergence, what is kept, and who leaves when."""
+"""The training loop: exact resume, early stopping, divergence, which epoch is kept, and runs that leave the stack."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workers.training.result import MlpModel
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     digits: Digits, is_compiled: bool, kind: Literal["sgd", "adam"], epoch: int, patience: int | None
 ) -> None:
-    """Restored into another stack, at another slot, and from bytes."""
+    """The run is restored from bytes, into another stack and at another slot."""
     optimizer = OptimizerConfig(kind, 0.05 if kind == "sgd" else 0.01, momentum=0.9)
     stopping = StoppingConfig(patience, min_delta=0.05) if patience else None
     member = digits.member(optimizer=optimizer, early_stopping=stopping, epochs=12, hidden_sizes=(24, 12))
@@ -76,7 +76,7 @@ def test_a_checkpoint_is_a_copy_that_later_epochs_do_not_change(
 
 
 def test_runs_that_leave_do_not_change_the_others(digits: Digits, is_compiled: bool) -> None:
-    """Down to a quarter of the stack, so that the slots move together twice."""
+    """Runs leave until a quarter of the stack is left, so the slots are compacted twice."""
     members = [digits.member(seed=seed, activation=("tanh", "relu")[seed % 2]) for seed in range(8)]
     expected = [run.result() for run in finish(StackTraining(members, CPU, is_compiled=is_compiled)).active]
     training = StackTraining(members, CPU, is_compiled=is_compiled)
@@ -116,7 +116,8 @@ def test_a_run_stops_early_and_keeps_its_best_epoch(digits: Digits) -> None:
     assert run.best is not None
     assert (run.best.epoch, run.best.val_loss) == (best.epoch, best.val_loss)
     assert run.result().chosen.epoch == best.epoch
-    # Replay: the epoch that later ones had to improve on by more than 0.002 lies `patience` epochs back.
+    # Replay of early stopping: the reference epoch is the last one that improved on the reference before it by more
+    # than 0.002, and the run stops `patience` epochs after it.
     reference = rows[0]
     for row in rows:
         if row.val_accuracy > reference.val_accuracy + 0.002:
@@ -146,7 +147,7 @@ def test_only_due_epochs_are_evaluated(digits: Digits) -> None:
 
 
 def test_metrics_are_what_the_weights_say(digits: Digits, is_compiled: bool) -> None:
-    """Re-evaluated train and val metrics and weight norms, against plain torch on the checkpoint's weights."""
+    """Compare re-evaluated train and val metrics and weight norms with plain torch on the checkpoint's weights."""
     member = digits.member(epochs=3)
     training = StackTraining([member], CPU, dtype=torch.float64, is_compiled=is_compiled)
     for _ in range(3):
@@ -167,11 +168,11 @@ def test_metrics_are_what_the_weights_say(digits: Digits, is_compiled: bool) -> 
         assert accuracy == (logits.argmax(axis=1) == labels).mean()
     norms = [float(np.sqrt((weights**2).sum() + (biases**2).sum())) for weights, biases in layers]
     assert metrics.weight_norms == pytest.approx(norms, rel=1e-9)
-    assert metrics.train_loss > metrics.train_eval_loss  # dropout, and the epoch's earlier weights
+    assert metrics.train_loss > metrics.train_eval_loss  # it is measured with dropout and the epoch's earlier weights
 
 
 def test_a_confident_mistake_costs_what_scikit_learn_says(digits: Digits, is_compiled: bool) -> None:
-    """Losses are clipped as in `sklearn.metrics.log_loss`."""
+    """The engines clip losses as `sklearn.metrics.log_loss` does."""
     from sklearn.metrics import log_loss
 
     member = digits.member(activation="relu", optimizer=OptimizerConfig("sgd", 2.0, momentum=0.9), epochs=2, seed=8)

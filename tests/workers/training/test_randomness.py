@@ -1,4 +1,4 @@
-"""Random numbers: the published ones, and what is made of them."""
+"""Random numbers: the generator gives the published values, and data orders, dropout and weights follow from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ epochs = st.integers(1, 100_000)
     ],
 )
 def test_blocks_are_those_of_the_authors_known_answers(counter: list[int], key: list[int], expected: str) -> None:
-    """Random123's kat_vectors, philox4x32 with 10 rounds."""
+    """The expected values are Random123's kat_vectors for philox4x32 with 10 rounds."""
     words = randomness.philox(*(torch.tensor(number) for number in (*counter, *key)))
     assert " ".join(f"{int(word):08x}" for word in words) == expected
 
@@ -55,7 +55,7 @@ def test_compiled_code_drops_the_same_units(seed: int, epoch: int, batch_size: i
 
 @given(seed=seeds, epoch=epochs, other=seeds)
 @settings(max_examples=20, deadline=None)
-def test_a_run_draws_the_same_whoever_is_beside_it(seed: int, epoch: int, other: int) -> None:
+def test_a_run_draws_the_same_whatever_run_is_beside_it(seed: int, epoch: int, other: int) -> None:
     alone = randomness.dropout_lanes(torch.tensor([seed]), epoch, 2, 20, 32)
     together = randomness.dropout_lanes(torch.tensor([other, seed, other]), epoch, 2, 20, 32)
     assert torch.equal(alone[0], together[1])
@@ -76,11 +76,11 @@ def test_different_epochs_seeds_and_steps_draw_differently() -> None:
 
 def test_orders_dropout_and_weights_are_evenly_spread() -> None:
     orders = randomness.data_orders(torch.arange(2000), 1, 10)
-    firsts = torch.bincount(orders[:, 0], minlength=10)  # 200 expected, a standard deviation of 13
+    firsts = torch.bincount(orders[:, 0], minlength=10)  # 200 are expected, with a standard deviation of 13
     assert firsts.min() > 130
     assert firsts.max() < 270
     lanes = randomness.dropout_lanes(torch.arange(4), 1, 10, 20, 64)
-    share = (lanes < randomness.dropout_threshold(0.25)).double().mean().item()  # of 51,200
+    share = (lanes < randomness.dropout_threshold(0.25)).double().mean().item()  # share of 51,200 lanes
     assert abs(share - 0.25) < 0.01
     weights, biases = randomness.linear_layer(5, 1, 64, 200)
     assert np.abs(weights).max() <= 1 / 8

@@ -1,4 +1,4 @@
-"""Stacks: a run is the same alone and among others, and the same as in plain torch."""
+"""Stacks: a run gets the same bits alone and in any stack, and agrees with plain torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULES: dict[str, type[torch.nn.Module]] = {"sigmoid": torch.nn.Sigmoid, "tanh"
 
 
 def _strangers(digits: Digits, count: int, member: Member) -> list[Member]:
-    """Runs that may share a stack with a 24-24 member, and differ from it in everything that may differ."""
+    """Make runs that may share a stack with a 24-24 member and differ from it in every setting that may differ."""
     variants: list[dict[str, Any]] = [
         {"activation": "relu", "dropout": 0.0, "hidden_sizes": (17, 30)},
         {"activation": "sigmoid", "dropout": 0.5, "hidden_sizes": (32, 25)},
@@ -31,7 +31,7 @@ def _strangers(digits: Digits, count: int, member: Member) -> list[Member]:
     for number, variant in enumerate(islice(cycle(variants), count)):
         rate = 0.003 * (number + 1)
         optimizer = replace(member.config.optimizer, learning_rate=rate, momentum=0.5, weight_decay=0.001)
-        epochs = 1 + 7 * number % member.config.epochs  # they leave one after the other
+        epochs = 1 + 7 * number % member.config.epochs  # the runs leave one after the other
         changes = {**variant, "seed": 100 + number, "optimizer": optimizer, "epochs": epochs, "evaluate_every": 10}
         config = replace(member.config, **changes)
         strangers.append(Member(config, digits.tensors["byte" if number % 2 else "unit"], digits.split(number, 0.5)))
@@ -39,7 +39,7 @@ def _strangers(digits: Digits, count: int, member: Member) -> list[Member]:
 
 
 def _train(training: StackTraining, run: MlpTraining) -> list[Metrics]:
-    """Train one run to its end, its neighbours leaving as they finish; returns its metrics but for the seconds."""
+    """Train one run to its end while its neighbours leave as they finish; return its metrics except the seconds."""
     rows = []
     while not run.is_finished:
         rows += [replace(metrics, seconds=0) for other, metrics in training.run_epoch() if other is run]
@@ -54,7 +54,7 @@ def _train(training: StackTraining, run: MlpTraining) -> list[Metrics]:
 def test_a_run_has_the_same_bits_alone_and_at_any_slot_of_any_stack(
     digits: Digits, is_compiled: bool, activation: str, batch_size: int | None, optimizer: Literal["sgd", "adam"]
 ) -> None:
-    """The preset `dropout-tanh` but for what is varied; on 358 images, over 100 epochs where they are fast."""
+    """Train the preset `dropout-tanh` with varied settings on 358 images, for 100 epochs on the fast engine, else 4."""
     epochs = 100 if is_compiled else 4
     member = digits.member(
         "byte",
@@ -81,7 +81,7 @@ def test_a_run_has_the_same_bits_alone_and_at_any_slot_of_any_stack(
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 13, 33, 127])
 def test_odd_batches_have_the_same_bits_in_a_stack(digits: Digits, is_compiled: bool, batch_size: int) -> None:
-    """With narrow layers, where a run's numbers do not fill a CPU's widest vectors."""
+    """The layers are narrow, so that the numbers of a run do not fill a CPU's widest vectors."""
     changes: dict[str, Any] = {"hidden_sizes": (12,), "activation": "sigmoid", "batch_size": batch_size, "epochs": 1}
     (alone,) = finish(StackTraining([digits.member(**changes)], CPU, is_compiled=is_compiled)).active
     members = [digits.member(**changes, seed=seed) for seed in (9, 3, 8)]
@@ -117,8 +117,8 @@ def test_the_number_of_threads_changes_nothing(digits: Digits) -> None:
 def test_a_run_follows_plain_torch(
     digits: Digits, is_compiled: bool, activation: str, optimizer: OptimizerConfig, epochs: int, tolerance: float
 ) -> None:
-    """In float64, fed the same initial weights and batches; at a high learning rate for 50 steps only."""
-    batch_size = 20 if epochs > 1 else 26  # 1257 images make 49 steps of 26
+    """Compare in float64, with the same initial weights and batches; at the high learning rate for one epoch only."""
+    batch_size = 20 if epochs > 1 else 26  # 1,257 images make 49 steps of 26
     member = digits.member(
         hidden_sizes=(12, 20),
         activation=activation,
@@ -181,7 +181,7 @@ def _plain_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.o
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 1256, None])
 @pytest.mark.parametrize("optimizer", [OptimizerConfig("sgd", 0.001, momentum=0.9), OptimizerConfig("adam", 0.001)])
 def test_both_engines_agree_with_dropout_on(digits: Digits, batch_size: int | None, optimizer: OptimizerConfig) -> None:
-    """Over an epoch, in float64, at rates at which rounding does not grow: they draw the same numbers."""
+    """Both engines draw the same dropout; compared in float64 over an epoch, at rates that do not amplify rounding."""
     members = [
         digits.member(
             hidden_sizes=(12, 20), epochs=1, activation=name, dropout=0.3, batch_size=batch_size, optimizer=optimizer
