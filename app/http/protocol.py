@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with bounds on what a client can make it hold.
+"""uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with limits on what a client can make it hold.
 
-Bounded are head, time, connections and unread answers; the application bounds bodies (`app.http.body_limit`). uvicorn
-itself bounds none of these with httptools. What a request means never depends on how TCP cuts its bytes.
+This module limits head, time, connections and unread responses; the application limits bodies (`app.http.body_limit`).
+uvicorn with httptools limits none of these. The meaning of a request never depends on how TCP splits its bytes.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from uvicorn.server import ServerState
 from app.caching import cache_short
 from app.http import problem
 
-# A chunk of one byte comes with five of its own; who sends more than this around a body is up to no good.
+# A one-byte chunk carries five bytes of framing. More than eight framing bytes per body byte is treated as an attack.
 FRAMING_BYTES_PER_BODY_BYTE = 8
 MIN_BODY_BYTES_PER_SECOND = 1_000
-# What a client goes on to send after its answer is thrown away, so that it gets to read the answer. Not for ever.
+# Body bytes after the response are discarded, so that the client gets to read the response; a client that sends more
+# of them than so many of the largest bodies is cut off.
 DISCARDED_BODIES = 4
-MAX_PIPELINED = 16  # requests that wait for the answer to another one on the same connection
+MAX_PIPELINED = 16  # requests that wait for an earlier response on the same connection
 
 VERSIONS = ("1.0", "1.1")
-# RFC 3986, 3.2.2 and 3.2.3, and the zone of RFC 6874.
+# Host and port of RFC 3986, 3.2.2 and 3.2.3, with the zone of RFC 6874.
 _HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9a-fA-F:.]+(%[\w.~%-]+)?\])(:\d*)?")
-_HTTP2_PREFACE = "Pause on PRI/Upgrade"  # what llhttp says of the bytes that begin an HTTP/2 connection
+_HTTP2_PREFACE = "Pause on PRI/Upgrade"  # llhttp's error for the bytes that begin an HTTP/2 connection
 
 
 class BoundedConfig(uvicorn.Config):
-    """uvicorn's configuration with the bounds."""
+    """uvicorn's configuration, with the limits of `BoundedProtocol`."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class BoundedConfig(uvicorn.Config):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection of a client."""
 
     config: BoundedConfig
 
@@ -66,13 +67,13 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser = self._new_parser()
-        self._framing_bytes = 0  # of the request that is being received: all that is not body
+        self._framing_bytes = 0  # all bytes but the body of the request that is being received
         self._body_bytes = 0
         self._discarded_bytes = 0
-        self._receiving_since: float | None = None  # None: a request has been received to its end
+        self._receiving_since: float | None = None  # None: the last request has been received to its end
         self._answering: RequestResponseCycle | None = None
         self._has_head = False  # whether `cycle` belongs to the request that is being received
-        self._last_words: bytes | None = None  # sent after the answers to the requests before; then the connection ends
+        self._last_words: bytes | None = None  # sent after the responses to earlier requests; the connection then ends
         self._unsent_bytes = 0
         self._unsent_since = 0.0
         self._check_timer: asyncio.TimerHandle | None = None
@@ -89,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._check_timer is not None:
             self._check_timer.cancel()
         self.pipeline.clear()
-        if self._answering is not None:  # uvicorn itself tells the request that came last
+        if self._answering is not None:  # uvicorn itself tells only the request that came last
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
@@ -108,10 +109,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
 
     def _parse(self, data: bytes) -> None:
-        """Feed the parser, past any `Upgrade`, which this server may ignore (RFC 9110, 7.8).
+        """Feed the parser and ignore any `Upgrade`, as a server may (RFC 9110, 7.8).
 
-        llhttp would take everything after such a head for another protocol's, and the request's body for a request. So
-        the head is read again without that header.
+        llhttp would treat everything after such a head as another protocol's, and the request's body as a request. So
+        the head is parsed again without that header.
         """
         while True:
             try:
@@ -125,7 +126,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        # A request after one that closes the connection is no error: it is not answered. Other versions are told so.
+        # A request after one that closes the connection is no error and gets no response. A request of another
+        # HTTP version gets a response that says so.
         parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)
         return parser
 
@@ -145,11 +147,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_over:
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            return  # `_parse` reads it again
+            return  # `_parse` feeds the head again
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
             return
-        # A large read may hold the head and more: then the head alone counts.
+        # A large read may hold the head and more, of which only the head counts.
         if self._framing_bytes > self.config.max_header_bytes and self._head_bytes() > self.config.max_header_bytes:
             self._refuse_head()
             return
@@ -162,16 +164,16 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._has_head = True
         super().on_headers_complete()
-        self.headers = []  # trailers go there, and are ignored: a request has the headers of its head
+        self.headers = []  # trailers go there and are ignored: a request has the headers of its head
 
     def _find_wrong(self, version: str) -> str | None:
-        """What RFC 9112 does not allow, and llhttp does."""
+        """Return what is wrong in the head by RFC 9112, though llhttp accepts it; None: nothing."""
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or version == "1.1"):
             return f"A request has one Host header (RFC 9112, 3.2); this one has {len(hosts) or 'none'}."
         if hosts and not _is_host(hosts[0]):
             return "The Host header is not a name or an address, with or without a port."
-        if self.parser.should_upgrade():  # to what the target names: its method is CONNECT
+        if self.parser.should_upgrade():  # the method is CONNECT: other upgrades were ignored before
             return "This service is no proxy: it opens no tunnels (CONNECT)."
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             return "HTTP/1.0 knows no Transfer-Encoding."
@@ -209,10 +211,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more: it may have left, or wait for its answers; only writing to it tells.
+        """The client sends no more: it may have disconnected, or wait for its responses; only a write reveals which.
 
         Returns:
-            Whether there are answers to be sent.
+            Whether there are responses to be sent.
         """
         if self._receiving_since is not None and (self._framing_bytes > 0 or self._body_bytes):
             self._refuse(400, "malformed-request", "The request ended in the middle.")
@@ -225,7 +227,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def shutdown(self) -> None:
-        """The server stops: answers that would go on for ever end now."""
+        """The server stops: end the streams, which would never end by themselves."""
         end_streams = self.app_state.get("end_streams")
         if end_streams is not None:
             end_streams()
@@ -233,7 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _is_over(self) -> bool:
-        """Whether what comes now is ignored."""
+        """Whether bytes that arrive now are ignored."""
         return self._last_words is not None or self.transport.is_closing()
 
     @property
@@ -257,13 +259,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(505, "http-version-not-supported", detail)
 
     def _refuse(self, status: int, slug: str, detail: str) -> None:
-        """Answer without the application, after the requests before, and close; an answer that has begun is cut off."""
+        """Respond without the application, after earlier responses, and close; a response that has begun is cut off."""
         body = problem.write("/", status, slug, detail).encode()
         head = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         answer = STATUS_LINE[status] + head.encode() + body
         is_its_turn = self._answering is None or self._answering.response_complete
         if self._has_head and self.pipeline and self.pipeline[0][0] is self.cycle:
-            self.pipeline.popleft()  # the newest one: it is not to be answered otherwise
+            self.pipeline.popleft()  # the newest request: this is its only response
         elif self._has_head and self._answering is self.cycle:
             is_its_turn = True
             if self.cycle.response_started:
@@ -278,10 +280,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._check_timer = self.loop.call_later(self.config.timeout_seconds / 4, self._check)
 
     def _check(self) -> None:
-        """Now and then: is this client too slow?"""
+        """Check at intervals whether the client is too slow."""
         now = self.loop.time()
         if self.flow.read_paused and self._receiving_since is not None:
-            self._receiving_since = now  # it is us who do not read
+            self._receiving_since = now  # the server has paused reading: the client is not late
         self._note_unsent(now)
         if self._unsent_bytes and now - self._unsent_since > self.config.timeout_seconds:
             self.transport.abort()
@@ -296,7 +298,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.config.timeout_seconds + self._body_bytes / MIN_BODY_BYTES_PER_SECOND
 
     def _note_unsent(self, now: float) -> None:
-        """Whether the client has read anything of its answer lately."""
+        """Note since when the client has read nothing of its response."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if not unsent_bytes or unsent_bytes < self._unsent_bytes or not self._unsent_bytes:
             self._unsent_since = now
@@ -306,7 +308,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._framing_bytes or self._body_bytes:
             self._refuse(408, "request-timeout", "The request took too long to arrive.")
         else:
-            self.transport.close()  # it has never sent anything
+            self.transport.close()  # the client has never sent anything
 
 
 @cache_short
@@ -315,7 +317,7 @@ def _is_host(value: bytes) -> bool:
 
 
 def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """An answer as HTTP/1.0 has it: without a length, the end of the connection is its end."""
+    """Wrap an application for HTTP/1.0, where a response without a length ends with the connection."""
 
     async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async def send_plain(message: ASGISendEvent) -> None:
@@ -331,7 +333,7 @@ def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3
 
 
 def _tell_half_closed(state: dict[str, Any]) -> None:
-    """For answers that would go on for ever (`app.events.stream`)."""
+    """Tell a stream, which would never end by itself, that its client sends no more (`app.events.stream`)."""
     state["is_half_closed"] = True
     if (on_half_close := state.get("on_half_close")) is not None:
         on_half_close()
