@@ -168,7 +168,7 @@ def _check_owner(name: str, tables: set[str], revision: str | None, *, is_shared
     Args:
         name: Name of the database in messages.
         tables: Names of the tables in the database.
-        revision: Newest migration that was applied to the database; None: none.
+        revision: Newest migration that was applied to the database; None: no migration.
         is_shared: Whether tables of other programs are allowed beside digitlab's.
     """
     own = tables & set(Table.metadata.tables)

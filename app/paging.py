@@ -33,7 +33,7 @@ def decode_cursor(cursor: str, *types: type | UnionType) -> list[Any]:
     """Return the sort values in a cursor, each of the type that the list expects.
 
     Raises:
-        InvalidInput: The cursor is none that this list returned.
+        InvalidInput: This list has not returned such a cursor.
     """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))

@@ -1,4 +1,4 @@
-"""The command `digitlab`. The module of a subcommand's name implements it."""
+"""The command `digitlab`. Most subcommands are implemented in the module of their name."""
 
 from __future__ import annotations
 

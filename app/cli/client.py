@@ -35,7 +35,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         key = os.environ.get("DIGITLAB_API_KEY", "").strip()
-        if not re.fullmatch(r"[\x21-\x7e]*", key):  # never print it: httpx2 would refuse it in a message
+        if not re.fullmatch(r"[\x21-\x7e]*", key):  # httpx2 would refuse such a key and print it
             give_up("DIGITLAB_API_KEY holds what no key does: a key is printable ASCII without spaces.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         base = _parse(url)

@@ -1,4 +1,4 @@
-"""Every setting as an option of the same name. An option sets the variable, so that child processes have it too."""
+"""Makes every setting an option of the same name. An option sets the variable, so that child processes have it too."""
 
 from __future__ import annotations
 

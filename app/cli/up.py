@@ -315,7 +315,7 @@ def _catch_signals() -> None:
     for number in _signals():
         if (
             number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN
-        ):  # nohup ignores it
+        ):  # SIGHUP stays ignored under nohup
             signal.signal(number, _stop)
 
 

@@ -41,7 +41,7 @@ def vacuum(settings: Settings) -> int:
 
 
 def _write_anew(file: Path) -> None:
-    """Rewrite the file, with up to twice its size beside it meanwhile (https://www.sqlite.org/lang_vacuum.html)."""
+    """Rewrite the file, which takes up to twice its size as extra space (https://www.sqlite.org/lang_vacuum.html)."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_size_limit={MAX_IDLE_WAL_BYTES}")
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")

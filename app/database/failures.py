@@ -35,6 +35,6 @@ def explain_failure(error: SQLAlchemyError) -> str:
 
 
 def describe_failure(error: SQLAlchemyError) -> str:
-    """Explain it in a log: on one line, with the database's own message."""
+    """Explain the failure for a log: on one line, with the database's own message."""
     original = str(getattr(error, "orig", None) or error)
     return f"{explain_failure(error)} ({type(error).__name__}: {' '.join(original.split())})"

@@ -54,7 +54,7 @@ class Turns:
         if self._num_taken < self._queue.at_once and not self._waiting and not self._is_closed:
             self._num_taken += 1
         else:
-            await self._wait(receive)  # `_hand_on` gives it the turn of another: `_num_taken` stays
+            await self._wait(receive)  # `_hand_on` passes on the turn of another: `_num_taken` stays
         try:
             yield
         finally:

@@ -41,8 +41,8 @@ class PointScore:
 def choose(scores: Sequence[FoldScore], *, num_folds: int, repeats: int) -> PointScore | None:
     """Choose the smallest model within one standard error of the best mean (Breiman et al., 1984; Hastie et al., 7.10).
 
-    Equally small models are ordered by their mean, then by their number. Points that miss a trial are left out; the
-    result is None if no point is left.
+    The better mean decides between equally small models, then the lower number. Points that miss a trial are left out;
+    the result is None if no point is left.
     """
     by_point: dict[int, list[FoldScore]] = defaultdict(list)
     for score in scores:

@@ -38,4 +38,4 @@ class Sweep(Table):
     is_cancelled: Mapped[bool] = mapped_column(default=False)
     choice: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # what cross-validation chose
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
-    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # see `app.tables.deletion`
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # the mark of `app.tables.deletion`
