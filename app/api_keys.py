@@ -1,4 +1,4 @@
-"""API keys and what they allow. A key is never kept or logged, only its digest."""
+"""API keys and what they allow. The service keeps only a key's digest, and never logs a key."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from hashlib import sha256
 
 from app.caching import cache_short
 
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # as HTTP's method registry has them
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # the safe ones of HTTP's method registry
 _OPEN_PATHS = re.compile(
     r"/health/[^/]*|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
 )
-# With a slash at its end, such a path is redirected to the one without.
+# The slash at the end is optional: such a path is redirected to the one without it.
 _ASKS_A_MODEL = re.compile(r"(/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
 _CAN_BE_DRY = re.compile(r"(/runs|/sweeps)/?")
 
 
 class KeyScope(StrEnum):
-    PREDICT = "predict"  # predicts and reads
-    ADMIN = "admin"  # everything
+    PREDICT = "predict"  # may predict and read
+    ADMIN = "admin"  # may do everything
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key's digest and what it may do."""
+    """A key's digest and its scope."""
 
     scope: KeyScope
     digest: bytes
 
 
 def parse_keys(text: str) -> tuple[ApiKey, ...]:
-    """Keys from a setting: `predict:KEY,admin:KEY`, each scope any number of times.
+    """Parse the setting `predict:KEY,admin:KEY`; each scope may occur any number of times.
 
     Raises:
-        ValueError: It is written otherwise; the message holds no key.
+        ValueError: The text has another form; the message contains no key.
     """
     keys = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -52,7 +52,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
 
 @cache_short
 def required_scope(method: str, path: str) -> KeyScope | None:
-    """What a key must allow for a request; None: none is needed. What is not known to be harmless needs `admin`."""
+    """Return the scope that a request needs; None: no key. A request that is not known to be harmless needs `admin`."""
     if _OPEN_PATHS.fullmatch(path):
         return None
     if method in _SAFE_METHODS or (method == "POST" and _ASKS_A_MODEL.fullmatch(path)):
@@ -61,15 +61,15 @@ def required_scope(method: str, path: str) -> KeyScope | None:
 
 
 def endpoint_decides(method: str, path: str) -> bool:
-    """Whether the endpoint itself asks for `admin` (`app.http.dependencies.DryRun`), unless it is to change nothing.
+    """Whether the endpoint itself requires `admin` (`app.http.dependencies.DryRun`), except for a dry run.
 
-    It alone knows how the query is read.
+    Only the endpoint knows how its query is parsed.
     """
     return method == "POST" and _CAN_BE_DRY.fullmatch(path) is not None
 
 
 def allowed_scopes(keys: Iterable[ApiKey], sent: bytes) -> set[KeyScope]:
-    """What the key that a client has sent allows: nothing, if it is none of these. Takes as long for any key."""
+    """Return the scopes of the key that a client sent; an unknown key has none. The time does not depend on the key."""
     digest = _digest(sent)
     return {key.scope for key in keys if hmac.compare_digest(key.digest, digest)}
 

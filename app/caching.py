@@ -1,4 +1,4 @@
-"""Caches whose keys come from clients: bounded in bytes, since a key may be as long as a request's head."""
+"""Caches whose keys come from clients. Their bytes are bounded, since a key may be as long as a request's head."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_ENTRIES = 256  # clients use few
-MAX_KEY_LENGTH = 256  # of each argument
+MAX_ENTRIES = 256  # clients send few different values
+MAX_KEY_LENGTH = 256  # longest argument that is cached
 
 
 def cache_short(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what a function of strings, bytes or tuples returns, unless one of them is long.
+    """Cache what a function of strings, bytes or tuples returns, unless one of its arguments is long.
 
     A hit costs one dictionary lookup; `functools.lru_cache` would need a check of the lengths before it. A full cache
-    drops its oldest entry. The result's attribute `entries` is the cache.
+    drops its oldest entry. The wrapped function has the cache as its attribute `entries`.
     """
     entries: dict[tuple[Any, ...], T] = {}
 

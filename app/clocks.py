@@ -1,7 +1,7 @@
-"""What does not believe a wall clock that jumps: it is compared with this process's monotonic clock, which never does.
+"""Clocks that tolerate a wall clock that jumps: they compare it with this process's monotonic clock, which never jumps.
 
-Clocks are set by hand, by a virtual machine that wakes up, by NTP after a flat battery. `monotonic` is a parameter
-everywhere, so that tests have a clock of their own.
+A wall clock jumps when it is set by hand, by a virtual machine that wakes up, or by NTP after a flat battery.
+`monotonic` is a parameter everywhere, so that tests pass a clock of their own.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import math
 import time
 from collections.abc import Callable, Collection, Hashable
 
-MAX_SKEW_SECONDS = 1.0  # what lies ahead of a clock by less needs no explanation
+MAX_SKEW_SECONDS = 1.0  # a time that is less far ahead of a clock is ordinary skew
 
 Monotonic = Callable[[], float]
 
 
 class SteadyClock:
-    """A wall clock in which a jump ahead counts only when it has lasted.
+    """A wall clock that accepts a forward jump only when the jump has lasted.
 
-    The wall clock's lead over the monotonic one changes by jumps alone. The steady time goes by the smallest lead of
-    all that were seen for at least `window_seconds`; back, it follows at once.
+    The wall clock's lead over the monotonic clock changes only by jumps. The steady time uses the smallest lead seen
+    during at least `window_seconds`, and follows a backward jump at once.
 
     Args:
-        window_seconds: How long a jump ahead is disbelieved, at least; at most twice as long.
-        trusts_first: Whether the first look is believed; if not, the time is `-inf` for the first window.
-        monotonic: Seconds.
+        window_seconds: Shortest time for which a forward jump is ignored; the longest is twice as long.
+        trusts_first: Whether the first reading is accepted; if not, the time is `-inf` for the first window.
+        monotonic: Returns the monotonic time in seconds.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SteadyClock:
         self._since = 0.0
 
     def now(self, wall: float) -> float:
-        """The steady time, for what the wall clock says at this moment; both in seconds since 1970."""
+        """Return the steady time for the wall clock's current reading; both are in seconds since 1970."""
         monotonic = self._monotonic()
         lead = wall - monotonic
         if self._believed is None:
@@ -53,7 +53,7 @@ class SteadyClock:
 
 
 class Sightings:
-    """For how long each thing has been seen with the same value, by the monotonic clock of the one who looks."""
+    """Measures how long each key has kept the same value, by this process's monotonic clock."""
 
     def __init__(self, monotonic: Monotonic = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -67,5 +67,5 @@ class Sightings:
         return now - known[1]
 
     def keep_only(self, keys: Collection[Hashable]) -> None:
-        """Forget all others."""
+        """Forget all other keys."""
         self._seen = {key: seen for key, seen in self._seen.items() if key in keys}

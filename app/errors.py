@@ -1,4 +1,4 @@
-"""The errors that services raise; `app.http.problem` turns them into HTTP answers, and nobody else does.
+"""The errors that services raise; only `app.http.problem` turns them into HTTP responses.
 
 AppError
 ├── Forbidden           403
@@ -22,20 +22,20 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """One thing wrong with the input: where (`#/a/0` in the body, `?name` in the query) and what."""
+    """One error in the input: its place (`#/a/0` in the body, `?name` in the query) and its description."""
 
     pointer: str
     detail: str
 
 
 class AppError(Exception):
-    """Something that a client is told about.
+    """An error that is reported to the client.
 
     Args:
-        detail: What happened, in a sentence for the client.
-        slug: A stable name for programs, the end of the problem's `type`; default: the class's own.
-        headers: HTTP headers that belong to the answer.
-        errors: What is wrong with the input, place by place.
+        detail: Sentence that tells the client what happened.
+        slug: Stable name for programs, the end of the problem's `type`; default: the class's `default_slug`.
+        headers: HTTP headers of the response.
+        errors: Errors in the input, one for each place.
     """
 
     status: ClassVar[int] = 500

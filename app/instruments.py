@@ -1,6 +1,6 @@
-"""What Prometheus is told of the requests that this process has answered. The database's gauges: `app.monitoring`.
+"""Prometheus metrics of the requests to this process. `app.monitoring` has the gauges of the database.
 
-With several API processes, each writes its numbers to files in one folder, and any of them can add them all up
+Several API processes write their metrics to files in one folder, and each of the processes can serve the sums
 (https://prometheus.github.io/client_python/multiprocess/).
 """
 
@@ -28,24 +28,24 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
-    """Note an answered request.
+    """Record a completed request.
 
     Args:
-        method: As the client sent it.
-        route: The path as the API declares it, with `{run_id}` and the like: never what the client sent.
-        status: Of the answer; 499 where the client left before it.
-        seconds: From the request's head to the answer's end.
+        method: HTTP method as the client sent it.
+        route: Path as the API declares it, with `{run_id}` and the like; never the path that the client sent.
+        status: HTTP status of the response; 499 if the client disconnected before it.
+        seconds: Time from the request's head to the end of the response.
     """
     _request_seconds(method if method in _METHODS else "other", route, status).observe(seconds)
 
 
-@cache  # the library's own look-up takes a lock and a few microseconds; all three are bounded
+@cache  # `labels` takes a lock and a few microseconds; all three arguments have few values
 def _request_seconds(method: str, route: str, status: int) -> Histogram:
     return _REQUEST_SECONDS.labels(method, route, str(status))
 
 
 def count_predictions(digits: npt.NDArray[np.int64]) -> None:
-    """Note what was answered, for N images."""
+    """Count the predicted digits of N images."""
     if len(digits) == 1:
         _BY_DIGIT[digits[0]].inc()
         return

@@ -1,7 +1,7 @@
-"""A process that ends when the one that started it is gone, however that ended: its standard input is a pipe.
+"""Ends a process when its parent is gone, however the parent ended: the process's standard input is a pipe.
 
-Nobody writes to the pipe. The parent alone keeps its other end open, so the kernel closes it when the parent ends, even
-by `kill -9`, which no handler sees; a process group would outlive that.
+No process writes to the pipe. Only the parent keeps its other end open, so the kernel closes it when the parent ends,
+even by `kill -9`, which no handler sees; a process group would outlive that.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from contextlib import suppress
 
 VARIABLE = "DIGITLAB_LIFELINE"
 STOP_SECONDS = 20.0
-ANNOUNCEMENT = b"\0"  # begins a line on standard error that is for the parent; no line of a log can (`app.visible`)
+ANNOUNCEMENT = b"\0"  # begins a line for the parent on standard error; no log line can begin with it (`app.visible`)
 
 _is_held = False
 
 
 def hold_on() -> None:
-    """End, by SIGTERM, with the parent; does nothing in a process that was not started for that."""
+    """End by SIGTERM when the parent ends; do nothing in a process that was started without a lifeline."""
     global _is_held
-    if os.environ.pop(VARIABLE, None):  # child processes have other parents
+    if os.environ.pop(VARIABLE, None):  # removed for child processes, which have another parent
         _is_held = True
         threading.Thread(target=_end_with_pipe, name="lifeline", daemon=True).start()
 
 
 def announce(what: str) -> None:
-    """Tell the parent that this process does its work by now; says nothing in one that was not started for that."""
+    """Tell the parent that this process is ready; do nothing in a process that was started without a lifeline."""
     if _is_held:
         with suppress(OSError):
             os.write(2, ANNOUNCEMENT + what.encode() + b"\n")

@@ -1,4 +1,4 @@
-"""How the processes log: one line an event, to standard error, as text or as JSON."""
+"""Logging of all processes: one line for each event, to standard error, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 from app.visible import escape_json, visible
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered."""
+"""The id of the request that is being processed."""
 
 WINDOW_SECONDS = 10.0
-MAX_REMEMBERED = 1000  # lines, of as many kinds, within the window
+MAX_REMEMBERED = 1000  # different lines within the window
 
 
 @dataclass
 class _Seen:
-    """A line, and how often it came again since it was written."""
+    """A line that was written, and how often it has been repeated since."""
 
     record: logging.LogRecord
     since: float
@@ -36,10 +36,11 @@ class _Seen:
 
 
 class CollapsingHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error; what is repeated within the window is counted, and the count written at its end.
+    """Writes to standard error. Lines repeated within the window are counted, and the count is written at its end.
 
-    Lines are the same if logger, level and message are, or what `extra={"repeats": …}` says; `None`: like no other.
-    An error that a request has run into is found by that request's id, and always written.
+    Two lines are the same if their logger, level and message are. `extra={"repeats": …}` stands in for the message in
+    this comparison; with `None` the line equals no other. An error with a request id is always written: the id leads to
+    it.
     """
 
     def __init__(self) -> None:
@@ -72,7 +73,7 @@ class CollapsingHandler(logging.StreamHandler[TextIO]):
     def _write_counts(self, until: float) -> None:
         for key, seen in list(self._seen.items()):
             if seen.since > until:
-                return  # later ones are younger
+                return  # all later entries are younger
             del self._seen[key]
             if seen.num_repeats:
                 super().emit(_count(seen))
@@ -96,7 +97,7 @@ class CollapsingHandler(logging.StreamHandler[TextIO]):
 
 
 def _identity(record: logging.LogRecord) -> Hashable:
-    """What makes a line the same as another; None: nothing does."""
+    """Return the key that equal lines share; None: the line equals no other."""
     if "repeats" in record.__dict__:
         what: Hashable = record.__dict__["repeats"]
         return None if what is None else (record.name, record.levelno, what)
@@ -118,10 +119,10 @@ def _count(seen: _Seen) -> logging.LogRecord:
 
 
 def configure_logging(process: str, log_format: str) -> None:
-    """Log from INFO up, naming the process: several of them share a terminal under `digitlab up`.
+    """Log from level INFO, with the process's name in each line: `digitlab up` shows several processes together.
 
     Args:
-        process: What this one is called: `api`, `worker`, `trainer`.
+        process: Name of this process, as in `api`, `worker` or `trainer`.
         log_format: `text` or `json`.
     """
     handler = CollapsingHandler()
@@ -148,7 +149,7 @@ def configure_logging(process: str, log_format: str) -> None:
 
 
 def report_early(process: str, lines: Iterable[str]) -> None:
-    """Say what keeps a process from starting before its settings are known: as JSON, if that is what they ask for."""
+    """Report why a process cannot start, before its settings are known; as JSON if the environment asks for JSON."""
     if os.environ.get("DIGITLAB_LOG_FORMAT") == "json":
         configure_logging(process, "json")
         for line in lines:
@@ -158,7 +159,7 @@ def report_early(process: str, lines: Iterable[str]) -> None:
 
 
 class _TextFormatter(logging.Formatter):
-    """A record is one line, whatever is in it; a traceback's lines follow, indented."""
+    """Formats a record as one line, whatever is in it; the lines of a traceback follow, indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return visible(super().formatMessage(record).rstrip("\n"))
@@ -168,7 +169,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class _JsonFormatter(OrjsonFormatter):
-    """JSON escapes what would end a line, but not all that a terminal obeys."""
+    """Escapes all characters that control a terminal; JSON alone escapes only those that would end a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_json(super().format(record))

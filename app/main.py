@@ -65,21 +65,21 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application for these settings. The database is expected to be migrated (`digitlab migrate`)."""
+    """Make the application for these settings. It expects a migrated database (`digitlab migrate`)."""
     app = Application(
         title="digitlab",
         version=__version__,
         description=DESCRIPTION,
         lifespan=_lifespan,
         generate_unique_id_function=_operation_id,
-        docs_url=None,  # `app.http.documentation` answers it
+        docs_url=None,  # `app.http.documentation` serves it
         redoc_url=None,
         telemetry=NO_TELEMETRY,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.settings = settings
     app.state.worker_watch = WorkerWatch(settings.lease_seconds)
-    # The last one added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(HeadAsGet)
     app.add_middleware(FastPath, router=predictions.router, handlers=app.exception_handlers)
     limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}
@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         open_inference.router,
     ):
         app.include_router(router, dependencies=[StrictQuery])
-    # Probes, scrapers and browsers may add what they like.
+    # Probes, scrapers and browsers may add query parameters of their own to these.
     for router in (health.router, monitoring.router, documentation.router):
         app.include_router(router)
     describe(
@@ -123,7 +123,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def create_from_environment() -> FastAPI:
-    """The same, for the settings of the environment: what an API process runs. It ends with the one that started it."""
+    """Make the application of an API process from the environment's settings. The process ends with its parent."""
     settings = Settings()
     configure_logging("api", settings.log_format)
     lifeline.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
@@ -134,7 +134,7 @@ def create_from_environment() -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     database = Database(settings.resolved_database_url)
-    reserved = Database(settings.resolved_database_url)  # connections that no crowd of other requests can take
+    reserved = Database(settings.resolved_database_url)  # connections that other requests cannot exhaust
     predictor = Predictor(
         reserved,
         poll_seconds=settings.champion_poll_seconds,
@@ -156,7 +156,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         for waiting in (app.state.feed, app.state.picture_turns, app.state.read_turns):
             waiting.close()
 
-    yield {"end_streams": end_waiting}  # called by the server when it is to stop
+    yield {"end_streams": end_waiting}  # the server calls it when it shuts down
     following.cancel()
     with suppress(asyncio.CancelledError):
         await following

@@ -1,7 +1,7 @@
-"""Opens the database for a process that starts, or says in a sentence why that will never do.
+"""Opens the database for a process that starts, or explains in a sentence why the database can never be used.
 
-What may pass is left to the processes, which wait for it: a server that does not answer yet, a full disk, tables that
-are still to be migrated.
+Temporary failures are no errors here, since the processes wait for their end: a server that does not respond yet, a
+full disk, tables that are still to be migrated.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NEVER_USABLE = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 class Unusable(Exception):
-    """The database cannot be used, and waiting will not help; the message is a sentence for people."""
+    """The database cannot be used, and waiting will not help; the message is a sentence for the user."""
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of these settings, after a look at it.
+    """Check the database of these settings and open it.
 
     Raises:
         Unusable: The URL, the folder or the file is wrong, or the database belongs to another program or version.
@@ -51,10 +51,10 @@ def open_database(settings: Settings) -> Database:
 
 
 def open_migrated(settings: Settings) -> Database:
-    """The same, brought to this version's schema.
+    """Open the database of these settings and migrate it to this version's schema.
 
     Raises:
-        Unusable: As above; or it does not answer, or cannot be migrated.
+        Unusable: The database is unusable as in `open_database`, does not respond, or cannot be migrated.
     """
     database = open_database(settings)
     try:
@@ -69,10 +69,10 @@ def open_migrated(settings: Settings) -> Database:
 
 
 def parse_url(settings: Settings) -> URL:
-    """Where the database is, without a look at it.
+    """Return the URL of the database without opening it.
 
     Raises:
-        Unusable: No digitlab can keep its data there.
+        Unusable: The URL names no database that digitlab can use.
     """
     try:
         url = make_url(settings.resolved_database_url)
@@ -110,14 +110,14 @@ def _connect(url: URL) -> Database:
 
 
 def _check_file(file: Path) -> None:
-    """Look at the file and its folder, where they are there already; SQLite's own message does not tell them apart."""
+    """Check the file and its folder, if they exist; SQLite's own message does not say which of them is wrong."""
     try:
         if file.is_dir():
             raise Unusable(f"{file} is a folder, where the database's file should be.")
         if file.exists() and not file.is_file():
             raise Unusable(f"{file} is no ordinary file.")
         if file.exists() and _is_on_read_only_disk(file):
-            return  # it may pass: a disk is mounted so after an error
+            return  # it may be temporary: a disk is mounted read-only after an error
         if file.exists() and not os.access(file, os.R_OK | os.W_OK):
             raise Unusable(f"{file} cannot be read and written by this user.")
         folder = next(parent for parent in file.absolute().parents if parent.exists())
@@ -136,7 +136,7 @@ def _is_on_read_only_disk(file: Path) -> bool:
 
 
 def _check_content(file: Path) -> None:
-    """Look into the file without writing to it: the engine would set the journal mode of another program's database."""
+    """Inspect the file without writing to it: the engine would set the journal mode of another program's database."""
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -147,7 +147,7 @@ def _check_content(file: Path) -> None:
             raise Unusable(f"{file} is damaged, or no SQLite database ({error}).") from None
         if "no such column" in str(error):
             raise Unusable(f"{file} is another program's database.") from None
-        return  # it may pass
+        return  # the failure may be temporary
     own = {name for name in tables if not name.startswith("sqlite_")} - {VERSION_TABLE}
     _check_owner(str(file), own, revision, is_shared=False)
 
@@ -158,18 +158,18 @@ def _check_server(database: Database) -> None:
             tables = set(inspect(session.connection()).get_table_names())
             revision = current_revision(session) if VERSION_TABLE in tables else None
     except SQLAlchemyError:
-        return  # it may pass
+        return  # the failure may be temporary
     _check_owner(_name(database.url), tables - {VERSION_TABLE}, revision, is_shared=True)
 
 
 def _check_owner(name: str, tables: set[str], revision: str | None, *, is_shared: bool) -> None:
-    """See whether a database is digitlab's, of this version or an earlier one.
+    """Check that a database belongs to digitlab, of this version or an earlier one.
 
     Args:
-        name: For people.
-        tables: Those that it has.
-        revision: The newest migration that was made there.
-        is_shared: Whether other programs' tables may lie beside ours.
+        name: Name of the database in messages.
+        tables: Names of the tables in the database.
+        revision: Newest migration that was applied to the database; None: no migration.
+        is_shared: Whether tables of other programs are allowed beside digitlab's.
     """
     own = tables & set(Table.metadata.tables)
     if revision is None and (own or (tables and not is_shared)):

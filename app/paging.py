@@ -1,4 +1,4 @@
-"""The shape of every list, and the cursors that lead through it."""
+"""The response of every list, and the cursors that lead through a list."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def cut(rows: Sequence[Row], limit: int, cursor_of: Callable[[Row], str]) -> tup
 
 
 def encode_cursor(*values: str | float | None) -> str:
-    """An opaque cursor for the entry with these sort values."""
+    """Return an opaque cursor for the entry with these sort values."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, *types: type | UnionType) -> list[Any]:
-    """The sort values in a cursor, each of the type that the list expects.
+    """Return the sort values in a cursor, each of the type that the list expects.
 
     Raises:
-        InvalidInput: It is not one that this list gave out.
+        InvalidInput: This list has not returned such a cursor.
     """
     try:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
@@ -70,7 +70,7 @@ def decode_cursor(cursor: str, *types: type | UnionType) -> list[Any]:
 
 
 def _can_be_compared(value: object) -> bool:
-    """Whether every database can: with whole numbers of 64 bits, finite ones, and texts of characters alone."""
+    """Whether every database can compare the value: a 64-bit integer, a finite number, or a text as in `is_text`."""
     if isinstance(value, str):
         return is_text(value)
     return not isinstance(value, int | float) or abs(value) <= MAX_INTEGER

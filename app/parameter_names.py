@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def parameter_names(paths: Sequence[str]) -> dict[str, str]:
-    """By path, as many of its last parts as tell it from the others."""
+    """Map each path to its shortest end, in whole parts, that distinguishes it from the other paths."""
     return {path: _shortest_unique_end(path, paths) for path in paths}
 
 

@@ -1,6 +1,7 @@
-"""RunConfig: what is trained, with the bounds of every number. Where the service runs is `Settings`, not this.
+"""`RunConfig`: what a run trains, with the bounds of every number. `Settings` says where the service runs.
 
-A request's body holds part of one; `complete` lays it over the defaults, a preset or another run's configuration.
+A request's body holds part of a configuration; `complete` merges it into the defaults, a preset or the configuration
+of another run.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from app.datasets.catalog import (
 )
 
 CONFIG_VERSION = 1
-MAX_SEED = 2**32 - 1  # what scikit-learn's random_state takes
+MAX_SEED = 2**32 - 1  # largest `random_state` of scikit-learn
 MAX_STEPS = 20_000_000
 MAX_MULTIPLY_ADDS = 10**14
-MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth: it bounds a forest's size
+MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth, which bounds a forest's size
 MAX_AUTO_METRICS = 200
-# What a run takes in the database, as measured on SQLite:
-RUN_BYTES = 16 * 1024  # its row, its events but for metrics, what pages leave empty
-METRIC_BYTES = 180  # with its share of the events
-LAYER_METRIC_BYTES = 40  # its two norms, as text
-LEAF_BYTES = 240  # in a forest's saved model
-TREE_BYTES_PER_SAMPLE = 24  # where depth does not bound a tree
-WIDTH_MULTIPLE = 16  # what a network's widths are padded to in a stack
-SMALLEST_EPSILON = 1e-20  # the square of a smaller gradient is 0 in float32: with less, a step overflows
+# Bytes that a run takes in the database, as measured on SQLite:
+RUN_BYTES = 16 * 1024  # its row, its events except metrics, and the empty space in pages
+METRIC_BYTES = 180  # one row of metrics, with its share of the events
+LAYER_METRIC_BYTES = 40  # the two norms of a layer in such a row, as text
+LEAF_BYTES = 240  # one leaf in a forest's saved model
+TREE_BYTES_PER_SAMPLE = 24  # one tree, where its depth does not bound it
+WIDTH_MULTIPLE = 16  # a network's widths are padded to a multiple of this in a stack
+SMALLEST_EPSILON = 1e-20  # a step overflows with less: the square of a smaller gradient is 0 in float32
 
 
-# As the context of a validation: of something that is submitted, not of something that was stored.
+# Context of a validation: the configuration is submitted. Stored configurations are validated without it.
 SUBMITTED = {"is_submitted": True}
 
-# Of float32 (IEEE 754 binary32), in which networks are trained: the smallest number of full precision, the largest
-# below 1, and where numbers begin that round to 1.
+# Networks are trained in float32 (IEEE 754 binary32). These are its smallest number of full precision, its largest
+# number below 1, and the smallest number that rounds to 1.
 SMALLEST_FLOAT32 = 2.0**-126
 LARGEST_BELOW_1 = 1 - 2.0**-24
 ROUNDS_TO_1 = 1 - 2.0**-25
@@ -67,7 +68,7 @@ class StrictModel(BaseModel):
     @field_validator("*")
     @classmethod
     def _fits_float32(cls, value: Any, info: ValidationInfo) -> Any:
-        """What is stored already stays readable: only a submission is refused."""
+        """Reject what float32 cannot hold, in submissions only: stored configurations stay readable."""
         if info.context is SUBMITTED and isinstance(value, float):
             if 0 < abs(value) < SMALLEST_FLOAT32:
                 raise ValueError(f"float32 holds 0, or at least {SMALLEST_FLOAT32:.8g}; got {value!r}")
@@ -117,14 +118,14 @@ class Split(StrictModel):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What names this split in the table of splits."""
+        """The columns that identify this split in the table `splits`."""
         fold = {} if self.fold is None else {"fold": self.fold.number, "num_folds": self.fold.of}
         return self.model_dump(exclude={"fold"}) | fold
 
     def explain_folds(self, dataset: DatasetInfo, num_folds: int) -> str | None:
-        """Why the train split cannot be cut into so many folds; None if it can: each fold needs each digit.
+        """Explain why the train split cannot be cut into so many folds; None: it can. Each fold needs each digit.
 
-        Not asked of stored configurations, which were accepted under other rules.
+        Stored configurations are not checked, since they were accepted under other rules.
         """
         train = split_sizes(dataset.num_samples, self.val_size, self.test_size).train
         most = dataset.smallest_class * train // dataset.num_samples
@@ -134,7 +135,7 @@ class Split(StrictModel):
         return f"{left}, {most} of the rarest digit: they can be cut into at most {most} folds, not {num_folds}"
 
     def sizes(self, num_samples: int) -> SplitSizes:
-        """How many images each part gets."""
+        """Return the number of images in each part."""
         sizes = split_sizes(num_samples, self.val_size, self.test_size)
         return sizes if self.fold is None else fold_sizes(sizes, self.fold.number, self.fold.of)
 
@@ -286,12 +287,12 @@ class RunConfig(StrictModel):
 
     @property
     def num_parameters(self) -> int | None:
-        """Weights and biases; None for a forest, whose number of nodes is known once it is trained."""
+        """Number of weights and biases; None for a forest, whose number of nodes is known only after training."""
         return self.model.num_parameters if isinstance(self.model, Mlp) else None
 
     @property
     def stack_key(self) -> str | None:
-        """What runs must have in common to be trained in one stack; None for a forest, which trains alone."""
+        """The key that all runs of a stack have in common; None for a forest, which trains alone."""
         if not isinstance(self.model, Mlp) or self.training is None:
             return None
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
@@ -301,20 +302,21 @@ class RunConfig(StrictModel):
 
     @property
     def stack_bytes(self) -> int:
-        """About how much memory a run takes in a stack; 0 for a forest."""
+        """Estimated memory of a run in a stack, in bytes; 0 for a forest."""
         if not isinstance(self.model, Mlp):
             return 0
         sizes = self._padded_sizes
         num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
-        # Of an epoch, where it is drawn beforehand: order, answers, and two numbers a hidden unit for dropout.
+        # An epoch that is drawn in advance holds, for each sample, its place in the order, its one-hot label, and two
+        # numbers for each hidden unit if there is dropout.
         sample_bytes = 8 + 4 * NUM_CLASSES + (8 * sum(sizes[1:-1]) if self.model.dropout else 0)
         split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
-        # Parameters, gradients, the optimizer's two and the best ones; a batch there and back.
+        # Five arrays: parameters, gradients, two of the optimizer, best parameters. A batch: forward and backward pass.
         return 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes)) + split_bytes
 
     @property
     def estimated_bytes(self) -> int:
-        """About how much a run adds to the database, if it trains all its epochs."""
+        """Estimated bytes that a run adds to the database if it trains all its epochs."""
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
         probabilities_bytes = 4 * NUM_CLASSES * (sizes.val + sizes.test)
         num_metrics = 2 + self.epochs // self.evaluate_every
@@ -323,7 +325,7 @@ class RunConfig(StrictModel):
             return RUN_BYTES + probabilities_bytes + num_metrics * METRIC_BYTES + self.epochs * nodes_bytes
         assert self.training is not None, "validated: an mlp has training"
         metrics_bytes = num_metrics * (METRIC_BYTES + LAYER_METRIC_BYTES * (len(self.model.hidden_sizes) + 1))
-        # The saved model, the checkpoints `best` and `last`, and the optimizer's state in `last`.
+        # Copies of the parameters: the saved model, the checkpoints `best` and `last`, the optimizer's state in `last`.
         num_copies = 3 + (1 if self.training.optimizer.kind == "sgd" else 2)
         return RUN_BYTES + probabilities_bytes + metrics_bytes + 4 * num_copies * self.model.num_parameters
 
@@ -354,10 +356,10 @@ def _is_forest(config: Mapping[str, Any]) -> bool:
 
 
 def complete(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay overrides over a base configuration.
+    """Merge overrides into a base configuration.
 
-    Objects merge field by field; an object of another `kind` replaces the whole object; null is a value. What does not
-    go with the resulting model's kind is left out where the override does not name it.
+    Objects merge field by field; an object of another `kind` replaces the whole object; null is a value. Fields that
+    do not fit the resulting model's kind are left out, unless the override names them.
     """
     merged = _merge(base, overrides)
     if _is_forest(merged) != _is_forest(base):

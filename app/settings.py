@@ -1,4 +1,4 @@
-"""Where the service runs: addresses, paths, limits. What is trained is a `RunConfig`, never a setting."""
+"""`Settings`: where the service runs, with its addresses, paths and limits. `RunConfig` says what is trained."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from app.api_keys import ApiKey, parse_keys
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-# As browsers write one (https://www.rfc-editor.org/rfc/rfc6454#section-6): in lower case, without a path.
+# An origin as browsers write it (https://www.rfc-editor.org/rfc/rfc6454#section-6): in lower case, without a path.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?/?")
 
-# As browsers write a name in a Host header: labels of ASCII, and perhaps a dot at the end.
+# A name as browsers write it in a Host header: labels of ASCII, and an optional dot at the end.
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
-# Segments of a path, none of them percent-encoded.
+# The segments of a path, none of them percent-encoded.
 _PREFIX = re.compile(r"(/[\w.~!$&'()*+,;=:@-]+)*", re.ASCII)
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -157,15 +157,15 @@ class Settings(BaseSettings):
 
     @property
     def checked_hosts(self) -> list[str] | None:
-        """Names that the API answers to; None: any, since keys are asked for and nothing is said about names."""
+        """Host names that the API accepts; None: any name, since requests need keys and `allowed_hosts` is empty."""
         names = [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
         return [*names, self.host] if names or not self.keys else None
 
     @property
     def resolved_database_url(self) -> str | URL:
-        from sqlalchemy import URL  # here: the client commands do without it
+        from sqlalchemy import URL  # imported here, since the client commands do not need it
 
-        # Not written as text: a folder's name may hold a `?` or a `%`.
+        # The URL is not built as text: a folder's name may contain a `?` or a `%`.
         return self.database_url or URL.create("sqlite", database=str((self.data_dir / "digitlab.db").resolve()))
 
     @property
@@ -179,7 +179,7 @@ class Settings(BaseSettings):
 
 
 def _is_name(text: str) -> bool:
-    """Whether it is a host's name or an address, and nothing else."""
+    """Whether the text is a host name or an address, and nothing else."""
     try:
         ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
@@ -188,7 +188,7 @@ def _is_name(text: str) -> bool:
 
 
 def describe_invalid(error: ValidationError) -> list[str]:
-    """What is wrong in the settings, a sentence each that names the variable."""
+    """Describe each error in the settings, in a sentence that names the variable."""
     return [f"{_variable(each['loc'])}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
 
 

@@ -1,10 +1,10 @@
-"""What other programs leave in the environment, and this one must not be changed by."""
+"""Environment variables of other programs, which must not change this one."""
 
 from __future__ import annotations
 
 import os
 
-# Set by others for libraries that the service uses. Those for pictures: `app.charts.renderer`.
+# Other programs set these for libraries that the service uses. `app.charts.renderer` removes those of its libraries.
 FOREIGN_VARIABLES = (
     "NUMBA_DISABLE_JIT",
     "PROMETHEUS_MULTIPROC_DIR",
@@ -13,6 +13,6 @@ FOREIGN_VARIABLES = (
 
 
 def ignore_foreign_variables() -> None:
-    """Take them out of this process's environment, and so out of its children's, before a library reads them."""
+    """Remove them from this process's environment, and so from its children's, before a library reads them."""
     for name in FOREIGN_VARIABLES:
         os.environ.pop(name, None)

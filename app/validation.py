@@ -1,4 +1,4 @@
-"""From pydantic's validation errors to ours: every place points into the document as the client sent it."""
+"""Turns pydantic's validation errors into the service's. Every place points into the document as the client sent it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydantic import BaseModel, StringConstraints, ValidationError
 from app.errors import FieldError, InvalidInput
 from app.wording import as_json
 
-TEXT = r"^[^\x00]*$"  # what every database can hold
-MAX_ERRORS = 100  # places that a problem body names; how many more there are, its detail says
-MAX_SHOWN = 80  # characters of a wrong value
-MAX_INTEGER = 2**63 - 1  # that every database can hold and compare with
-MAX_WHOLE_FLOAT = 2**53  # up to here a float is one integer
+TEXT = r"^[^\x00]*$"  # text that every database can store
+MAX_ERRORS = 100  # places that a problem body names; its detail counts the others
+MAX_SHOWN = 80  # characters of a wrong value in a message
+MAX_INTEGER = 2**63 - 1  # largest integer that every database can store and compare
+MAX_WHOLE_FLOAT = 2**53  # up to this value, each whole float stands for one integer only
 Id = Annotated[str, StringConstraints(max_length=36, pattern=TEXT)]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -25,26 +25,29 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be stored and sent: without NUL, and without halves of surrogate pairs, which JSON can write."""
+    """Whether a text can be stored and sent: it has no NUL and no lone surrogate, both of which JSON can express."""
     return "\0" not in value and not _SURROGATES.search(value)
 
 
 def printable(text: str) -> str:
-    """The same, with what no answer can hold written as JSON writes it."""
+    """Return the text with its lone surrogates, which no response can contain, written as JSON escapes."""
     return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def whole_number(value: Any) -> Any:
-    """JSON knows one kind of number: 3.0 is as whole as 3. Beyond 2^53 a float may stand for several integers."""
+    """Return a whole float such as 3.0 as an `int`: JSON has only one kind of number.
+
+    A float beyond 2^53 stays a float, since it may stand for several integers.
+    """
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= MAX_WHOLE_FLOAT
     return int(value) if is_whole else value
 
 
 def parse_query(model: type[Model], query: bytes) -> Model:
-    """A query as a pydantic model; its names are those of the model, each once (`app.http.query`).
+    """Parse a query, whose names `app.http.query` has checked, into a pydantic model.
 
     Raises:
-        InvalidInput: A value is not what it should be.
+        InvalidInput: A value does not fit the model.
     """
     try:
         return model.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
@@ -54,23 +57,23 @@ def parse_query(model: type[Model], query: bytes) -> Model:
 
 
 def invalid_document(error: ValidationError, document: Any) -> InvalidInput:
-    """The error for a body that a pydantic model refused."""
+    """Return the error for a body that a pydantic model rejected."""
     details = error.errors(include_url=False)
     return invalid_places(details, lambda each: "#" + json_pointer(each["loc"], document))
 
 
 def invalid_places(details: Sequence[Mapping[str, Any]], place: Callable[[Any], str]) -> InvalidInput:
-    """The error for what pydantic found; of thousands of errors, only those that are named are put into words."""
+    """Return the error for pydantic's findings. Only the first `MAX_ERRORS` are described: there may be thousands."""
     named = [FieldError(place(each), explain(each)) for each in details[:MAX_ERRORS]]
     return invalid_input(named, num_errors=len(details))
 
 
 def invalid_input(errors: Iterable[FieldError], *, num_errors: int = 0) -> InvalidInput:
-    """The error for one or more wrong places; its detail is the first of them, and says how many there are.
+    """Return the error for one or more wrong places; its detail describes the first one and counts the others.
 
     Args:
-        errors: What is wrong; the first `MAX_ERRORS` are named.
-        num_errors: How many there are, if more than `MAX_ERRORS`, and thus not all in `errors`.
+        errors: Errors that were found; the response names the first `MAX_ERRORS`.
+        num_errors: Number of all errors, if it exceeds `MAX_ERRORS` and `errors` therefore lacks some.
     """
     found = list(dict.fromkeys(errors))
     number = num_errors if num_errors > MAX_ERRORS else len(found)
@@ -84,7 +87,7 @@ def wrong_place(pointer: str, detail: str) -> InvalidInput:
 
 
 def explain(error: Mapping[str, Any]) -> str:
-    """What is wrong, in words; and what was got, where that is short."""
+    """Describe an error in words. A wrong value is shown shortened, a wrong object or array by its type only."""
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
         return "There is no such field."
@@ -92,7 +95,7 @@ def explain(error: Mapping[str, Any]) -> str:
     if kind in ("missing", "value_error", "union_tag_not_found"):
         return message
     if kind == "union_tag_invalid":
-        given = given[error["ctx"]["discriminator"].strip("'")]  # its own `tag` is a text, whatever was sent
+        given = given[error["ctx"]["discriminator"].strip("'")]  # pydantic's `tag` is always a text
     if isinstance(given, dict | list):
         is_of_wrong_type = kind.endswith("_type") or kind == "union_tag_invalid"
         return f"{message}; got an {'object' if isinstance(given, dict) else 'array'}" if is_of_wrong_type else message
@@ -101,7 +104,7 @@ def explain(error: Mapping[str, Any]) -> str:
 
 
 def _in_words_of_json(error: Mapping[str, Any]) -> str:
-    """Pydantic's message, which speaks of Python's types."""
+    """Return pydantic's message with JSON's names of types in place of Python's."""
     message: str = error["msg"].removeprefix("Value error, ")
     context = error.get("ctx", {})
     match error["type"]:
@@ -128,12 +131,12 @@ def _in_words_of_json(error: Mapping[str, Any]) -> str:
 
 
 def _quoted(names: str) -> str:
-    """Names of ours, which hold no quotes."""
+    """Put names of the service, which contain no quotes, into double quotes."""
     return names.replace("'", '"')
 
 
 def json_pointer(location: Sequence[str | int], document: Any) -> str:
-    """A JSON pointer (RFC 6901) for pydantic's `loc`, without the names that it adds of a union's members."""
+    """Return the JSON pointer (RFC 6901) for pydantic's `loc`, without pydantic's names of union members."""
     pointer = ""
     here = document
     for step in location:
@@ -148,7 +151,7 @@ def json_pointer(location: Sequence[str | int], document: Any) -> str:
 
 
 def write_pointer(path: Iterable[str | int]) -> str:
-    """A JSON pointer (RFC 6901)."""
+    """Return a path as a JSON pointer (RFC 6901)."""
     return "".join("/" + escape_step(str(step)) for step in path)
 
 

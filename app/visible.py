@@ -1,4 +1,4 @@
-"""Text of other people as it may go to a terminal or a log: what would control either is not passed on."""
+"""Makes text from outside safe for a terminal or a log: characters that would control either are replaced."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-# The C0 and C1 controls, line and paragraph separators, what reorders or hides text (https://trojansource.codes), and
-# halves of surrogate pairs. The two joiners (U+200C, U+200D) stay: Persian and emoji are written with them.
+# The C0 and C1 controls, line and paragraph separators, characters that reorder or hide text
+# (https://trojansource.codes), and lone surrogates. The two joiners (U+200C, U+200D) stay: Persian and emoji need them.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -15,12 +15,12 @@ _UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text on one line, each unsafe character replaced."""
+    """Return the text on one line, with each unsafe character replaced."""
     return _UNSAFE.sub(REPLACEMENT, text)
 
 
 def escape_json(text: str) -> str:
-    """A JSON text that means the same, with the unsafe characters inside its strings as escapes."""
+    """Return an equivalent JSON text, with the unsafe characters inside its strings as escapes."""
     return _UNSAFE.sub(_escape, text)
 
 

@@ -1,4 +1,4 @@
-"""Numbers and values in sentences, for people who write JSON."""
+"""Formats numbers and values in messages to users of JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def count(number: int, noun: str) -> str:
-    """`1 tree`, `2,000 trees`."""
+    """Return a number and its noun, as in `1 tree` or `2,000 trees`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def as_json(value: Any) -> str:
-    """As the client wrote it: null, true, NaN, texts in double quotes."""
+    """Return a value as the client wrote it: null, true, NaN, texts in double quotes."""
     return json.dumps(value, ensure_ascii=False, default=str)

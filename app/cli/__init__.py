@@ -1,4 +1,4 @@
-"""The command `digitlab`. What each of its commands does lives in the module of its name."""
+"""The command `digitlab`. Most subcommands are implemented in the module of their name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ cli = typer.Typer(
 
 def main() -> None:
     ignore_foreign_variables()
-    # Child processes import nothing from the folder in which they are started: a `random.py` there is the user's.
+    # Child processes must import nothing from their working folder: a `random.py` there is the user's.
     os.environ["PYTHONSAFEPATH"] = "1"
     replace_unknown_characters()
     cli()
@@ -71,7 +71,7 @@ def api(
 @with_settings
 def worker(settings: Settings) -> None:
     """Start a worker alone: it trains what is queued, until Ctrl-C."""
-    del settings  # the worker reads them itself; they were checked here
+    del settings  # the worker reads its settings itself; they were only checked here
     os.execv(sys.executable, [sys.executable, "-m", "workers"])
 
 

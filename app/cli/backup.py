@@ -18,9 +18,9 @@ SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def back_up(settings: Settings, file: Path, *, overwrite: bool) -> int:
-    """Copy the database to a file, all of it as of one moment. Returns the exit code.
+    """Copy the database, as of one moment, to a file. Return the exit code.
 
-    The copy grows beside the file, under another name, and takes its place when it is complete.
+    The copy is written beside the file, under another name, and takes its place when it is complete.
     """
     try:
         url = parse_url(settings)
@@ -30,19 +30,19 @@ def back_up(settings: Settings, file: Path, *, overwrite: bool) -> int:
         return _refuse("This copies SQLite databases; for Postgres there is pg_dump.")
     try:
         source = Path(url.database or "").resolve()
-        target = file.resolve()  # a link stays, and what it leads to is replaced
+        target = file.resolve()  # a symbolic link stays, and its target is replaced
         if why := _objection(source, target, file, overwrite=overwrite):
             return _refuse(why)
         _replace(source, target)
         size = target.stat().st_size
-    except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:  # RuntimeError: links in a circle
+    except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:  # RuntimeError: a loop of links
         return _refuse(f"No backup: {error}.")
     print(visible(f"{file}: {size:,} bytes"))
     return 0
 
 
 def _objection(source: Path, target: Path, file: Path, *, overwrite: bool) -> str | None:
-    """Why the copy must not be made."""
+    """Return why the copy must not be made; None: it may be."""
     if not source.is_file():
         return f"There is no database at {source}."
     if str(file) == "-":
@@ -62,7 +62,7 @@ def _objection(source: Path, target: Path, file: Path, *, overwrite: bool) -> st
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Copy beside the target, under a name that nothing has, then put the copy in the target's place."""
+    """Copy to an unused name beside the target, then put the copy in the target's place."""
     handle, name = tempfile.mkstemp(prefix=f"{target.name[:100]}.", suffix=".partial", dir=target.parent)
     os.close(handle)
     partial = Path(name)
@@ -77,10 +77,10 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """SQLite's online backup (https://www.sqlite.org/backup.html), in one step: writers need not wait for it in WAL."""
+    """Copy by SQLite's online backup (https://www.sqlite.org/backup.html) in one step; in WAL it blocks no writer."""
     with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, complete by itself
+        copy.execute("PRAGMA journal_mode=DELETE")  # the copy is one file, without a WAL
         (problem,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if problem != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged ({problem})")

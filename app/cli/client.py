@@ -1,4 +1,4 @@
-"""What the client commands share: talking to the service, reading a JSON file."""
+"""What the client commands share: requests to the service, and reading a JSON file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from app.cli.terminal import complain
 
 TIMEOUT_SECONDS = 30
 EXAMPLE = "http://127.0.0.1:8000"
-# What reading another program's JSON raises.
+# The errors that reading another program's JSON raises.
 _MISREAD = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class Client:
-    """A running service. Whatever keeps it from answering becomes a message on standard error and ends the command.
+    """A connection to a running service. A failed request prints a message on standard error and ends the command.
 
-    As a context manager, it also ends a command that cannot read an answer, as another program's JSON.
+    The context manager also ends a command that cannot read a response, such as another program's JSON.
     """
 
     def __init__(self, url: str) -> None:
         key = os.environ.get("DIGITLAB_API_KEY", "").strip()
-        if not re.fullmatch(r"[\x21-\x7e]*", key):  # never printed: neither here nor by httpx2, which would refuse it
+        if not re.fullmatch(r"[\x21-\x7e]*", key):  # httpx2 would refuse such a key and print it
             give_up("DIGITLAB_API_KEY holds what no key does: a key is printable ASCII without spaces.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         base = _parse(url)
@@ -45,7 +45,7 @@ class Client:
             base_url=base,
             headers=headers,
             timeout=TIMEOUT_SECONDS,
-            trust_env=False,  # its proxies are found above, its certificates below
+            trust_env=False,  # `_find_proxy` finds proxies, `_make_transport` certificates
             transport=_make_transport(base, self._proxy),
         )
 
@@ -61,13 +61,13 @@ class Client:
             give_up(f"{self._where} answers with JSON that is not this version of digitlab's ({what}).")
 
     def call(self, method: str, *path: str, document: Any = None, params: Mapping[str, Any] | None = None) -> Any:
-        """The JSON answer to a request.
+        """Send a request and return its JSON response.
 
         Args:
-            method: GET, POST, …
-            path: The parts of the URL's path; they may be what a user typed.
-            document: The request's body: sent as it is, even with what the service will refuse, as NaN.
-            params: The URL's query.
+            method: HTTP method, as in `GET`.
+            path: Segments of the URL's path; a user may have typed them.
+            document: Body of the request, sent as it is, even with values that the service rejects, as NaN.
+            params: Query of the URL.
         """
         content = None if document is None else json.dumps(document).encode()
         headers = {} if document is None else {"Content-Type": "application/json"}
@@ -105,7 +105,7 @@ def give_up(*lines: str) -> NoReturn:
 
 
 def read_json(file: Path) -> Any:
-    """A JSON file's content, in UTF-8, or as PowerShell writes one; `-` reads standard input."""
+    """Return a JSON file's content, in UTF-8 or as PowerShell writes it; `-` reads standard input."""
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return json.loads(content)
@@ -134,7 +134,7 @@ def _make_transport(url: httpx2.URL, proxy: str | None) -> httpx2.HTTPTransport:
     try:
         # Plain HTTP needs no certificates: reading them takes a while, and may fail.
         verify = httpx2.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         given = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
         give_up(f"The certificates to check {url.host} by cannot be read ({', '.join([*given, str(error)])}).")
     try:
@@ -147,7 +147,7 @@ def _make_transport(url: httpx2.URL, proxy: str | None) -> httpx2.HTTPTransport:
 
 
 def _find_proxy(url: httpx2.URL) -> str | None:
-    """The environment's proxy for this address; this machine itself is never asked through one."""
+    """Return the environment's proxy for this address; requests to this machine itself never use a proxy."""
     if _is_loopback(url.host) or proxy_bypass(url.netloc.decode("ascii")):
         return None
     proxies = getproxies()
@@ -159,7 +159,7 @@ def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        address = ip_address(host if ":" in host else socket.inet_ntoa(socket.inet_aton(host)))  # 127.1 is one too
+        address = ip_address(host if ":" in host else socket.inet_ntoa(socket.inet_aton(host)))  # 127.1 too
     except (OSError, ValueError):
         return False
     return address.is_loopback or address.is_unspecified
@@ -170,14 +170,14 @@ def _without_password(proxy: str | None) -> str:
 
 
 def _segment(part: str) -> str:
-    """One part of a path. The service decodes a path before it looks for the route, so quoting alone is not enough."""
+    """Quote a segment of a path, and reject slashes: the service decodes a path before it looks for the route."""
     if not part.strip(".") or re.search(r"[/\\]", part):
         give_up(f"There is no '{part}': an id is not empty, and has no slashes.")
     return quote(part, safe="", errors="replace")
 
 
 def _explain(error: Exception, host: str) -> str:
-    """Why there is no answer, by the first cause that is known."""
+    """Explain why there is no response, by the first cause that is known."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message})"

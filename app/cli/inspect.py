@@ -13,7 +13,7 @@ from app.wording import count
 SHADES = " ░▒▓█"
 MAX_PIXEL = 16
 CHART_WIDTH = 60
-CHART_MARGIN = 10  # the labels of its axis
+CHART_MARGIN = 10  # labels of the chart's axis
 CHART_HEIGHT = 10
 DIGIT_WIDTH = 8 * 2 + 2  # a pixel is two characters wide, so that it is square
 
@@ -59,7 +59,7 @@ def _describe(run: dict[str, Any], summary: dict[str, Any], metrics: list[dict[s
 
 
 def draw_curve(values: Sequence[float], first_epoch: int, last_epoch: int) -> list[str]:
-    """Accuracies, evenly spaced, as a chart of block characters with its axes."""
+    """Draw evenly spaced accuracies as a chart of block characters, with its axes."""
     low, high = min(values), max(values)
     extent = (high - low) or 1.0
     heights = [round((value - low) / extent * (CHART_HEIGHT * 8 - 1)) + 1 for value in values]  # eighths of a line
@@ -105,5 +105,5 @@ def _draw(found: dict[str, Any], per_row: int) -> Iterator[str]:
 
 
 def draw_digit(pixels: Sequence[Sequence[int]]) -> list[str]:
-    """An image as 8 lines of 16 characters."""
+    """Draw an image as 8 lines of 16 characters."""
     return ["".join(2 * SHADES[round(pixel / MAX_PIXEL * (len(SHADES) - 1))] for pixel in row) for row in pixels]

@@ -1,4 +1,4 @@
-"""Every setting as an option of the same name. An option sets the variable, so that child processes see it too."""
+"""Makes every setting an option of the same name. An option sets the variable, so that child processes have it too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.settings import Settings, describe_invalid
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of all settings, and pass it the `settings` that result."""
+    """Give a command the options of all settings, and pass it the resulting `settings`."""
 
     def wrapper(**given: Any) -> None:
         own = {name: value for name, value in given.items() if name not in Settings.model_fields}

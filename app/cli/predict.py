@@ -1,4 +1,4 @@
-"""`digitlab predict`: ask the service what digits these are."""
+"""`digitlab predict`: sends images to the service and prints the predicted digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.cli.terminal import Terminal
 
 
 def classify(url: str, file: Path, run_id: str | None, *, as_json: bool) -> int:
-    """Send the images in a file and print what they are."""
+    """Send the images in a file and print the predicted digits. Return the exit code."""
     params = {"run_id": run_id} if run_id else {}
     document = _request(read_json(file))
     with Client(url) as client:
@@ -32,7 +32,7 @@ def classify(url: str, file: Path, run_id: str | None, *, as_json: bool) -> int:
 
 
 def _request(document: Any) -> Any:
-    """A request as it is; a list of images, or a single image, made into one."""
+    """Return a request as it is, or make one of a list of images or of a single image."""
     if not isinstance(document, list):
         return document
     first_row = document[0] if document else None

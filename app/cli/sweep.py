@@ -1,4 +1,4 @@
-"""`digitlab sweep` and `digitlab report`: submit a search, follow it, and read what it has found."""
+"""`digitlab sweep` and `digitlab report`: submit a search, follow it, and print its report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_ROWS = 20
 
 
 def submit_and_follow(url: str, search: str, *, detach: bool) -> int:
-    """Submit a sweep; unless detached, show its progress and its report. Returns the exit code: 0 when it succeeded."""
+    """Submit a sweep; unless detached, show its progress and its report. Return the exit code: 0 when it succeeded."""
     is_file = search == "-" or Path(search).suffix == ".json" or Path(search).is_file()
     document = read_json(Path(search)) if is_file else {"preset": search}
     if not isinstance(document, dict):
@@ -45,7 +45,7 @@ def submit_and_follow(url: str, search: str, *, detach: bool) -> int:
 
 
 def show_report(url: str, sweep_id: str, rows: int = MAX_ROWS) -> int:
-    """Print a sweep's report: its points, best first, the effect of each parameter, and what follows from them."""
+    """Print a sweep's report: its points, best first, the effect of each parameter, and the conclusions."""
     with Client(url) as client:
         _print_report(client, sweep_id, rows)
     return 0
@@ -73,7 +73,7 @@ def _print_report(client: Client, sweep_id: str, rows: int) -> None:
 
 
 def progress_columns(width: int) -> list[ProgressColumn]:
-    """What a terminal of this many characters has room for."""
+    """Return the columns that fit a terminal of this many characters."""
     bar = [BarColumn(20)] if width >= 90 else []
     time_column = [TimeElapsedColumn()] if width >= 70 else []
     return [PlainColumn("description"), *bar, TaskProgressColumn(), *time_column, PlainColumn("state")]
@@ -181,7 +181,7 @@ def _accuracy(mean: float | None, error: float | None) -> str:
 
 
 def show_value(value: Any) -> str:
-    """A value in a cell; widths as 12-12, a range of drawn values as 0.001 … 0.01."""
+    """Format a value for a cell: widths as 12-12, a range of sampled values as 0.001 … 0.01."""
     if isinstance(value, list) and all(isinstance(each, int) for each in value):
         return "-".join(map(str, value)) or "none"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the commands print: texts as they are, without markup, on a terminal that they cannot control."""
+"""Output of the commands: plain text, without markup and without characters that control the terminal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Terminal(Console):
         return super().render_str(visible(text), **options)
 
     def say(self, text: str = "") -> None:
-        """One line, however long."""
+        """Print one line, however long."""
         self.print(text, soft_wrap=True)
 
 
 class PlainColumn(ProgressColumn):
-    """A progress bar's description, or one of its fields, as it is and on one line."""
+    """A column with a progress bar's description or one of its fields, without markup and on one line."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class PlainColumn(ProgressColumn):
 
 
 def complain(*lines: str) -> None:
-    """Say on standard error what is wrong."""
+    """Print error messages on standard error."""
     for line in lines:
         typer.secho(visible(line), err=True, fg="red")
 
 
 def replace_unknown_characters() -> None:
-    """Print a replacement for characters that the terminal's encoding lacks, where Python would raise."""
+    """Print a replacement for characters that the terminal's encoding lacks; Python would raise an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -17,7 +17,7 @@ FINAL = ("succeeded", "failed", "cancelled")
 
 
 def submit_and_follow(url: str, config: Path | None, overrides: dict[str, Any], *, detach: bool) -> int:
-    """Submit a run; unless detached, show its progress until it ends. Returns the exit code: 0 when it succeeded."""
+    """Submit a run; unless detached, show its progress until it ends. Return the exit code: 0 when it succeeded."""
     document = read_json(config) if config else {}
     if not isinstance(document, dict):
         complain(f"{config}: a configuration is a JSON object")
@@ -38,7 +38,7 @@ def submit_and_follow(url: str, config: Path | None, overrides: dict[str, Any], 
 
 
 def _configuration_of(document: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, where the document is what `GET /runs/{run_id}` answers; else the document."""
+    """Return the configuration in a response of `GET /runs/{run_id}`; any other document is returned as it is."""
     config = document.get("config")
     if isinstance(config, dict) and "id" in document and "status" in document:
         return config
@@ -46,7 +46,7 @@ def _configuration_of(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _override(document: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The document with the options in it. What is wrong in the document stays: the service says it best."""
+    """Merge the options into the document. Errors in the document stay: the service reports them best."""
     training = document.get("training")
     if "training" in overrides and (training is None or isinstance(training, dict)):
         overrides = {**overrides, "training": {**(training or {}), **overrides["training"]}}
@@ -56,7 +56,7 @@ def _override(document: dict[str, Any], overrides: dict[str, Any]) -> dict[str, 
 
 
 def progress_columns(width: int) -> list[ProgressColumn]:
-    """What a terminal of this many characters has room for: the count and the time left before all else."""
+    """Return the columns that fit a terminal of this many characters: the count and the time left before all others."""
     bar: list[ProgressColumn] = [BarColumn(20 if width >= 130 else 10)] if width >= 80 else []
     time_column = [TimeRemainingColumn()] if width >= 40 else []
     metrics = [PlainColumn("metrics")] if width >= 55 else []
@@ -81,7 +81,7 @@ def _follow(client: Client, run: dict[str, Any], terminal: Terminal) -> dict[str
 
 
 def describe(metrics: dict[str, Any], width: int) -> str:
-    """An epoch's metrics, as many as a terminal of this many characters has room for beside the rest."""
+    """Format as many of an epoch's metrics as fit a terminal of this many characters beside the other columns."""
     if width < 80:
         return f"val {metrics['val_accuracy']:.2%}"
     if width < 130:

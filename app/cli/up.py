@@ -1,4 +1,4 @@
-"""`digitlab up`: one API and one worker, started again when one ends, stopped together."""
+"""`digitlab up`: runs one API and one worker, restarts each when it ends, and stops both together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from app.tables import Restart
 from app.visible import visible
 
 logger = logging.getLogger(__name__)
-_log_format = "text"  # of what `up` itself says
+_log_format = "text"  # format of the messages of `up` itself
 
 STARTER_RUN = {"preset": "dropout-tanh", "name": "starter run", "training": {"epochs": 400}}
 POLL_SECONDS = 0.2
@@ -40,53 +40,53 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 HEALTHY_SECONDS = 10.0
 MAX_FAILED_STARTS = 5
-NUM_LAST_WORDS = 12  # lines
+NUM_LAST_WORDS = 12  # lines of a process's output
 KILLED = -9  # the exit code after SIGKILL, which Windows lacks
 
 
 class NeverReady(Exception):
-    """A part has not once become ready; the message holds its last words."""
+    """A process has never become ready; the message contains its last lines."""
 
 
 class Stopped(BaseException):
-    """SIGINT, SIGTERM or SIGHUP has come."""
+    """The process has received SIGINT, SIGTERM or SIGHUP."""
 
 
 @dataclass
 class SupervisedProcess:
-    """A process that is to be kept running.
+    """A process that `digitlab up` keeps running.
 
     Args:
-        name: For people.
-        command: Starts it.
-        log_format: Of what it is to log; with `json`, its lines that are none are wrapped.
+        name: Name of the process in messages.
+        command: Command line that starts the process.
+        log_format: Format of the process's log; with `json`, lines that are not JSON are wrapped.
     """
 
     name: str
     command: list[str]
     log_format: str = "text"
     process: subprocess.Popen[bytes] | None = None
-    ready_at: float | None = None  # of the process that runs
+    ready_at: float | None = None  # when the running process became ready
     pause_seconds: float = 0.0  # before the next start
-    start_at: float = 0.0  # not before, by the monotonic clock
+    start_at: float = 0.0  # earliest next start, by the monotonic clock
     was_ever_ready: bool = False
     num_failed_starts: int = 0
-    reader: threading.Thread | None = None  # of what it logs
-    announced: tuple[subprocess.Popen[bytes], str] | None = None  # by which process, and what
+    reader: threading.Thread | None = None  # reads what the process logs
+    announced: tuple[subprocess.Popen[bytes], str] | None = None  # the process, and what it announced
     last_words: deque[bytes] = field(default_factory=lambda: deque(maxlen=NUM_LAST_WORDS))
 
     def look(self) -> int | None:
-        """Start it when its time has come, see whether it is ready; the exit code, when it has just ended.
+        """Start the process when it is due, note whether it is ready, and return its exit code when it has just ended.
 
         Raises:
-            NeverReady: It has ended too often without having been ready.
+            NeverReady: The process has ended too often without having been ready.
         """
         now = time.monotonic()
         if self.process is None:
             if now >= self.start_at:
                 try:
                     self._start()
-                except (OSError, RuntimeError) as error:  # no process, no thread, no file to be had just now
+                except (OSError, RuntimeError) as error:  # the system is out of processes, threads or files
                     _say(f"The {self.name} cannot be started: {error}.")
                     self._note_failed_start()
                     self._plan_start(now)
@@ -97,19 +97,19 @@ class SupervisedProcess:
                 self.ready_at, self.was_ever_ready = now, True
             return None
         self._forget()
-        if exit_code != KILLED:  # what is killed from outside says nothing about whether it could start
+        if exit_code != KILLED:  # a process killed from outside may well be able to start
             self._note_failed_start()
         self._plan_start(now)
         return exit_code
 
     @property
     def announcement(self) -> str | None:
-        """What the process that runs has said when it was ready: it came through its own pipe."""
+        """What the running process announced, through its own pipe, when it was ready."""
         announced = self.announced
         return announced[1] if announced is not None and announced[0] is self.process else None
 
     def _start(self) -> None:
-        # A session of its own: a terminal's Ctrl-C reaches `up` alone, which then stops its parts in order.
+        # The process gets its own session: a terminal's Ctrl-C reaches only `up`, which then stops its parts in order.
         self.process = subprocess.Popen(
             self.command,
             start_new_session=True,
@@ -132,7 +132,7 @@ class SupervisedProcess:
             raise NeverReady(f"The {self.name} has ended {MAX_FAILED_STARTS} times without being ready:\n{words}")
 
     def _pass_on(self, process: subprocess.Popen[bytes]) -> None:
-        """Write what the part logs to the standard error of `up`, as long as there is one."""
+        """Write the process's log to the standard error of `up`, as long as there is one."""
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
@@ -165,11 +165,11 @@ class SupervisedProcess:
         self.process.stdin.close()
         self.process = None
         if self.reader is not None:
-            self.reader.join(1.0)  # no longer: a process that it has started may hold the pipe
+            self.reader.join(1.0)  # wait no longer: a process that it started may hold the pipe
 
 
 def run_service(settings: Settings, *, starter_run: bool) -> int:
-    """Run everything until SIGINT, SIGTERM or SIGHUP; returns the exit code."""
+    """Run everything until SIGINT, SIGTERM or SIGHUP. Return the exit code."""
     global _log_format
     _log_format = settings.log_format
     if _log_format == "json":
@@ -177,7 +177,7 @@ def run_service(settings: Settings, *, starter_run: bool) -> int:
     try:
         resolve(settings)
         check_address(settings, _say_wrong)
-        for listener in listen(settings):  # a look; the API itself listens when it starts
+        for listener in listen(settings):  # only a check: the API itself listens when it starts
             listener.close()
         database = open_migrated(settings)
     except (CannotListen, Unusable) as error:
@@ -234,7 +234,7 @@ def _watch(parts: list[SupervisedProcess], counter: RestartCounter, *, has_any_p
 
 
 class RestartCounter:
-    """Notes restarts in the database from a thread of its own: a locked database keeps no part from starting."""
+    """Records restarts in the database from a thread of its own, so that a locked database delays no start."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -246,7 +246,7 @@ class RestartCounter:
         self._waiting.put((name, exit_code))
 
     def close(self) -> None:
-        """Write what waits, if that can be done at once."""
+        """Write the restarts that wait, if that can be done at once."""
         self._waiting.put(None)
         self._thread.join(1.0)
 
@@ -266,7 +266,7 @@ def _count(database: Database, name: str, exit_code: int) -> None:
 
 
 def _end(parts: list[SupervisedProcess]) -> None:
-    """Stop all parts cleanly; what has not ended in time is killed."""
+    """Stop all processes cleanly; kill those that have not ended in time."""
     for number in _signals():
         signal.signal(number, signal.SIG_IGN)
     for part in parts:
@@ -278,7 +278,7 @@ def _end(parts: list[SupervisedProcess]) -> None:
 
 
 def as_json(line: bytes, name: str) -> bytes:
-    """A line as it is, if it is a JSON object; else made into one: an interpreter's or a library's last words."""
+    """Return a line that is a JSON object as it is; wrap another, as an interpreter's or a library's last words."""
     try:
         is_json = isinstance(orjson.loads(line), dict)
     except ValueError:
@@ -299,7 +299,7 @@ def _say_wrong(text: str) -> None:
 
 
 def _say(text: str, *, fg: str | None = None) -> None:
-    with suppress(OSError, ValueError):  # a terminal that is gone, a full disk
+    with suppress(OSError, ValueError):  # the terminal may be gone, the disk full
         if _log_format == "json":
             logger.log(logging.ERROR if fg else logging.INFO, "%s", text)
             return
@@ -315,11 +315,11 @@ def _catch_signals() -> None:
     for number in _signals():
         if (
             number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN
-        ):  # as under nohup
+        ):  # SIGHUP stays ignored under nohup
             signal.signal(number, _stop)
 
 
 def _stop(_number: int, _frame: object) -> None:
-    for number in _signals():  # a terminal that is closed may send two
+    for number in _signals():  # a closing terminal may send two
         signal.signal(number, signal.SIG_IGN)
     raise Stopped

@@ -1,4 +1,4 @@
-"""`digitlab vacuum`: makes the SQLite file as small as what it holds, and able to shrink by itself from then on."""
+"""`digitlab vacuum`: makes the SQLite file as small as its content, and able to shrink by itself from then on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.worker_registry import repository as workers
 
 
 def vacuum(settings: Settings) -> int:
-    """Write the file anew. Returns the exit code."""
+    """Rewrite the file. Return the exit code."""
     database = Database(settings.resolved_database_url)
     if database.url.get_backend_name() != "sqlite":
         return _refuse("This is for SQLite; Postgres vacuums by itself.")
@@ -41,7 +41,7 @@ def vacuum(settings: Settings) -> int:
 
 
 def _write_anew(file: Path) -> None:
-    """It takes up to twice the file's size beside it meanwhile (https://www.sqlite.org/lang_vacuum.html)."""
+    """Rewrite the file, which takes up to twice its size as extra space (https://www.sqlite.org/lang_vacuum.html)."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_size_limit={MAX_IDLE_WAL_BYTES}")
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")

@@ -1,4 +1,4 @@
-"""The engine, its transactions, types and failures, and the migrations' place. No tables and no queries live here."""
+"""The engine, its transactions, types and failures, and the folder of migrations. Tables and queries live elsewhere."""
 
 from app.database.engine import (
     MAX_IDLE_WAL_BYTES,

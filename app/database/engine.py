@@ -1,4 +1,4 @@
-"""The engine of SQLite or Postgres, its transactions, and a log line for those that hold the write lock for long."""
+"""The engine of SQLite or Postgres, its transactions, and a log line if one holds the write lock for long."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from app.database.types import to_json
 logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_MS = 30_000  # how long a writer waits for another
-# After this, Postgres takes its locks from a process that was stopped, or has vanished, in the middle of a transaction.
-# Transactions last milliseconds here, and everybody's leases must outlast a wait for one of them.
+# Postgres ends a transaction that is idle for longer and releases its locks: the process was stopped, or has vanished.
+# Transactions last milliseconds here, and the leases of all workers must outlast a wait for one of them.
 IDLE_TRANSACTION_TIMEOUT_MS = 3_000
 MAX_IDLE_WAL_BYTES = 16 * 2**20
-LONG_LOCK_SECONDS = 0.5  # a writing transaction that is worth a line in the log
-INCREMENTAL = 2  # as SQLite numbers the kinds of auto_vacuum
-KEPT_FREE_PAGES = 256  # of SQLite's file, 1 MiB: they are filled again soon
+LONG_LOCK_SECONDS = 0.5  # a longer writing transaction is logged
+INCREMENTAL = 2  # SQLite's number for this kind of auto_vacuum
+KEPT_FREE_PAGES = 256  # free pages that SQLite's file keeps, 1 MiB: they are soon filled again
 
 
 class Database:
-    """One database: SQLite by default, Postgres by its URL. Safe to share between threads, not between processes."""
+    """One database: SQLite by default, Postgres by its URL. Threads may share an instance, processes may not."""
 
     def __init__(self, url: str | URL) -> None:
         self.url = make_url(url)
@@ -53,16 +53,16 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session over one consistent snapshot; nothing is committed."""
+        """Open a session over one consistent snapshot; nothing is committed."""
         with self._readers() as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session whose transaction is committed at the end, after what `before_commit` has asked for.
+        """Open a session whose transaction is committed at the end, after the actions given to `before_commit`.
 
-        On SQLite it holds the write lock from its start: starting as a writer rather than becoming one is what keeps
-        SQLite from answering "database is locked" (https://www.sqlite.org/lang_transaction.html).
+        The session holds SQLite's write lock from its start: a transaction that becomes a writer later may fail with
+        "database is locked" (https://www.sqlite.org/lang_transaction.html).
         """
         with self._writers.begin() as session:
             yield session
@@ -77,12 +77,12 @@ BEFORE_COMMIT = "before_commit"
 
 
 def before_commit(session: Session, action: Callable[[Session], None]) -> None:
-    """Have something done at the very end of a writing session, unless it is rolled back."""
+    """Run an action at the very end of a writing session, unless the session is rolled back."""
     session.info.setdefault(BEFORE_COMMIT, []).append(action)
 
 
 def used_bytes(session: Session) -> int:
-    """The size of the database; on SQLite without what deleted rows have left, which is used again."""
+    """Return the size of the database, without SQLite's free pages: deleted rows have left them for reuse."""
     if session.get_bind().dialect.name == "sqlite":
         names = "page_count", "freelist_count", "page_size"
         num_pages, num_free, page_bytes = (session.execute(text(f"PRAGMA {name}")).scalar_one() for name in names)
@@ -91,12 +91,12 @@ def used_bytes(session: Session) -> int:
 
 
 def insert_plainly(session: Session, table: type[DeclarativeBase], rows: Sequence[Sequence[Any]]) -> None:
-    """Insert many rows by the driver alone: SQLAlchemy takes several times as long for a row as SQLite does.
+    """Insert many rows by the driver alone: SQLAlchemy takes several times as long per row as SQLite.
 
     Args:
-        session: A writing session, already flushed of what the rows refer to.
-        table: Where to.
-        rows: A value for each column, in the table's order and as the driver takes it: JSON is `to_json`.
+        session: Writing session that has already flushed the rows that these refer to.
+        table: Receives the rows.
+        rows: Values of all columns, in the table's order and as the driver takes them: JSON by `to_json`.
     """
     if not rows:
         return
@@ -119,7 +119,7 @@ def _create_engine(url: str | URL) -> Engine:
         return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    # SQLAlchemy leaves BEGIN to us, so that writers can say IMMEDIATE:
+    # SQLAlchemy leaves BEGIN to `_begin`, so that writers can use BEGIN IMMEDIATE:
     # https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#sqlite-transactions
     options["connect_args"] = {"timeout": LOCK_TIMEOUT_MS / 1000, "isolation_level": None}
     engine = create_engine(parsed, **options)
@@ -133,10 +133,10 @@ def _create_engine(url: str | URL) -> Engine:
 
 
 def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
-    # synchronous=FULL: what was accepted outlives a power failure too (https://www.sqlite.org/pragma.html).
-    # journal_size_limit: after a large transaction the WAL does not keep its size.
+    # synchronous=FULL: committed data survives a power failure too (https://www.sqlite.org/pragma.html).
+    # journal_size_limit: the WAL does not keep its size after a large transaction.
     (num_pages,) = dbapi_connection.execute("PRAGMA page_count").fetchone()
-    if not num_pages:  # of a file that has some, it would wait for the write lock (digitlab vacuum sees to old ones)
+    if not num_pages:  # a file with pages would make it wait for the write lock (digitlab vacuum does it)
         dbapi_connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
     for pragma in (
         "journal_mode=WAL",
@@ -155,7 +155,7 @@ def _set_timeouts(dbapi_connection: Any, _record: object) -> None:
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:
-    """Connect anew after a server has turned out to be read-only: another one may have taken its place."""
+    """Reconnect after a server has turned out to be read-only: another server may have taken its place."""
     if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_SQLSTATE:
         context.is_disconnect = True
 
@@ -168,7 +168,7 @@ def _begin(connection: Connection) -> None:
 
 @dataclass
 class _HeldLock:
-    """The lock for writing, as a transaction holds it."""
+    """The write lock that a transaction holds, and its slowest statement."""
 
     since: float
     statement_since: float = 0.0
@@ -189,7 +189,7 @@ def _note_slowest(connection: Connection, _cursor: object, statement: str, *_: o
 
 
 def _report_long_lock(connection: Connection) -> None:
-    if connection.invalidated:  # as by Ctrl-C in a statement: the lock went with what was closed
+    if connection.invalidated:  # as by Ctrl-C in a statement: the closed connection released the lock
         return
     lock: _HeldLock | None = connection.info.pop("lock", None)
     if lock is not None and (seconds := time.monotonic() - lock.since) > LONG_LOCK_SECONDS:
@@ -199,9 +199,9 @@ def _report_long_lock(connection: Connection) -> None:
 
 
 def give_back_free_pages(session: Session, most: int) -> int:
-    """Shorten SQLite's file by at most so many of its free pages; returns how many were given back.
+    """Shorten SQLite's file by at most `most` of its free pages. Return the number of pages removed.
 
-    Files from before `auto_vacuum` keep theirs until `digitlab vacuum`.
+    Files from before `auto_vacuum` keep their free pages until `digitlab vacuum`.
     """
     if session.get_bind().dialect.name != "sqlite" or session.scalar(text("PRAGMA auto_vacuum")) != INCREMENTAL:
         return 0
@@ -209,6 +209,6 @@ def give_back_free_pages(session: Session, most: int) -> int:
     if number <= 0:
         return 0
     connection: Any = session.connection().connection.driver_connection
-    for _ in range(number):  # for more at once it wants to be stepped, and Python's module makes one step
+    for _ in range(number):  # the pragma frees one page a step, and Python's module makes one step
         connection.execute("PRAGMA incremental_vacuum(1)")
     return number

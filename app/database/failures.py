@@ -1,4 +1,4 @@
-"""The errors of a database that does not do its work, and how they are said."""
+"""The errors of a database that fails, and the messages that explain them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 READ_ONLY_SQLSTATE = "25006"
 
-# What a database that does not do its work raises; other errors of SQLAlchemy are ours. InternalError: Postgres says so
-# when it is read-only.
+# A failing database raises these; SQLAlchemy's other errors are bugs of the service. Postgres raises InternalError when
+# it is read-only.
 DATABASE_FAILURES = (OperationalError, ProgrammingError, InternalError, InterfaceError, PoolTimeout)
 
 
 def explain_failure(error: SQLAlchemyError) -> str:
-    """Why the database did not do what it was asked, in a sentence for the client."""
+    """Explain to the client, in a sentence, why the database failed."""
     original = getattr(error, "orig", None)
     # https://www.sqlite.org/rescode.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
     code = str(getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None))
@@ -35,6 +35,6 @@ def explain_failure(error: SQLAlchemyError) -> str:
 
 
 def describe_failure(error: SQLAlchemyError) -> str:
-    """The same for a log: with the database's own words, on one line."""
+    """Explain the failure for a log: on one line, with the database's own message."""
     original = str(getattr(error, "orig", None) or error)
     return f"{explain_failure(error)} ({type(error).__name__}: {' '.join(original.split())})"

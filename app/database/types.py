@@ -1,4 +1,4 @@
-"""Times and JSON as columns hold them, and the database's own clock."""
+"""Times and JSON as columns store them, and the database's own clock."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sqlalchemy.types import TypeDecorator
 
 
 def to_json(value: Any) -> str:
-    """As the columns of JSON hold it."""
+    """Return a value as JSON columns store it."""
     return orjson.dumps(value).decode()
 
 
 class database_now(FunctionElement[float]):  # noqa: N801, it reads as a function
-    """The database's clock as seconds since 1970: the one clock by which leases are kept."""
+    """The database's clock in seconds since 1970: the only clock that leases use."""
 
     type = Float()
     inherit_cache = True

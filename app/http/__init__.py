@@ -1,1 +1,1 @@
-"""Everything between a socket and an endpoint: connections, who may ask, bodies, representations, problem bodies."""
+"""Everything between a socket and an endpoint: connections, access, bodies, representations, problem bodies."""

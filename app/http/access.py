@@ -1,4 +1,4 @@
-"""Who may do what: lets a request pass when its key allows it. The keys themselves: `app.api_keys`."""
+"""Access control: a request passes only if its key allows it. The keys themselves are in `app.api_keys`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FORBIDDEN = "This key can predict and read; what changes something needs an admi
 
 
 def reads_only(scope: Scope) -> bool:
-    """Whether a request's key allows no change; asked where `endpoint_decides`."""
+    """Whether a request's key allows no change; endpoints use this where `endpoint_decides`."""
     return _READS_ONLY in scope
 
 
 class KeyCheck:
-    """Refuses what no key allows. CORS preflights are answered further out."""
+    """Rejects requests that their key does not allow. A middleware further out responds to CORS preflights."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[ApiKey]) -> None:
         self.app = app

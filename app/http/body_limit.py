@@ -1,6 +1,6 @@
-"""Refuses bodies that are too large, by their Content-Length or while they are read, alone or all together.
+"""Rejects bodies that are too large, by their Content-Length or while they are read, alone or all together.
 
-FastAPI's own `max_body_size` answers in plain text, whatever the application's handlers would say.
+FastAPI's own `max_body_size` responds in plain text, whatever the application's error handlers are.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from app.http.headers import find_header
 
 
 class BodyLimit:
-    """Raises a 413 or 503 inside the application as soon as a limit is known to be exceeded; belongs innermost.
+    """Raises a 413 or 503 inside the application as soon as a limit is known to be exceeded. It belongs innermost.
 
     Args:
-        app: What reads the bodies.
-        max_body_bytes: Of one.
-        max_buffered_bytes: Of all that are being answered at the same time.
+        app: The application, which reads the bodies.
+        max_body_bytes: Largest single body, in bytes.
+        max_buffered_bytes: Largest sum of the bodies of all requests in progress, in bytes.
     """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int, max_buffered_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""What endpoints are given: sessions, the predictor, and the query parameters of every list."""
+"""The dependencies of endpoints: settings, sessions, turns, media types, and the query parameters of every list."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _writing(database: DatabaseDep) -> Iterator[Session]:
         yield session
 
 
-# scope="function": a writing session is committed before the answer is sent.
+# scope="function": a writing session is committed before the response is sent.
 ReadSession = Annotated[Session, Depends(_reading, scope="function")]
 WriteSession = Annotated[Session, Depends(_writing, scope="function")]
 
@@ -57,14 +57,14 @@ async def _dry_run(
     request: Request,
     dry_run: Annotated[bool, Query(description="Validate only, and answer what it would come to.")] = False,
 ) -> bool:
-    """Here alone the query is read, so here it is asked who may do more than that (`app.api_keys.endpoint_decides`)."""
+    """Parse `dry_run`, and reject a change by a key that only reads (see `app.api_keys.endpoint_decides`)."""
     if not dry_run and reads_only(request.scope):
         raise Forbidden(FORBIDDEN)
     return dry_run
 
 
 DryRun = Annotated[bool, Depends(_dry_run)]
-AdminUnlessDry = Depends(_dry_run)  # first among an operation's dependencies: the others say more
+AdminUnlessDry = Depends(_dry_run)  # first among an operation's dependencies: errors of the others reveal more
 
 
 async def _take_turn(request: Request) -> AsyncIterator[None]:
@@ -73,7 +73,7 @@ async def _take_turn(request: Request) -> AsyncIterator[None]:
         yield
 
 
-# Of an endpoint that may read megabytes, or compute for long: few of them at once, and the others hold no thread.
+# An endpoint that may read megabytes or compute for long takes a turn: few run at once, the others hold no thread.
 InTurn = Depends(_take_turn, scope="function")
 
 
@@ -81,10 +81,10 @@ JSON = "application/json"
 
 
 def media_type_of(request: Request, *others: str) -> str:
-    """What a request's body is: `application/json` for all kinds of JSON, or one of these others.
+    """Return the media type of a request's body: `application/json` for all kinds of JSON, or one of `others`.
 
     Raises:
-        UnsupportedMedia: It is none of them, or compressed.
+        UnsupportedMedia: The body has another media type, or is compressed.
     """
     refuse_compression(request)
     media_type = _media_type(find_header(request.scope, b"content-type"))
@@ -103,10 +103,10 @@ def _media_type(content_type: bytes) -> str:
 
 
 def refuse_compression(request: Request) -> None:
-    """Bodies are taken as they are.
+    """Reject a compressed body, since the service decompresses none.
 
     Raises:
-        UnsupportedMedia: This one is compressed.
+        UnsupportedMedia: The body is compressed.
     """
     encoding = find_header(request.scope, b"content-encoding").decode("latin-1")
     if encoding not in ("", "identity"):
@@ -121,7 +121,7 @@ JsonOnly = Depends(_require_json)
 
 
 class DescribedAs:
-    """Documents a body as a model; it is read as it stands, since its defaults come from what it names."""
+    """Documents a body as a model but does not parse it: its defaults depend on what the body names, as a preset."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model

@@ -64,7 +64,7 @@ async def get_swagger_icon() -> FileResponse:
 
 
 def _send(name: str, media_type: str) -> FileResponse:
-    package = find_spec("fastapi_swagger")  # does not import it
+    package = find_spec("fastapi_swagger")  # finds the package without importing it
     assert package is not None
     assert package.origin is not None
     return FileResponse(Path(package.origin).parent / "resources" / name, media_type=media_type, headers=_NO_CACHE)

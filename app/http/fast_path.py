@@ -1,14 +1,14 @@
-"""The short way through the application that `POST /predict` takes: FastAPI documents the route and never calls it.
+"""The fast path of `POST /predict` through the application: FastAPI documents the route and never calls it.
 
-What is left out, and what one image by JSON gains by it (requests a second on one core, 2026-11-25):
+The fast path leaves out two things (requests per second on one core, for one image as JSON, 2026-11-25):
 
 - FastAPI's routing and search for parameters (`FastPath`): 15,500 as a plain ASGI route, 17,900 with the fast path.
-- FastAPI's own layers, which each request pays for (`Application`): 12,800 with them, where an empty endpoint of
-  FastAPI has 13,600. They answer unexpected errors, which `Observation` does; trace, which is off; and bound bodies,
-  as `BodyLimit` does.
+- FastAPI's own middleware, which every request passes (`Application`): 12,800 with it, where an empty endpoint of
+  FastAPI has 13,600. That middleware responds to unexpected errors, which `Observation` does here; traces, which is
+  off; and limits bodies, which `BodyLimit` does here.
 
-To do without: remove `FastPath` from `create_app`, and FastAPI calls the same endpoint. Remove `Application`'s method,
-and FastAPI's own layers are back.
+The fast path can be removed: without `FastPath` in `create_app`, FastAPI calls the same endpoint; without
+`Application`'s method, FastAPI's own middleware is back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Application(FastAPI):
-    """FastAPI without its own layers; `tests/app/http/test_fast_path.py` fails when FastAPI changes them."""
+    """FastAPI without its own middleware; `tests/app/http/test_fast_path.py` fails when FastAPI changes it."""
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
@@ -36,12 +36,12 @@ class Application(FastAPI):
 
 
 class FastPath:
-    """Answers one POST route by its endpoint, and lets everything else pass. It belongs right inside `BodyLimit`.
+    """Calls the endpoint of one POST route and passes all other requests on. It belongs directly inside `BodyLimit`.
 
     Args:
-        app: Answers everything else.
-        router: Holds the route, alone. Its endpoint takes the request and returns a response.
-        handlers: The application's exception handlers, by class.
+        app: The application, which handles all other requests.
+        router: Holds only this route, whose endpoint takes the request and returns a response.
+        handlers: Exception handlers of the application, by class.
 
     Raises:
         TypeError: The route has parameters or dependencies, which would be ignored here.
@@ -59,7 +59,7 @@ class FastPath:
         if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        scope["route"] = self._route  # as FastAPI does it: the metrics are counted by route
+        scope["route"] = self._route  # FastAPI sets it too: requests are counted by route
         request = Request(scope, receive)
         try:
             response = await self._endpoint(request)
@@ -72,7 +72,7 @@ class FastPath:
 
 
 def _check_that_nothing_is_ignored(route: APIRoute) -> None:
-    """The path takes no parameters; the endpoint reads the query and the body by itself."""
+    """Check that the route declares no parameters: its endpoint reads the query and the body by itself."""
     wanted = route.dependant
     ignored = {
         "dependencies": wanted.dependencies,

@@ -1,4 +1,4 @@
-"""HEAD for every route that answers GET (RFC 9110, 9.3.2): the same status and headers, and no content."""
+"""HEAD for every GET route (RFC 9110, 9.3.2): the same status and headers, and no content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _MARK = "digitlab.head"
 
 
 class _Answered(Exception):
-    """The headers have been sent; what would follow is not wanted."""
+    """The headers have been sent, and the body is not to follow."""
 
 
 class HeadAsGet:
-    """Has HEAD answered by the route for GET, up to its headers: a stream would go on for ever."""
+    """Calls the GET route for a HEAD request and stops it after the headers: a stream would never end."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -35,9 +35,9 @@ class HeadAsGet:
         except* _Answered:
             pass
         finally:
-            scope["route"] = asked.get("route")  # `Observation` asks which it was
+            scope["route"] = asked.get("route")  # `Observation` reads it
 
 
 def is_head(request: Request) -> bool:
-    """Whether headers alone will be sent."""
+    """Whether only the headers of the response will be sent."""
     return _MARK in request.scope

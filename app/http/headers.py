@@ -1,4 +1,4 @@
-"""Finding a header in an ASGI scope, as it was sent; on the way of every request, `Headers` would take its time."""
+"""Finds a header in an ASGI scope, as it was sent. Every request does this, and Starlette's `Headers` is slower."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from starlette.types import Scope
 
 
 def find_header(scope: Scope, name: bytes) -> bytes:
-    """The value of a header, empty where there is none.
+    """Return the value of a header; empty if there is none.
 
     Args:
-        scope: Of an HTTP request.
-        name: In lower case.
+        scope: ASGI scope of an HTTP request.
+        name: Name of the header, in lower case.
     """
     for each, value in scope["headers"]:
         if each == name:

@@ -1,6 +1,6 @@
-"""Bodies of JSON, read as JSON means them: it knows one kind of number, so that 60.0 is 60.
+"""Parses JSON bodies. JSON has only one kind of number, so 60.0 is read as 60.
 
-`/predict` and `/v2` read theirs themselves, since Python's parser would take longer than the answer.
+`/predict` and `/v2` parse their bodies themselves, since Python's parser would take longer than the prediction.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from app.validation import MAX_INTEGER, invalid_input, is_text, whole_number, wr
 
 MAX_ERRORS = 20
 NO_TEXT = "A text holds U+0000, or half of a surrogate pair (\\ud800 to \\udfff), which is no character"
-# What such a text is written with, or a character beyond 16 bits: other bodies need not be walked through.
+# A body with such a text matches, and so does one with a character beyond 16 bits. Other bodies need not be searched.
 _SUSPICIOUS = re.compile("[\ud800-\udfff]|\\\\u(?:0000|[dD][89a-fA-F])")
 
-MAX_DIGITS = 20  # a longer integer is beyond 64 bits; Python reads thousands of digits slowly, or not at all
+MAX_DIGITS = 20  # a longer integer is beyond 64 bits; Python parses thousands of digits slowly, or not at all
 _LONG_NUMBER = re.compile("[0-9]{19}")
-INLINE_BYTES = 2**16  # a larger body is read in a thread, so that other requests need not wait for it
+INLINE_BYTES = 2**16  # a larger body is parsed in a thread, so that other requests need not wait for it
 
 
 def parse(body: bytes) -> Any:
-    """A body as Python has it, with whole numbers as `int`; those beyond 64 bits as `float`, which no field takes.
+    """Parse a body. Whole numbers become `int`; those beyond 64 bits become `float`, which no field accepts.
 
     Raises:
-        JSONDecodeError: It is not JSON.
-        MalformedBody: It is JSON that cannot be read.
-        InvalidInput: A text in it cannot be stored; the first ones are named.
+        JSONDecodeError: The body is not JSON.
+        MalformedBody: The body is not UTF-8 text, or is nested too deeply.
+        InvalidInput: Texts in the body cannot be stored; the error names the first `MAX_ERRORS`.
     """
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
-        parse_int = _read_integer if _LONG_NUMBER.search(text) else None  # without, it is several times as fast
+        parse_int = _read_integer if _LONG_NUMBER.search(text) else None  # without it, parsing is several times as fast
         document = json.loads(text, parse_float=_read_float, parse_int=parse_int)
         if _SUSPICIOUS.search(text):
             _require_texts(document)
@@ -50,7 +50,7 @@ def parse(body: bytes) -> Any:
 
 
 def _require_texts(document: Any) -> None:
-    """See to it that every text and every name of a field can be stored, sent and looked for."""
+    """Check that every text and every name of a field can be stored, sent and searched for."""
     errors: list[FieldError] = []
     path: list[str | int] = []
 
@@ -87,7 +87,7 @@ class _JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose body FastAPI reads by `parse`."""
+    """A route whose body FastAPI reads with `parse`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -96,7 +96,7 @@ class JsonRoute(APIRoute):
             try:
                 return await handle(_JsonRequest(request.scope, request.receive))
             except HTTPException as error:
-                if isinstance(error.__cause__, AppError):  # FastAPI makes a 400 of whatever `json` raises
+                if isinstance(error.__cause__, AppError):  # FastAPI turns every error of `json` into a 400
                     raise error.__cause__ from None
                 raise
 

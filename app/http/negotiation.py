@@ -1,6 +1,6 @@
-"""Which of several representations a client gets: the header `Accept` (RFC 9110, 12.5.1).
+"""Content negotiation by the header `Accept` (RFC 9110, 12.5.1): chooses one of several representations.
 
-The libraries that there are break a tie by what the client names first or most exactly; here the service's order does.
+Existing libraries break a tie by what the client names first or most exactly; here the service's order breaks it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from starlette.types import Scope
 from app.caching import cache_short
 
 JSON, TEXT, CSV = "application/json", "text/plain", "text/csv"
-VARY = {"Vary": "Accept"}  # for caches, with what answers a GET
+VARY = {"Vary": "Accept"}  # tells caches that the response to a GET depends on `Accept`
 
 _QUALITY = re.compile(r"0?\.\d+|[01](\.0*)?")
 
 
 def accepted(scope: Scope, *offers: str) -> str:
-    """The media type among `offers` that a request likes best.
+    """Return the media type among `offers` that a request prefers.
 
-    It is the first of those that it likes equally, and the first of all where it likes none: nobody gets a 406.
+    The first of equally preferred offers wins, and the first of all if the request accepts none: no client gets a 406.
     """
-    # Several lines are one list. This is on the way of every prediction.
+    # Several `Accept` headers form one list. Every prediction runs this.
     return _choose(b",".join([value for name, value in scope["headers"] if name == b"accept"]), offers)
 
 
 @cache_short
 def _choose(accept: bytes, offers: tuple[str, ...]) -> str:
     qualities = _read(accept.decode("latin-1"))
-    return max(offers, key=lambda offer: _quality(qualities, offer))  # the first of several
+    return max(offers, key=lambda offer: _quality(qualities, offer))  # the first of equal ones
 
 
 def _read(accept: str) -> dict[str, float]:
-    """The quality of each media range; of one that has parameters, the key ends in a semicolon."""
+    """Return the quality of each media range; the key of a range with parameters ends in a semicolon."""
     qualities: dict[str, float] = {}
     for each in parse_http_list(accept.lower()):
         media_range, *parameters = (part.strip() for part in each.split(";"))
@@ -42,7 +42,7 @@ def _read(accept: str) -> dict[str, float]:
         for name, _, value in (parameter.partition("=") for parameter in parameters):
             if name.strip() == "q":
                 quality = float(value) if _QUALITY.fullmatch(value := value.strip()) else 1.0
-            elif (name.strip(), value.strip(' "')) != ("charset", "utf-8"):  # in which all is written anyway
+            elif (name.strip(), value.strip(' "')) != ("charset", "utf-8"):  # every response is UTF-8 anyway
                 has_others = True
         key = "*/*" if media_range == "*" else media_range + ";" * has_others
         qualities[key] = max(quality, qualities.get(key, 0.0))
@@ -50,6 +50,6 @@ def _read(accept: str) -> dict[str, float]:
 
 
 def _quality(qualities: dict[str, float], offer: str) -> float:
-    """Of a media type, by the most exact range that it is in. A parameter that is not known here does no harm."""
+    """Return a media type's quality by the most exact range that contains it; its unknown parameters do no harm."""
     kind, _, _ = offer.partition("/")
     return next((qualities[key] for key in (offer, f"{offer};", f"{kind}/*", "*/*") if key in qualities), 0.0)

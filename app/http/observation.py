@@ -1,4 +1,4 @@
-"""What every request gets, whatever becomes of it: an id, security headers, a measurement, a line in the log."""
+"""Gives every request, whatever its outcome, an id, security headers, a measurement and a line in the log."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from app.logs import REQUEST_ID
 
 logger = logging.getLogger("app.requests")
 
-CLIENT_LEFT = 499  # as nginx says it
+CLIENT_LEFT = 499  # nginx's status for a client that disconnected before the response
 INTERNAL_ERROR = 500
 MAX_LOGGED_PATH = 200
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
-_PROCESS = secrets.token_hex(6)  # a number of its own is cheaper for each request than a UUID
+_PROCESS = secrets.token_hex(6)  # begins the ids: a number after it is cheaper for each request than a UUID
 _NUMBERS = itertools.count(1)
 
-# For an API: nothing in an answer is to be run, framed or guessed at (OWASP, REST Security Cheat Sheet).
+# A browser must not run, frame or sniff a response of the API (OWASP, REST Security Cheat Sheet).
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# The documentation page runs its own scripts, and asks this service alone. Its icons are `data:`.
+# The documentation page runs its own scripts and sends requests to this service only. Its icons are `data:` URLs.
 _DOCS_POLICY = (
     b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
     b"connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'"
@@ -41,13 +41,13 @@ _DOCS_HEADERS = [(name, _DOCS_POLICY if name.startswith(b"content-s") else value
 
 
 class Observation:
-    """Outside of everything but CORS, which has to see unexpected errors answered.
+    """The outermost middleware except CORS, which must see the responses to unexpected errors too.
 
-    An id that the client sends as X-Request-ID is kept, if it is a plain one.
+    A client's own X-Request-ID is kept if it matches `_GIVEN_ID`.
 
     Args:
-        app: What answers.
-        logs_all: Whether to log every request, or only what changes something, or fails.
+        app: The application, which handles the requests.
+        logs_all: Whether to log every request, or only those that change something or fail.
     """
 
     def __init__(self, app: ASGIApp, *, logs_all: bool) -> None:
@@ -60,7 +60,7 @@ class Observation:
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
-        REQUEST_ID.set(request_id)  # of this task alone: the server starts one for each request
+        REQUEST_ID.set(request_id)  # for this task only: the server starts one for each request
         status = None
 
         async def observed_send(message: Message) -> None:
@@ -89,7 +89,7 @@ class Observation:
         if self._logs_all or status >= 400 or required_scope(method, path) is KeyScope.ADMIN:
             milliseconds = round(seconds * 1000, 2)
             fields = {"method": method, "path": _loggable_path(scope), "status": status, "milliseconds": milliseconds}
-            # What a client may expect is no error: no model yet, a full queue. Why a database fails is logged as one.
+            # An expected refusal is no error: no model yet, a full queue. `problem` logs a failing database as one.
             level = logging.ERROR if status == INTERNAL_ERROR else logging.INFO
             is_refusal = status >= 400 and level is not logging.ERROR and not self._logs_all
             repeats = f"{method} {fields['path']} {status}" if is_refusal else None
@@ -97,7 +97,7 @@ class Observation:
 
 
 def _loggable_path(scope: Scope) -> str:
-    """As it was sent, with its percent signs: a line break in it would make a line of its own."""
+    """Return the path as it was sent, percent-encoded: a decoded line break would start a new line in the log."""
     return str(scope["raw_path"][:MAX_LOGGED_PATH], "ascii", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI derives, plus the problem body that every error answer refers to."""
+"""The OpenAPI document: what FastAPI derives, plus the problem body that every error response refers to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REFERENCE = "#/components/schemas/{model}"
 
 
 def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
-    """A pydantic model as query parameters, for an operation that reads them without FastAPI."""
+    """Return a pydantic model as query parameters, for an operation that reads them without FastAPI."""
     schema = query.model_json_schema(ref_template=_REFERENCE)
     return [
         {"name": name, "in": "query", "required": False, "description": field.pop("description"), "schema": field}
@@ -25,13 +25,13 @@ def parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def describe(app: FastAPI, *, bodies: Iterable[type[BaseModel]], with_keys: bool, server: str) -> None:
-    """Replace the application's `openapi` by one whose error answers are problem bodies, and that knows of API keys.
+    """Replace the application's `openapi` by one with problem bodies as error responses, and with API keys.
 
     Args:
         app: The application.
-        bodies: What operations read without FastAPI, and refer to by `reference`.
+        bodies: Models of bodies that operations read without FastAPI, and refer to by `reference`.
         with_keys: Whether operations need keys.
-        server: Where clients find the operations.
+        server: URL under which clients find the operations.
     """
 
     def openapi() -> dict[str, Any]:
@@ -45,7 +45,7 @@ def describe(app: FastAPI, *, bodies: Iterable[type[BaseModel]], with_keys: bool
 
 
 def reference(model: type[BaseModel]) -> dict[str, Any]:
-    """A schema that refers to a model in the document."""
+    """Return a schema that refers to a model in the document."""
     return {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
 
 
@@ -66,7 +66,7 @@ def _document(app: FastAPI, models: Iterable[type[BaseModel]], server: str) -> d
 
 
 def _declare_keys(document: dict[str, Any]) -> None:
-    """Say which operations need a key, and how they refuse."""
+    """Declare which operations need a key, and their responses 401 and 403."""
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -1,7 +1,7 @@
 """Which web pages may use the service: a browser sends requests to it for any page that its user has open.
 
-A page of another site may send simple requests without asking first, and by DNS rebinding (a name of its own that
-resolves to this machine) may even read the answers. See the OWASP Cross-Site Request Forgery Prevention Cheat Sheet
+A page of another site may send simple requests without a preflight, and may even read the responses by DNS rebinding
+(a name of its own that resolves to this machine). See the OWASP Cross-Site Request Forgery Prevention Cheat Sheet
 ("Fetch Metadata headers").
 """
 
@@ -19,17 +19,17 @@ from app.caching import cache_short
 from app.http import problem
 
 ANY = "*"
-_OF_ITS_OWN = (b"same-origin", b"none")  # a page of the service itself; an address that the user typed
+_OF_ITS_OWN = (b"same-origin", b"none")  # the page is the service's own; the user typed the address
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class OriginCheck:
-    """Refuses requests to a name that is not this service's, and changes that another site's page asks for.
+    """Rejects requests to a host name that is not this service's, and changes requested by another site's page.
 
     Args:
-        app: What answers.
-        allowed_hosts: Names beside `localhost` and any IP address; `*`: every name. None: names are not checked.
-        allowed_origins: Of other sites whose pages may change something; `*`: all.
+        app: The application, which handles the requests.
+        allowed_hosts: Host names beside `localhost` and any IP address; `*`: every name; None: no check.
+        allowed_origins: Origins of other sites whose pages may change something; `*`: all.
     """
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str] | None, allowed_origins: Iterable[str]) -> None:
@@ -45,9 +45,9 @@ class OriginCheck:
             await self.app(scope, receive, send)
 
     def _why_refused(self, scope: Scope) -> tuple[int, str, str] | None:
-        """Status, slug and detail of the problem; None: the request may pass."""
+        """Return status, slug and detail of the problem; None: the request may pass."""
         host = origin = site = b""
-        for name, value in reversed(scope["headers"]):  # the first of several counts
+        for name, value in reversed(scope["headers"]):  # reversed: the first of several counts
             if name == b"host":
                 host = value
             elif name == b"origin":
@@ -60,7 +60,7 @@ class OriginCheck:
                 "DIGITLAB_ALLOWED_HOSTS holds the names that it answers to."
             )
             return 421, "unknown-host", detail
-        if not origin and not site:  # no browser's
+        if not origin and not site:  # not sent by a browser
             return None
         if required_scope(scope["method"], scope["path"]) is KeyScope.ADMIN and not self._may_change(
             host, origin, site
@@ -72,7 +72,7 @@ class OriginCheck:
         return None
 
     def _is_mine(self, host: bytes, path: str) -> bool:
-        if self._names is None or not host or _is_local(host):  # HTTP/1.0 may leave it out, browsers do not
+        if self._names is None or not host or _is_local(host):  # HTTP/1.0 may omit Host, browsers do not
             return True
         return path.startswith("/health/") or ANY in self._names or _name(host) in self._names
 
@@ -86,7 +86,7 @@ class OriginCheck:
 
 @cache_short
 def _name(host: bytes) -> str:
-    """The name or address in a Host header, in lower case; empty where there is none."""
+    """Return the name or address in a Host header, in lower case; empty if there is none."""
     try:
         parts = urlsplit(f"//{host.decode('latin-1')}")
     except ValueError:
@@ -96,7 +96,7 @@ def _name(host: bytes) -> str:
 
 @cache_short
 def _is_local(host: bytes) -> bool:
-    """Whether it is `localhost` or an address: no other site's name can resolve to this machine and be one of these."""
+    """Whether Host is `localhost` or an IP address; DNS rebinding needs a name of another site, which is neither."""
     name = _name(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -108,7 +108,7 @@ def _is_local(host: bytes) -> bool:
 
 
 def _is_same(origin: bytes, host: bytes) -> bool:
-    """Whether an origin is what a Host header names; a proxy may have taken TLS away."""
+    """Whether an origin is the host of a Host header; its scheme is not compared, as a proxy may have ended TLS."""
     try:
         page = urlsplit(origin.decode("latin-1"))
         own = urlsplit(f"{page.scheme}://{host.decode('latin-1')}")

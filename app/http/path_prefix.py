@@ -1,6 +1,6 @@
-"""A proxy that strips a prefix from paths: what clients are told to ask for has it, and nothing else knows of it.
+"""Supports a proxy that strips a prefix from paths: only the URLs that clients receive contain the prefix.
 
-FastAPI's own `root_path` would have the router strip it once more, from paths that only look as if they had it; the
+FastAPI's own `root_path` would make the router strip the prefix once more, from paths that only seem to have it; the
 checks of keys and origins would then see another path than the router.
 """
 
@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class PathPrefix:
-    """Writes the prefix into `Location`. The documentation page's addresses are relative, and carry it by themselves.
+    """Writes the prefix into `Location`. The documentation page's URLs are relative and so have it by themselves.
 
     Args:
-        app: What answers.
-        prefix: As in `/digitlab`, without a slash at its end.
+        app: The application, which handles the requests.
+        prefix: Path without a slash at its end, as in `/digitlab`.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -38,7 +38,7 @@ class PathPrefix:
         await self.app(scope, receive, send_with_prefix)
 
     def _add(self, location: bytes) -> bytes:
-        """Redirects name the host that the proxy asked for: the path alone stays right."""
+        """Return the prefixed path and query, without the host: a redirect names the host that the proxy requested."""
         target = urlsplit(location.decode("latin-1"))
         query = f"?{target.query}" if target.query else ""
         return f"{self._prefix}{target.path}{query}".encode("latin-1")

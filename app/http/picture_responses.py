@@ -1,4 +1,4 @@
-"""Pictures as answers: drawn in the renderer's process, and not again for a client that has the same one."""
+"""Pictures as responses: the renderer's process draws them, unless the client already has the same picture."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ async def _renderer(request: Request) -> AsyncIterator[Renderer]:
         yield request.app.state.renderer
 
 
-# Given when the picture's turn has come: what the endpoint reads is not in memory while it waits.
+# The dependency waits for the picture's turn, so a waiting endpoint has not read its data into memory yet.
 RendererDep = Annotated[Renderer, Depends(_renderer, scope="function")]
 
 
 def etag_of(*what: Any) -> str:
-    """An ETag for what a picture shows, so that nothing is drawn, or read, to find out that it is the same."""
+    """Return an ETag for what a picture shows: finding a picture unchanged needs no drawing and no reading."""
     return f'"{sha256(orjson.dumps([__version__, *what], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]}"'
 
 
 def answer_unchanged(etag: str, if_none_match: str | None) -> Response | None:
-    """304, for a client that has what this ETag names."""
+    """Return a 304 if the client has the picture of this ETag, else None."""
     if if_none_match is None or (etag not in if_none_match and if_none_match.strip() != "*"):
         return None
     return Response(status_code=304, headers=_headers(etag))
 
 
 def answer_picture(renderer: Renderer, picture: Picture, data: dict[str, Any], etag: str) -> Response:
-    """The picture of this data; its `format` says whether it is a PNG or an SVG."""
+    """Return the picture of this data, as a PNG or an SVG according to the data's `format`."""
     media_type = MEDIA_TYPES[data.get("format", "png")]
     return Response(renderer.draw(picture.value, data), media_type=media_type, headers=_headers(etag))
 

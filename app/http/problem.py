@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457). The only module that builds an error answer."""
+"""Every error as `application/problem+json` (RFC 9457). No other module builds an error response."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Problem(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Declare the error answers of an operation: these, and those that any operation may give."""
+    """Declare the error responses of an operation: these statuses, and those that any operation may have."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
@@ -65,7 +65,7 @@ class InferenceError(BaseModel):
 
 
 def protocol_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The same for an operation of the Open Inference Protocol."""
+    """Declare the error responses of an operation of the Open Inference Protocol."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}}
     return {status: answer | {"content": content} for status, answer in problems(*statuses).items()}
 
@@ -97,7 +97,7 @@ def is_of_protocol(path: str) -> bool:
 
 
 def write(instance: str, status: int, slug: str, detail: str, errors: Sequence[FieldError] = ()) -> str:
-    """A problem body, for those who have no request either."""
+    """Return a problem body; the caller needs no request."""
     problem = Problem(
         type=f"/problems/{slug}",
         title=HTTPStatus(status).phrase,
@@ -112,7 +112,7 @@ def write(instance: str, status: int, slug: str, detail: str, errors: Sequence[F
 
 
 def install(app: FastAPI) -> None:
-    """Make the application answer every error with a problem body; what is unexpected, `Observation` catches."""
+    """Make the application respond to every error with a problem body; `Observation` catches unexpected errors."""
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(RequestValidationError, _on_request_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -153,7 +153,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         413: ("body-too-large", "The body is larger than this service takes (DIGITLAB_MAX_BODY_BYTES)."),
         503: ("too-busy", "Other requests fill the memory that there is for bodies; try again later."),
     }.get(error.status_code, ("http-error", str(error.detail)))
-    # Starlette names the methods of the first route with this path alone.
+    # Starlette names only the methods of the first route with this path.
     headers = {"Allow": ", ".join(_allowed_methods(request))} if error.status_code == 405 else error.headers
     return render(request, error.status_code, slug, detail, headers=headers)
 
@@ -172,7 +172,7 @@ async def _on_database_failure(request: Request, error: Exception) -> Response:
 
 
 async def _on_value_that_cannot_be_used(request: Request, error: Exception) -> Response:
-    """What should have been refused where it was read, with its place; a GET has no body that could be to blame."""
+    """Reject a value that validation missed, without its place; a GET has no body to blame, so its error is raised."""
     if request.method == "GET":
         raise error
     logger.error("Refused late: %s %s", request.method, request.url.path, exc_info=error)
@@ -185,6 +185,6 @@ async def _on_value_that_cannot_be_used(request: Request, error: Exception) -> R
 
 
 def unexpected(request: Request) -> Response:
-    """The answer to what nobody foresaw: it names no internals, and the id under which the log does."""
+    """Return the response to an unexpected error: it has no internals, only the id under which the log has them."""
     detail = "Something unexpected went wrong; the service's log says what, under this request_id."
     return render(request, 500, "internal-error", detail)

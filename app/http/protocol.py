@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with bounds on what a client can make it hold.
+"""uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with limits on what a client can make it hold.
 
-Bounded are head, time, connections and unread answers; the application bounds bodies (`app.http.body_limit`). uvicorn
-itself bounds none of these with httptools. What a request means never depends on how TCP cuts its bytes.
+This module limits head, time, connections and unread responses; the application limits bodies (`app.http.body_limit`).
+uvicorn with httptools limits none of these. The meaning of a request never depends on how TCP splits its bytes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from app.caching import cache_short
 from app.http import problem
 from app.http.connection_limits import ConnectionLimits
 
-MAX_PIPELINED = 16  # requests that wait for the answer to another one on the same connection
+MAX_PIPELINED = 16  # requests that wait for an earlier response on the same connection
 
 VERSIONS = ("1.0", "1.1")
-# RFC 3986, 3.2.2 and 3.2.3, and the zone of RFC 6874.
+# Host and port of RFC 3986, 3.2.2 and 3.2.3, with the zone of RFC 6874.
 _HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9a-fA-F:.]+(%[\w.~%-]+)?\])(:\d*)?")
-_HTTP2_PREFACE = "Pause on PRI/Upgrade"  # what llhttp says of the bytes that begin an HTTP/2 connection
+_HTTP2_PREFACE = "Pause on PRI/Upgrade"  # llhttp's error for the bytes that begin an HTTP/2 connection
 
 
 class BoundedConfig(uvicorn.Config):
-    """uvicorn's configuration with the bounds."""
+    """uvicorn's configuration, with the limits of `BoundedProtocol`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class BoundedConfig(uvicorn.Config):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection of a client."""
 
     config: BoundedConfig
 
@@ -70,7 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         self._answering: RequestResponseCycle | None = None
         self._has_head = False  # whether `cycle` belongs to the request that is being received
-        self._last_words: bytes | None = None  # sent after the answers to the requests before; then the connection ends
+        self._last_words: bytes | None = None  # sent after the responses to earlier requests; the connection then ends
         self._check_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -84,7 +84,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._check_timer is not None:
             self._check_timer.cancel()
         self.pipeline.clear()
-        if self._answering is not None:  # uvicorn itself tells the request that came last
+        if self._answering is not None:  # uvicorn itself tells only the request that came last
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
@@ -103,10 +103,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
 
     def _parse(self, data: bytes) -> None:
-        """Feed the parser, past any `Upgrade`, which this server may ignore (RFC 9110, 7.8).
+        """Feed the parser and ignore any `Upgrade`, as a server may (RFC 9110, 7.8).
 
-        llhttp would take everything after such a head for another protocol's, and the request's body for a request. So
-        the head is read again without that header.
+        llhttp would treat everything after such a head as another protocol's, and the request's body as a request. So
+        the head is parsed again without that header.
         """
         while True:
             try:
@@ -120,7 +120,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        # A request after one that closes the connection is no error: it is not answered. Other versions are told so.
+        # A request after one that closes the connection is no error and gets no response. A request of another
+        # HTTP version gets a response that says so.
         parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)
         return parser
 
@@ -139,7 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_over:
             return
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            return  # `_parse` reads it again
+            return  # `_parse` feeds the head again
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
             return
@@ -155,16 +156,16 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._has_head = True
         super().on_headers_complete()
-        self.headers = []  # trailers go there, and are ignored: a request has the headers of its head
+        self.headers = []  # trailers go there and are ignored: a request has the headers of its head
 
     def _find_wrong(self, version: str) -> str | None:
-        """What RFC 9112 does not allow, and llhttp does."""
+        """Return what is wrong in the head by RFC 9112, though llhttp accepts it; None: nothing."""
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or version == "1.1"):
             return f"A request has one Host header (RFC 9112, 3.2); this one has {len(hosts) or 'none'}."
         if hosts and not _is_host(hosts[0]):
             return "The Host header is not a name or an address, with or without a port."
-        if self.parser.should_upgrade():  # to what the target names: its method is CONNECT
+        if self.parser.should_upgrade():  # the method is CONNECT: other upgrades were ignored before
             return "This service is no proxy: it opens no tunnels (CONNECT)."
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             return "HTTP/1.0 knows no Transfer-Encoding."
@@ -200,10 +201,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more: it may have left, or wait for its answers; only writing to it tells.
+        """The client sends no more: it may have disconnected, or wait for its responses; only a write reveals which.
 
         Returns:
-            Whether there are answers to be sent.
+            Whether there are responses to be sent.
         """
         if self._limits.has_part_of_a_request:
             self._refuse(400, "malformed-request", "The request ended in the middle.")
@@ -216,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def shutdown(self) -> None:
-        """The server stops: answers that would go on for ever end now."""
+        """The server stops: end the streams, which would never end by themselves."""
         end_streams = self.app_state.get("end_streams")
         if end_streams is not None:
             end_streams()
@@ -224,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _is_over(self) -> bool:
-        """Whether what comes now is ignored."""
+        """Whether bytes that arrive now are ignored."""
         return self._last_words is not None or self.transport.is_closing()
 
     def _head_bytes(self) -> int:
@@ -244,13 +245,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(505, "http-version-not-supported", detail)
 
     def _refuse(self, status: int, slug: str, detail: str) -> None:
-        """Answer without the application, after the requests before, and close; an answer that has begun is cut off."""
+        """Respond without the application, after earlier responses, and close; a response that has begun is cut off."""
         body = problem.write("/", status, slug, detail).encode()
         head = f"content-type: {problem.MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         answer = STATUS_LINE[status] + head.encode() + body
         is_its_turn = self._answering is None or self._answering.response_complete
         if self._has_head and self.pipeline and self.pipeline[0][0] is self.cycle:
-            self.pipeline.popleft()  # the newest one: it is not to be answered otherwise
+            self.pipeline.popleft()  # the newest request: this is its only response
         elif self._has_head and self._answering is self.cycle:
             is_its_turn = True
             if self.cycle.response_started:
@@ -265,7 +266,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._check_timer = self.loop.call_later(self.config.timeout_seconds / 4, self._check)
 
     def _check(self) -> None:
-        """Now and then: is this client too slow?"""
+        """Check at intervals whether the client is too slow."""
         now = self.loop.time()
         if self.flow.read_paused:
             self._limits.note_paused(now)
@@ -281,7 +282,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._limits.has_part_of_a_request:
             self._refuse(408, "request-timeout", "The request took too long to arrive.")
         else:
-            self.transport.close()  # it has never sent anything
+            self.transport.close()  # the client has never sent anything
 
 
 @cache_short
@@ -290,7 +291,7 @@ def _is_host(value: bytes) -> bool:
 
 
 def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """An answer as HTTP/1.0 has it: without a length, the end of the connection is its end."""
+    """Wrap an application for HTTP/1.0, where a response without a length ends with the connection."""
 
     async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         async def send_plain(message: ASGISendEvent) -> None:
@@ -306,7 +307,7 @@ def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3
 
 
 def _tell_half_closed(state: dict[str, Any]) -> None:
-    """For answers that would go on for ever (`app.events.stream`)."""
+    """Tell a stream, which would never end by itself, that its client sends no more (`app.events.stream`)."""
     state["is_half_closed"] = True
     if (on_half_close := state.get("on_half_close")) is not None:
         on_half_close()

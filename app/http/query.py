@@ -1,4 +1,4 @@
-"""No query parameter is ignored: a mistyped one would pass for its default."""
+"""Rejects unknown query parameters: if a mistyped one were ignored, its default would apply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.errors import FieldError
 from app.validation import invalid_input
 
 MAX_ERRORS = 20
-_PICTURES = (".png", ".svg")  # pages ask for them with names of their own, so that no cache answers
+_PICTURES = (".png", ".svg")  # pages add parameters of their own to these URLs, so as to bypass caches
 
 
 async def _check_query(request: Request) -> None:
@@ -29,15 +29,15 @@ StrictQuery = Depends(_check_query)
 
 
 def check_names(query: bytes, declared: Mapping[str, bool], *, allows_others: bool = False) -> None:
-    """Refuse names that are not declared, and such as come several times and have one value.
+    """Reject names that are not declared, and names that occur several times but have one value.
 
     Args:
-        query: As it was sent.
-        declared: By name, whether there may be several.
-        allows_others: Whether names that are not declared are let pass.
+        query: Query string as it was sent.
+        declared: Whether each declared name may occur several times.
+        allows_others: Whether names that are not declared are accepted.
 
     Raises:
-        InvalidInput: With every such name, up to `MAX_ERRORS`.
+        InvalidInput: There are such names; the error lists up to `MAX_ERRORS` of them.
     """
     sent = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     errors = []
@@ -59,7 +59,7 @@ def _unknown(name: str, declared: Mapping[str, bool]) -> str:
 
 
 def _declared(dependant: Dependant) -> Iterator[tuple[str, bool]]:
-    """Names of a route's query parameters, those of its dependencies too, and whether each may come several times."""
+    """Yield the query parameters of a route and its dependencies, each with whether it may occur several times."""
     for parameter in dependant.query_params:
         yield parameter.alias, get_origin(parameter.field_info.annotation) is list
     for each in dependant.dependencies:

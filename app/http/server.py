@@ -24,12 +24,12 @@ from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048  # uvicorn's own
-SPARE_FILES = 256  # beside one for each connection: the database, the event loop, …
+BACKLOG = 2048  # uvicorn's default
+SPARE_FILES = 256  # open files beside one for each connection: the database, the event loop, …
 
 
 def check_address(settings: Settings, say: Callable[[str], object]) -> None:
-    """Refuse to listen beyond this machine without keys, unless the settings say that this is meant."""
+    """Refuse to listen beyond this machine without keys, unless the settings allow it explicitly."""
     if not settings.is_loopback and not settings.keys and not settings.allow_unauthenticated:
         say(
             f"{settings.host} can be reached from other machines, and everyone there could use the service. "
@@ -39,14 +39,14 @@ def check_address(settings: Settings, say: Callable[[str], object]) -> None:
 
 
 class CannotListen(Exception):
-    """The message is a sentence for people."""
+    """The service cannot listen on its address; the message is a sentence for the user."""
 
 
 def resolve(settings: Settings) -> list[tuple[Any, ...]]:
-    """The addresses of the host, as `socket.getaddrinfo` has them.
+    """Return the addresses of the host, as `socket.getaddrinfo` returns them.
 
     Raises:
-        CannotListen: It has none.
+        CannotListen: The host has no address.
     """
     try:
         return socket.getaddrinfo(
@@ -58,10 +58,10 @@ def resolve(settings: Settings) -> list[tuple[Any, ...]]:
 
 
 def listen(settings: Settings) -> list[socket.socket]:
-    """Listen on every address of the host, all on one port, which may be any (0).
+    """Listen on every address of the host, all on the same port; port 0 stands for any free one.
 
     Raises:
-        CannotListen: Not on this host, or not on this port.
+        CannotListen: The host or the port cannot be listened on.
     """
     found = resolve(settings)
     sockets: list[socket.socket] = []
@@ -71,7 +71,7 @@ def listen(settings: Settings) -> list[socket.socket]:
             try:
                 sockets.append(_listen_on(family, (address, port, *rest[1:])))
             except OSError as error:
-                if not sockets or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
+                if not sockets or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6
                     raise
     except OSError as error:
         for listener in sockets:
@@ -83,12 +83,12 @@ def listen(settings: Settings) -> list[socket.socket]:
 def _listen_on(family: int, address: tuple[object, ...]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # where it would let two processes listen on one port
+        if sys.platform != "win32":  # Windows would let two processes listen on one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)  # now, since on Linux two processes may bind one port, and one alone may listen
+        listener.listen(BACKLOG)  # at once: on Linux two processes may bind one port, but only one may listen
         listener.set_inheritable(True)
     except OSError:
         listener.close()
@@ -108,12 +108,12 @@ def _explain(error: OSError, settings: Settings) -> str:
 
 
 def authority(host: str, port: int) -> str:
-    """Host and port as a URL has them."""
+    """Return host and port as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Server(uvicorn.Server):
-    """Says where it answers, once it does."""
+    """Announces its URL once it accepts requests."""
 
     def __init__(self, config: BoundedConfig, url: str) -> None:
         super().__init__(config)
@@ -127,9 +127,9 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings, num_processes: int, complain: Callable[[str], object]) -> None:
-    """Answer requests until SIGINT or SIGTERM; requests in flight are finished.
+    """Serve requests until SIGINT or SIGTERM; requests in flight are finished.
 
-    `complain` tells a person at a terminal what is wrong with the settings; in JSON, the log does.
+    `complain` reports wrong settings to the user of a terminal; if logs are JSON, the log reports them.
     """
     configure_logging("api", settings.log_format)
     lifeline.hold_on()
@@ -172,15 +172,15 @@ def serve(settings: Settings, num_processes: int, complain: Callable[[str], obje
 
 
 def _serve_together(config: BoundedConfig, sockets: list[socket.socket]) -> None:
-    """Several processes on one socket; one that dies is replaced."""
+    """Run several processes on the same sockets; a process that dies is replaced."""
     with TemporaryDirectory(prefix="digitlab-metrics-") as folder:
         os.environ[MULTIPROCESS_FOLDER] = folder
         Multiprocess(config, sockets=sockets).run()
 
 
 def _allow_files(number: int) -> None:
-    """Raise the process's limit of open files, as far as it may."""
-    if sys.platform == "win32":  # which has no such limit
+    """Raise the process's limit of open files to `number`, or as far as the hard limit allows."""
+    if sys.platform == "win32":  # Windows has no such limit
         return
     import resource
 

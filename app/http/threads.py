@@ -1,4 +1,4 @@
-"""Threads of their own for what must not wait: endpoints that read or write the database share one pool of threads."""
+"""Separate threads for work that must not wait: endpoints that read or write the database share one thread pool."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Lane:
-    """A number of threads that nobody else takes.
+    """A number of threads that no other work takes.
 
     Args:
-        num_threads: More calls wait for one of these, and hold no thread.
+        num_threads: Number of calls that run at once; further calls wait without a thread.
     """
 
     def __init__(self, num_threads: int) -> None:
@@ -26,7 +26,7 @@ class Lane:
 
 
 class Lanes:
-    """Of one event loop."""
+    """The lanes of one event loop."""
 
     def __init__(self) -> None:
         self.readiness = Lane(2)

@@ -1,4 +1,4 @@
-"""Turns for what takes long: a few at a time, a bounded number waits, and waiting takes neither a thread nor data."""
+"""Turns for long requests: few run at a time, a bounded number waits, and a waiting one holds no thread and no data."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ RETRY_SECONDS = 2
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits, and how much of it may."""
+    """A kind of request that takes turns, and its limits."""
 
-    what: str  # in the plural, as it stands in refusals: `pictures`
+    what: str  # plural noun for error messages, as in `pictures`
     slug: str
     at_once: int
     max_waiting: int
-    setting: str  # which holds `max_waiting`
+    setting: str  # name of the setting that holds `max_waiting`
 
 
 class Turns:
-    """First come, first served. Belongs to one event loop."""
+    """Gives turns to requests, first come, first served. An instance belongs to one event loop."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -45,23 +45,23 @@ class Turns:
         """Wait for a turn and hold it.
 
         Args:
-            receive: Of the request, whose body has been read or will not be: says when its client leaves.
+            receive: ASGI `receive` of the request, whose body has been read or will not be: reports a disconnect.
 
         Raises:
-            Unavailable: Too many wait already, or the service is shutting down.
-            ClientDisconnect: The client has left before its turn.
+            Unavailable: Too many requests wait already, or the service is shutting down.
+            ClientDisconnect: The client disconnected before its turn.
         """
         if self._num_taken < self._queue.at_once and not self._waiting and not self._is_closed:
             self._num_taken += 1
         else:
-            await self._wait(receive)  # a turn that ends is handed on: `_num_taken` stays
+            await self._wait(receive)  # `_hand_on` passes on the turn of another: `_num_taken` stays
         try:
             yield
         finally:
             self._hand_on()
 
     def close(self) -> None:
-        """Refuse those that wait, and all that come."""
+        """Reject the requests that wait, and all later ones."""
         self._is_closed = True
         while self._waiting:
             turn = self._waiting.popleft()
@@ -89,7 +89,7 @@ class Turns:
             turn.result()
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._hand_on()  # it came, and nobody is there to take it
+                self._hand_on()  # the turn came, but the request is gone
             with suppress(ValueError):
                 self._waiting.remove(turn)
             raise
@@ -104,7 +104,7 @@ class Turns:
 
 
 async def _left(receive: Receive) -> None:
-    """Returns when the client has left."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

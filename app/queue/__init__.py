@@ -1,1 +1,1 @@
-"""A run's way from state to state, for the API and the workers: states, claims, leases, the choice by folds."""
+"""The run queue, for the API and the workers: a run's states, claims, leases, the choice by cross-validation."""

@@ -1,7 +1,7 @@
 """The run queue: claim, renew, fence, release, by the database's clock. A run's states are in `lifecycle`.
 
-Every function works inside the caller's transaction, a writing one for all but `has_work`. A claim's number is its
-fencing token: it only ever grows, every write of a worker names it, and a worker whose run was claimed by another can
+Every function runs in the caller's transaction, which is a writing one except for `has_work`. A claim's number is its
+fencing token: it only grows, every write of a worker checks it, and a worker whose run another worker has claimed can
 write nothing more (M. Kleppmann, "How to do distributed locking", 2016).
 """
 
@@ -25,7 +25,7 @@ from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
-SMALLER_STACKS = 4  # into how many a stack is divided after a worker was lost over it
+SMALLER_STACKS = 4  # number of stacks into which a stack is divided after its worker was lost
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Claim:
 
 
 class StaleClaim(Exception):
-    """The run is no longer this worker's: its lease ran out and was taken over, or the run was ended."""
+    """The claim no longer holds: another worker took the run after its lease expired, or the run has ended."""
 
 
 def has_work(session: Session, devices: Collection[str], watch: LeaseWatch) -> bool:
-    """Whether there is something to claim: it spares an idle worker the write lock."""
-    expired = watch.find_expired(session)  # in any case: it has to look often
+    """Whether there is a run to claim. An idle worker asks this first, and so does not take the write lock."""
+    expired = watch.find_expired(session)  # in any case: the watch has to be called often
     is_queued = select(Run.id).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices)).limit(1)
     return bool(expired) or session.scalar(is_queued) is not None
 
@@ -56,18 +56,18 @@ def claim_stack(
     max_stack_bytes: int,
     watch: LeaseWatch | None = None,
 ) -> list[Claim]:
-    """Take the first claimable run, by priority, then by age, and others that can be trained with it.
+    """Claim the first run, by priority, then by age, and others that can be trained with it.
 
     Args:
         session: A writing session.
         worker: The name of the worker that claims.
-        devices: What runs may ask for to be trained by this worker, `auto` included.
+        devices: Values of `device` whose runs this worker trains, `auto` included.
         lease_seconds: How long the claims hold without a renewal.
-        max_stack_bytes: Memory that the runs may take together; the first is taken in any case.
-        watch: What this process has seen of leases; None: it looks for the first time.
+        max_stack_bytes: Memory that the runs may take together; the first is claimed in any case.
+        watch: This process's observations of leases; None: no observations yet.
 
     Returns:
-        A claim for each run; none if there is nothing to do.
+        A claim for each run; empty if there is nothing to do.
     """
     _end_expired_leases(session, watch or LeaseWatch(lease_seconds))
     claimable = select(Run).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
@@ -111,15 +111,15 @@ def claim_stack(
 
 
 def _stack_limit(first: Run, max_stack_bytes: int) -> int:
-    """How many runs may be trained together with a run, itself included.
+    """Return the number of runs that may train in one stack with `first`, itself included.
 
-    Runs over which a worker was just lost are tried in smaller stacks, and then alone: one of them may be to blame.
+    Runs whose worker was just lost are tried in smaller stacks, and then alone: one of them may be the cause.
     """
     if first.stack_key is None or first.crashes_without_progress > 1:
         return 1
     try:
         run_bytes = RunConfig.model_validate(first.config).stack_bytes
-    except ValidationError:  # the trainer says what is wrong with it
+    except ValidationError:  # the trainer will report what is wrong with it
         return 1
     limit = max(1, max_stack_bytes // run_bytes)
     if first.crashes_without_progress == 1:
@@ -128,11 +128,11 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
 
 
 def _end_expired_leases(session: Session, watch: LeaseWatch) -> None:
-    """Give back to the queue what workers hold that have not renewed in time."""
+    """Take runs away from workers that have not renewed their leases in time."""
     expired = watch.find_expired(session)
     if not expired:
         return
-    # On Postgres a worker may have renewed since: its lease is another one then, and the run is not found.
+    # A worker may have renewed its lease since (on Postgres): the lease then differs, and the run is not found.
     lease = tuple_(Run.id, Run.claim_number, Run.lease_expires_at)
     still_so = select(Run).where(Run.status == RunStatus.RUNNING, lease.in_(expired)).order_by(Run.id)
     for run in session.scalars(still_so.with_for_update(skip_locked=True)):
@@ -141,7 +141,7 @@ def _end_expired_leases(session: Session, watch: LeaseWatch) -> None:
 
 
 def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> dict[Claim, bool]:
-    """Prolong the leases; returns, for each claim still held, whether its run is asked to pause or to end."""
+    """Renew the leases. Return, for each claim still held, whether a pause or cancellation of its run is requested."""
     if not claims:
         return {}
     has_request = or_(Run.cancel_requested, Run.pause_requested).label("has_request")
@@ -155,10 +155,10 @@ def renew(session: Session, claims: Sequence[Claim], lease_seconds: float) -> di
 
 
 def fence(session: Session, held: Claim) -> Run:
-    """The claim's run, locked for this transaction.
+    """Return the claim's run, locked for this transaction.
 
     Raises:
-        StaleClaim: The claim no longer holds; nothing may be written in its name.
+        StaleClaim: The claim no longer holds, so nothing may be written under it.
     """
     run = session.scalar(_locked(select(Run), [held]))
     if run is None:
@@ -167,25 +167,25 @@ def fence(session: Session, held: Claim) -> Run:
 
 
 def fence_all(session: Session, claims: Collection[Claim]) -> dict[Claim, Run]:
-    """The runs of those claims that still hold, locked for this transaction."""
+    """Return the runs of those claims that still hold, locked for this transaction."""
     return {Claim(run.id, run.claim_number): run for run in session.scalars(_locked(select(Run), claims))}
 
 
 def release(session: Session, held: Claim) -> None:
-    """Let go of a run, unharmed: a worker's clean stop counts nothing."""
+    """Release a run. A worker's clean stop does not count as a crash."""
     lifecycle.release(session, fence(session, held))
 
 
 def report_crash(session: Session, held: Claim) -> None:
-    """The worker's child died over this run."""
+    """Record that the worker's trainer process died while it trained this run."""
     lifecycle.record_worker_loss(session, fence(session, held))
 
 
 def _locked(query: Query, claims: Collection[Claim]) -> Query:
-    """Of a query over runs: those whose claims hold.
+    """Restrict a query over runs to those whose claims hold, and lock these.
 
-    They are locked in the order of their ids, by everyone: of two who want the same runs, one waits for the other, and
-    never both (on Postgres, where each row has its lock).
+    All processes lock runs in the order of their ids: of two that want the same runs, one waits for the other, and
+    they never deadlock (on Postgres, where each row has its lock).
     """
     held = tuple_(Run.id, Run.claim_number).in_([(each.run_id, each.claim_number) for each in claims])
     return query.where(held, Run.status == RunStatus.RUNNING).order_by(Run.id).with_for_update()

@@ -1,4 +1,4 @@
-"""Choosing a point of a sweep by folds of the train split, in the transaction that ends the last fold."""
+"""Chooses a point of a sweep by folds of the train split, in the transaction that ends the last fold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULE = "the smallest model within one standard error of the best mean"
 
 @dataclass(frozen=True)
 class FoldScore:
-    """A trial's saved model, on its fold."""
+    """The score of a trial's saved model on its fold."""
 
     point_number: int
     fold: int
@@ -30,18 +30,19 @@ class FoldScore:
 
 @dataclass(frozen=True)
 class PointScore:
-    """A point over its folds."""
+    """The score of a point over its folds."""
 
     point_number: int
     mean: float
     standard_error: float  # of the mean, over folds
-    num_parameters: float  # on average: a forest's trees differ from fold to fold
+    num_parameters: float  # mean over trials: a forest's trees differ from fold to fold
 
 
 def choose(scores: Sequence[FoldScore], *, num_folds: int, repeats: int) -> PointScore | None:
-    """The smallest model within one standard error of the best mean (Breiman et al., 1984; Hastie et al., 7.10).
+    """Choose the smallest model within one standard error of the best mean (Breiman et al., 1984; Hastie et al., 7.10).
 
-    Of equally small ones the better, then the first. Points that miss a trial are left out; None: so are all.
+    The better mean decides between equally small models, then the lower number. Points that miss a trial are left out;
+    the result is None if no point is left.
     """
     by_point: dict[int, list[FoldScore]] = defaultdict(list)
     for score in scores:
@@ -56,7 +57,7 @@ def choose(scores: Sequence[FoldScore], *, num_folds: int, repeats: int) -> Poin
 
 
 def summarize(point_number: int, scores: Sequence[FoldScore]) -> PointScore:
-    """The mean over folds and its standard error; repeats are averaged within their fold first."""
+    """Return the mean over folds and its standard error; repeats are averaged within their fold first."""
     by_fold: dict[int, list[float]] = defaultdict(list)
     for score in scores:
         by_fold[score.fold].append(score.val_accuracy)
@@ -67,17 +68,17 @@ def summarize(point_number: int, scores: Sequence[FoldScore]) -> PointScore:
 
 @dataclass(frozen=True)
 class FinalRun:
-    """The chosen point, to be trained on the whole train split."""
+    """The run that is to train the chosen point on the whole train split."""
 
     config: RunConfig
-    columns: Mapping[str, Any]  # of its row
+    columns: Mapping[str, Any]  # columns of the run's row
 
 
 def conclude(session: Session, trial: Run) -> FinalRun | None:
-    """What follows from a trial that has just ended: the final run, if it was the last fold of its sweep.
+    """Return the final run of a sweep if the trial that has just ended was its last fold, else None.
 
-    The choice is noted in the sweep, whose row is locked, so that of two workers that end the last folds at once one
-    sees both.
+    The choice is stored in the sweep's row. The row is locked, so that of two workers that end the last folds at once,
+    one sees both results.
     """
     session.flush()
     sweep = session.get_one(Sweep, trial.sweep_id, with_for_update=True, populate_existing=True)

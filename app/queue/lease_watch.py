@@ -1,4 +1,4 @@
-"""Which leases are over, whatever has become of the clock by which they are kept."""
+"""Finds the leases that have expired, even if the database's clock was set forward or back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.tables import Run, RunStatus
 
 
 class Lease(NamedTuple):
-    """A lease as it was read; one that was renewed since is another."""
+    """A lease as it was read; a lease that was renewed since is a different value."""
 
     run_id: str
     claim_number: int
@@ -22,15 +22,15 @@ class Lease(NamedTuple):
 
 
 class LeaseWatch:
-    """What one process has seen of the leases. Make one, and look often.
+    """One process's observations of the leases. A process makes one instance and calls it often.
 
-    A lease is over when it has run out by the database's clock, less a jump ahead of it that is younger than a lease.
-    One that ends further ahead than it is long was written before the clock was set back: it is over when nobody has
-    renewed it for its length by this process's own monotonic clock.
+    A lease has expired when its end has passed by the database's clock, whose forward jumps are ignored while they are
+    younger than a lease. A lease that ends further ahead than its length was written before the clock was set back: it
+    has expired when no worker has renewed it for its length, by this process's own monotonic clock.
 
     Args:
-        lease_seconds: Of leases that do not say how long they are.
-        monotonic: Seconds.
+        lease_seconds: Length of leases whose row does not contain it.
+        monotonic: Returns the monotonic time in seconds.
     """
 
     def __init__(self, lease_seconds: float, monotonic: Monotonic = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class LeaseWatch:
         self._sightings = Sightings(monotonic)
 
     def find_expired(self, session: Session) -> list[Lease]:
-        """The leases of running runs that are over."""
+        """Return the expired leases of running runs."""
         wall = session.scalars(select(database_now())).one()
         now = self._clock.now(wall)
         length = func.coalesce(Run.lease_seconds, self._lease_seconds)

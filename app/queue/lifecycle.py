@@ -1,4 +1,4 @@
-"""The states of a run and the moves between them. Each move writes its event; callers hold the run's row locked.
+"""The states of a run and the transitions between them. Each one writes its event; callers have locked the run's row.
 
     queued ──▶ running ──▶ succeeded, failed, cancelled
       ▲ │         │
@@ -6,7 +6,7 @@
       │           ▼
       └──────── paused ──▶ cancelled
 
-A running run also goes back to queued, when its worker lets go of it or is lost.
+A running run also goes back to queued when its worker releases it or is lost.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MAX_CRASHES_WITHOUT_PROGRESS = 3
 
 
 def enter_queue(session: Session, run: Run) -> None:
-    """A new run is there, or a running one goes back, unharmed."""
+    """Queue a new run, or put a running one back into the queue."""
     _leave_worker(run, RunStatus.QUEUED)
     journal.record(session, run, EventType.QUEUED, status=run.status, epoch=run.epoch)
 
 
 def queue_all(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Queue new runs, thousands at once: as objects of the ORM they would hold the lock for a second."""
+    """Queue new runs, thousands at once: inserting them as ORM objects would hold the write lock for a second."""
     session.execute(insert(Run), rows)
     for row in rows:
         data = {"status": RunStatus.QUEUED, "epoch": 0}
@@ -41,7 +41,7 @@ def queue_all(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def cancel_all(session: Session, sweep_id: str, runs: Sequence[Row[str, RunStatus, int]]) -> None:
-    """End runs of a cancelled sweep, thousands at once: those that no worker has; the others are asked to end."""
+    """Cancel runs of a cancelled sweep, thousands at once; for those that a worker has, only request it."""
     of_sweep = update(Run).where(Run.sweep_id == sweep_id).execution_options(synchronize_session=False)
     session.execute(of_sweep.where(Run.status == RunStatus.RUNNING).values(cancel_requested=True))
     ended: dict[str, Any] = {"status": RunStatus.CANCELLED, "finished_at": utc_now(), "epochs_per_second": None}
@@ -60,13 +60,13 @@ def pause(session: Session, run: Run) -> None:
 
 
 def resume(session: Session, run: Run) -> None:
-    """A paused run goes back to its place in the queue."""
+    """Put a paused run back to its place in the queue."""
     run.status = RunStatus.QUEUED
     journal.record(session, run, EventType.RESUMED, status=run.status, epoch=run.epoch)
 
 
 def release(session: Session, run: Run) -> None:
-    """The worker stops training a run at an epoch boundary: because of a request, or because it stops altogether."""
+    """Release a run that its worker stops at an epoch boundary: by request, or because the worker itself ends."""
     if run.cancel_requested:
         end(session, run, RunStatus.CANCELLED)
     elif run.pause_requested:
@@ -76,7 +76,7 @@ def release(session: Session, run: Run) -> None:
 
 
 def record_worker_loss(session: Session, run: Run) -> None:
-    """The worker of a run is gone, with what it had not committed."""
+    """Record that a run's worker is gone, with the results that it had not committed."""
     run.crashes_without_progress += 1
     crashes = run.crashes_without_progress
     lost = {"worker": run.worker, "claim_number": run.claim_number, "crashes_without_progress": crashes}
@@ -111,12 +111,12 @@ def end(session: Session, run: Run, status: RunStatus, *, code: str | None = Non
 
 
 def new_run(config: RunConfig, **columns: Any) -> Run:
-    """The row of a run, for `enter_queue` once it is in the session."""
+    """Make the row of a run; once it is in the session, `enter_queue` queues it."""
     return Run(**new_row(config, **columns))
 
 
 def new_row(config: RunConfig, **columns: Any) -> dict[str, Any]:
-    """The same as plain columns, for `queue_all`."""
+    """Make the row of a run as plain columns, for `queue_all`."""
     return dict(
         model_kind=config.model.kind,
         config=config.model_dump(),

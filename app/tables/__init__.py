@@ -1,4 +1,4 @@
-"""The tables, one a file. Queries live in the features' repositories."""
+"""The tables, one in each file. Queries live in the features' repositories."""
 
 from app.tables.base import Table, new_id
 from app.tables.checkpoint import Checkpoint

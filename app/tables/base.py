@@ -8,7 +8,7 @@ import uuid_utils
 from sqlalchemy import Enum, MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-# Constraints need names for migrations to find them again.
+# Constraints need names, by which migrations find them again.
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -23,10 +23,10 @@ class Table(DeclarativeBase):
 
 
 def by_value(kinds: type[StrEnum]) -> Enum:
-    """A column that holds an enum's members as their values, plain text for the database."""
+    """Return a column type that stores an enum's members as their values, which are plain text to the database."""
     return Enum(kinds, native_enum=False, length=16, values_callable=lambda each: [kind.value for kind in each])
 
 
 def new_id() -> str:
-    """A UUIDv7: ids sort by the time they were made (RFC 9562, 5.7)."""
+    """Return a UUIDv7: ids sort by the time of their creation (RFC 9562, 5.7)."""
     return str(uuid_utils.uuid7())

@@ -18,5 +18,5 @@ class Dataset(Table):
     num_samples: Mapped[int]
     pixels: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)  # uint8, num_samples × 8 × 8, values 0–16
     labels: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)  # uint8, num_samples
-    sha256: Mapped[str] = mapped_column(String(64))  # of pixels followed by labels
+    sha256: Mapped[str] = mapped_column(String(64))  # digest of the pixels followed by the labels
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -1,6 +1,7 @@
-"""Runs and sweeps that are marked as deleted: no query of the ORM sees them, except those that ask for them.
+"""Hides runs and sweeps that are marked as deleted from the ORM's queries, except from those that ask for them.
 
-What they hold may be much. A client's request marks them; a worker then deletes the rows in short transactions.
+Such a run or sweep may own many rows. A client's request only marks it; a worker then deletes the rows in short
+transactions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from app.tables.run import Run
 from app.tables.sweep import Sweep
 
-INCLUDE_DELETED = {"include_deleted": True}  # execution options of a query that sees them
+INCLUDE_DELETED = {"include_deleted": True}  # execution options of a query that sees marked rows
 
 _HIDE = [with_loader_criteria(table, table.deleted_at.is_(None), include_aliases=True) for table in (Run, Sweep)]
 

@@ -1,4 +1,4 @@
-"""`evaluations`: a saved model's probabilities on a split, from which mistakes and confusion are read."""
+"""`evaluations`: a saved model's probabilities on a split, the source of mistakes and confusion matrices."""
 
 from __future__ import annotations
 

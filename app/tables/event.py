@@ -1,6 +1,6 @@
-"""`events`: what has happened, in commit order; `event_counter`: the last id that was given out.
+"""`events`: what has happened, in commit order. `event_counter`: the last event id that was assigned.
 
-A row is one event, or a block of events: a run's metrics of one commit, with an id each.
+A row is one event, or a block of events: a run's metrics of one commit, each with its own id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import UtcDateTime, utc_now
 from app.tables.base import Table, by_value
 
-EventId = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is an INTEGER, by that name alone
+EventId = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id needs the type name INTEGER
 
 
 class EventType(StrEnum):
@@ -35,7 +35,7 @@ class EventType(StrEnum):
     DELETED = "deleted"
 
     def is_last(self) -> bool:
-        """Whether a run has none but `promoted` and `deleted` after it."""
+        """Whether only `promoted` and `deleted` can follow this event of a run."""
         return self in (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED, EventType.DELETED)
 
 
@@ -44,20 +44,20 @@ class Event(Table):
     __table_args__ = (Index("ix_events_run", "run_id", "id"), Index("ix_events_sweep", "sweep_id", "id"))
 
     id: Mapped[int] = mapped_column(EventId, primary_key=True, autoincrement=False)
-    run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: `deleted` outlives its run
+    run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: a `deleted` event outlives its run
     sweep_id: Mapped[str | None] = mapped_column(String(36))
     type: Mapped[EventType] = mapped_column(by_value(EventType))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
-    # A block of `metric` events stores no data: `metrics` holds it. The block's ids are `id` and those before it, one
-    # an evaluated epoch from `first_epoch` to `last_epoch`. Both are null in a row that is one event.
+    # A block of `metric` events stores no data: `metrics` holds it. The block's ids are `id` and those before it:
+    # one for each evaluated epoch from `first_epoch` to `last_epoch`. Both columns are null in a row that is one event.
     num_events: Mapped[int] = mapped_column(default=1, server_default="1")
     first_epoch: Mapped[int | None]
     last_epoch: Mapped[int | None]
 
 
 class EventCounter(Table):
-    """One row. Who writes events locks it, last of all, until the commit: so ids grow in commit order."""
+    """One row. A transaction that writes events locks it last, until its commit, so ids grow in commit order."""
 
     __tablename__ = "event_counter"
 

@@ -19,6 +19,6 @@ class Metric(Table):
     train_eval_accuracy: Mapped[float]
     val_loss: Mapped[float]
     val_accuracy: Mapped[float]
-    gradient_norms: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))  # one a layer
+    gradient_norms: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))  # one for each layer
     weight_norms: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
-    seconds: Mapped[float]  # training time of the run up to here
+    seconds: Mapped[float]  # training time of the run up to this epoch

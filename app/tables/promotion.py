@@ -21,6 +21,6 @@ class Promotion(Table):
     __tablename__ = "promotions"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    run_id: Mapped[str] = mapped_column(String(36))  # kept when the run is deleted
+    run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: the row stays when the run is deleted
     reason: Mapped[PromotionReason] = mapped_column(by_value(PromotionReason))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -1,4 +1,4 @@
-"""`restarts`: how often `digitlab up` has started its API or worker again, since it was started itself."""
+"""`restarts`: how often `digitlab up` has restarted its API or worker since its own start."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Restart(Table):
 
     part: Mapped[str] = mapped_column(String(16), primary_key=True)  # `API` or `worker`
     count: Mapped[int]
-    exit_code: Mapped[int]  # of the process that ended last; -N: by signal N
+    exit_code: Mapped[int]  # exit code of the process that ended last; -N: signal N ended it
     last_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -1,4 +1,4 @@
-"""`runs`: one training of one model. The row is the queue entry too, so the two can never disagree."""
+"""`runs`: one training of one model. The row is also the queue entry, so the two can never disagree."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Run(Table):
     tags: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     sweep_id: Mapped[str | None] = mapped_column(String(36))
     trial_number: Mapped[int | None]  # from 0
-    point_number: Mapped[int | None]  # of the sweep's points, from 0
-    fold: Mapped[int | None]  # of cross-validation, from 0
+    point_number: Mapped[int | None]  # number of the sweep's point, from 0
+    fold: Mapped[int | None]  # number of the cross-validation fold, from 0
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
-    submission_sha256: Mapped[str | None] = mapped_column(String(64))  # of the body that came with the key
+    submission_sha256: Mapped[str | None] = mapped_column(String(64))  # digest of the body that came with the key
 
     # What is trained
     model_kind: Mapped[str] = mapped_column(String(32))
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     config_version: Mapped[int] = mapped_column(default=1)
-    device: Mapped[str] = mapped_column(String(16))  # as asked for; the one used stands in `provenance`
+    device: Mapped[str] = mapped_column(String(16))  # as requested; `provenance` names the device that was used
     seed: Mapped[int] = mapped_column(BigInteger)
     epochs: Mapped[int]
     num_parameters: Mapped[int | None]
@@ -59,18 +59,18 @@ class Run(Table):
     # The queue
     status: Mapped[RunStatus] = mapped_column(by_value(RunStatus), default=RunStatus.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)
-    claim_number: Mapped[int] = mapped_column(default=0)  # the fencing token: only ever grows, by 1 a claim
+    claim_number: Mapped[int] = mapped_column(default=0)  # the fencing token: only grows, by 1 with each claim
     crashes_without_progress: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(200), index=True)
     lease_expires_at: Mapped[float | None]  # seconds since 1970 by the database's clock
-    lease_seconds: Mapped[float | None]  # its length: one further ahead was written before the clock was set back
+    lease_seconds: Mapped[float | None]  # the lease's length: if it ends further ahead, the clock was set back
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     pause_requested: Mapped[bool] = mapped_column(default=False)
-    stack_key: Mapped[str | None] = mapped_column(String(200))  # None: trains alone
+    stack_key: Mapped[str | None] = mapped_column(String(200))  # None: the run trains alone
     stack_id: Mapped[str | None] = mapped_column(String(36))
     stack_size: Mapped[int | None]
 
-    # How it goes
+    # Progress and results
     epoch: Mapped[int] = mapped_column(default=0)
     epochs_per_second: Mapped[float | None]
     training_seconds: Mapped[float] = mapped_column(default=0.0)
@@ -84,4 +84,4 @@ class Run(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # marked: see `app.tables.deletion`
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # the mark of `app.tables.deletion`

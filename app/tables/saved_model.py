@@ -1,4 +1,4 @@
-"""`saved_models`: what a finished run is served from."""
+"""`saved_models`: the model that a finished run is served from."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class SavedModel(Table):
     __tablename__ = "saved_models"
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    epoch: Mapped[int]  # whose weights these are
+    epoch: Mapped[int]  # epoch of the weights
     onnx: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int]
     num_parameters: Mapped[int]
-    train_accuracy: Mapped[float]  # these weights', dropout off
+    train_accuracy: Mapped[float]  # of these weights, dropout off
     val_accuracy: Mapped[float]
     val_loss: Mapped[float]
-    on_canonical_split: Mapped[bool]  # whether it may be champion
+    on_canonical_split: Mapped[bool]  # whether the model may be champion
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -1,4 +1,4 @@
-"""`splits`: which images belong to train, val and test; written by a worker at first use."""
+"""`splits`: which images belong to train, val and test; a worker writes a split at its first use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Split(Table):
     val_size: Mapped[float]
     test_size: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)
-    fold: Mapped[int] = mapped_column(default=0)  # which part of the train split is val
-    num_folds: Mapped[int] = mapped_column(default=1)  # 1: none of it, val is its own
+    fold: Mapped[int] = mapped_column(default=0)  # number of the part of the train split that is val
+    num_folds: Mapped[int] = mapped_column(default=1)  # 1: no folds, val is a part of its own
     train: Mapped[bytes] = mapped_column(LargeBinary)  # int32 indices into the dataset
     val: Mapped[bytes] = mapped_column(LargeBinary)
     test: Mapped[bytes] = mapped_column(LargeBinary)

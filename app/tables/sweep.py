@@ -22,20 +22,20 @@ class Sweep(Table):
     tags: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     priority: Mapped[int] = mapped_column(default=0)
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
-    submission_sha256: Mapped[str | None] = mapped_column(String(64))  # of the body that came with the key
+    submission_sha256: Mapped[str | None] = mapped_column(String(64))  # digest of the body that came with the key
 
     # What is searched
     base: Mapped[dict[str, Any]] = mapped_column(JSON)  # a complete run configuration
     search: Mapped[dict[str, Any]] = mapped_column(JSON)
     parameters: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    points: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # values by dotted path, in the order of their numbers
+    points: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # values by dotted path, in order of point number
     repeats: Mapped[int] = mapped_column(default=1)
-    num_folds: Mapped[int | None]  # of cross-validation
+    num_folds: Mapped[int | None]  # folds of cross-validation
     stopping: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     num_trials: Mapped[int]
 
-    # How it goes
+    # Progress and results
     is_cancelled: Mapped[bool] = mapped_column(default=False)
-    choice: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # of cross-validation
+    choice: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # what cross-validation chose
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
-    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # marked: see `app.tables.deletion`
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # the mark of `app.tables.deletion`
