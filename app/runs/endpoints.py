@@ -1,4 +1,4 @@
-"""`/runs`; what a run leaves behind is in `result_endpoints`."""
+"""Endpoints of `/runs`. Endpoints for a run's results are in `app.results`."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def submit_run(
         )
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    with database.reading() as session:  # what takes long is done before others have to wait for it
+    with database.reading() as session:  # slow work is done before the write lock is taken
         run = service.find_submitted(session, idempotency)
         submission = None if run else service.prepare(session, document)
         if submission is not None:
@@ -253,7 +253,7 @@ async def _open_stream(
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[Stream]:
     if is_head(request):
-        await run_in_threadpool(service.find_last_event, database, run_id)  # a 404 where there is no such run
+        await run_in_threadpool(service.find_last_event, database, run_id)  # raises 404 if there is no such run
         yield Stream(feed, EventFilter((run_id,)), 0)
         return
     async with feed.join(after if last_event_id is None else last_event_id) as position:

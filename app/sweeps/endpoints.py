@@ -1,4 +1,4 @@
-"""`/sweeps`."""
+"""Endpoints of `/sweeps`."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def submit_sweep(
             plan.hint = next((hint for hint in hints if hint is not None), None)
         return Response(plan.model_dump_json(), media_type="application/json")
     idempotency = Idempotency.of(idempotency_key, document) if idempotency_key is not None else None
-    with database.reading() as session:  # whatever takes long is done before others have to wait for it
+    with database.reading() as session:  # slow work is done before the write lock is taken
         sweep = service.find_submitted(session, idempotency)
         drafted = None
         if sweep is None:
