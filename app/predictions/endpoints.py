@@ -26,8 +26,8 @@ from app.validation import parse_query
 router = APIRouter(tags=["predict"])
 
 BINARY = "application/octet-stream"
-# A body of more images than about this is worked on in a thread, so that other requests need not wait for it: of less,
-# the hop to the thread and back would take longer than the work. Bytes of JSON (with room for spaces), and of pixels.
+# A larger body is handled in a thread, so that other requests do not wait for it. For a smaller one, the switch to the
+# thread and back would take longer than the work. The sizes are bytes of JSON (with room for spaces) and of pixels.
 INLINE_JSON_BYTES = 256 * 256
 INLINE_BINARY_BYTES = 1024 * 64
 
@@ -61,7 +61,7 @@ _RESPONSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-# This documents the operation; requests are answered by the fast path (`app.http.fast_path`).
+# This decorator documents the operation; the fast path (`app.http.fast_path`) handles the requests.
 @router.post(
     "/predict",
     operation_id="predict",
@@ -93,12 +93,12 @@ async def predict(request: Request) -> Response:
 
 
 async def find_model(request: Request, run_id: str | None) -> LoadedModel:
-    """The model of a run, or the champion; in memory if possible.
+    """Return the model of a run, or the champion; from memory if possible.
 
     Raises:
         Unavailable: There is no champion yet.
         NotFound: There is no such run, or it has no saved model.
-        DamagedData: The saved model is not what was saved.
+        DamagedData: The saved model does not match its sha256, or cannot be loaded.
     """
     predictor: Predictor = request.app.state.predictor
     if run_id is None:
@@ -110,7 +110,7 @@ async def find_model(request: Request, run_id: str | None) -> LoadedModel:
 
 
 async def look_for_champion(request: Request) -> None:
-    """Have the first champion in memory, if the database has one by now."""
+    """Load the first champion into memory, if the database has one by now."""
     look: ChampionLook = request.app.state.champion_look
     await look.wait()
 
@@ -121,7 +121,7 @@ def lanes_of(request: Request) -> Lanes:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; where it comes in one piece, without the detour through a stream."""
+    """Read the whole body; a body that arrives in one piece avoids the detour through a stream."""
     message = await request.receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         return bytes(message.get("body", b""))
