@@ -8,7 +8,7 @@ import time
 from app.http.threads import Lane
 from app.predictions.predictor import Predictor
 
-PAUSE_SECONDS = 0.05  # between the starts of two look-ups
+PAUSE_SECONDS = 0.05  # shortest time from the start of one look-up to the next
 
 
 class ChampionLook:

@@ -26,8 +26,8 @@ from app.validation import parse_query
 router = APIRouter(tags=["predict"])
 
 BINARY = "application/octet-stream"
-# A larger body is handled in a thread, so that other requests do not wait for it. For a smaller one, the switch to the
-# thread and back would take longer than the work. The sizes are bytes of JSON (with room for spaces) and of pixels.
+# A larger body is handled in a thread, so that other requests do not wait for it. A smaller one would take longer to
+# switch to the thread and back than to handle. The sizes are bytes of JSON (with room for spaces) and of pixels.
 INLINE_JSON_BYTES = 256 * 256
 INLINE_BINARY_BYTES = 1024 * 64
 

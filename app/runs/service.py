@@ -185,7 +185,7 @@ def submit(
     try:
         with session.begin_nested():
             session.add(run)
-    except IntegrityError:  # on Postgres, a concurrent transaction may have used the same key
+    except IntegrityError:  # a concurrent transaction on Postgres may have used the same key
         submitted = find_submitted(session, idempotency)
         if submitted is None:
             raise

@@ -36,7 +36,7 @@ class TrialRow:
     error: str | None
     epoch: int
     is_ended_early: bool
-    val_accuracy: float | None  # of the saved model, like the next two
+    val_accuracy: float | None  # the saved model's, like the next two
     val_loss: float | None
     train_accuracy: float | None
     best_epoch: int | None

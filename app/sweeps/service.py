@@ -253,7 +253,7 @@ def submit(session: Session, drafted: Draft, *, max_queued_runs: int, idempotenc
     try:
         with session.begin_nested():
             session.add(drafted.sweep)
-    except IntegrityError:  # on Postgres, a concurrent transaction may have used the same key
+    except IntegrityError:  # a concurrent transaction on Postgres may have used the same key
         submitted = find_submitted(session, idempotency)
         if submitted is None:
             raise
