@@ -1,1 +1,1 @@
-"""Pictures, drawn by matplotlib in a process of their own; the API's process holds `renderer` alone."""
+"""Pictures, drawn by matplotlib in a process of their own; the API's process imports only `renderer`."""

@@ -1,4 +1,4 @@
-"""Which digits a model takes for which: counts, and shares of each true digit."""
+"""Draws a confusion matrix: counts, and shares of each true digit."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from matplotlib.patches import Rectangle
 
 from app.charts.style import INK, head_sheet, pixel_sheet, settings, to_bytes
 
-WIDTH, HEIGHT = 1400, 716  # pixels, as all of these
+WIDTH, HEIGHT = 1400, 716  # pixels, like the sizes below
 CELL = 50
 TOP = 138
 LEFT_OF_COUNTS, LEFT_OF_SHARES = 110, 840
 MARGIN_GAP = 8
 RECALL_WIDTH, PRECISION_HEIGHT = 58, 34
-EXPONENT = 0.4  # lets one error among a hundred show
+EXPONENT = 0.4  # this makes one error among a hundred visible
 
 
 def draw(data: dict[str, Any]) -> bytes:
-    """1400 × 716 pixels.
+    """Draw the picture, 1400 × 716 pixels.
 
     Args:
         data: `format`, `title`, `counts` and `normalized` (a row for each true digit, a column for each predicted one),
@@ -90,7 +90,7 @@ def _draw_map(axes: Axes, values: np.ndarray, left: int, title: str, label: Call
 
 
 def _colours(values: np.ndarray) -> np.ndarray:
-    """RGB of each cell: white for zero, and the sooner a colour the fewer there are."""
+    """Return the RGB of each cell: white for zero, and a colour whose strength grows fastest for small values."""
     strength = 0.12 + 0.76 * (values / (values.max() or 1)) ** EXPONENT
     is_right = np.eye(10, dtype=bool)[..., np.newaxis]
     colours = np.where(is_right, colormaps["Blues"](strength), colormaps["Oranges"](strength))[..., :3]

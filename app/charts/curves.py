@@ -1,4 +1,4 @@
-"""Loss and accuracy of runs over their epochs: one run on its three lines, or several runs against each other."""
+"""Draws loss and accuracy of runs over their epochs: one run with three lines, or several runs for comparison."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from app.charts.scales import robust_limits, say, set_ticks
 from app.charts.style import BLUE, CYCLE, DPI, INK, MARGIN, MARKERS, SKY, VERMILION, place, settings, to_bytes
 from app.wording import count
 
-WIDTH = 1400  # pixels, as all of these
+WIDTH = 1400  # pixels, like the sizes below
 LEFT, TOP = 76, 90
 PANEL_WIDTH, PANEL_HEIGHT = 608, 414
 AXIS, NOTE = 52, 17
 LEGEND_ROW = 21
-MAX_POINTS = 1500  # a line; more is less than a pixel each
+MAX_POINTS = 1500  # per line; with more, each point has less than a pixel
 NUM_MEDIANS = 250
 MIN_SPAN = 2.0  # percent
-CHANCE_LOSS = 3.0  # a network that knows nothing has ln 10 = 2.3
+CHANCE_LOSS = 3.0  # an untrained network has ln 10 = 2.3
 SMALLEST_LOSS = 1e-8
 
 Run = dict[str, Any]
@@ -46,10 +46,10 @@ class Line:
 
 
 def draw(data: dict[str, Any]) -> bytes:
-    """About 1400 × 600 pixels; higher, where the legend is long.
+    """Draw the picture, about 1400 × 600 pixels; a long legend makes it higher.
 
     Args:
-        data: `format`, `log` and `runs`, each with its `metrics`, columns of equal length.
+        data: `format`, `log` and `runs`, each run with its `metrics`, columns of equal length.
     """
     runs = data["runs"]
     with settings():
@@ -57,12 +57,12 @@ def draw(data: dict[str, Any]) -> bytes:
 
 
 def thin(values: Floats, keep: Sequence[int] = (), max_points: int = MAX_POINTS) -> Indices:
-    """The indices of a line's points that a reader could see: the lowest and the highest of each stretch, and the ends.
+    """Return the indices of a line's visible points: the lowest and the highest of each stretch, and both ends.
 
     Args:
-        values: NaN where there is a gap.
-        keep: Indices of points that are to stay.
-        max_points: How many there are afterwards, at most, besides `keep` and the ends.
+        values: Heights of the line's points; NaN is a gap.
+        keep: Indices of points to keep.
+        max_points: Largest number of points to return, besides `keep` and the ends.
     """
     if len(values) <= max_points:
         return np.arange(len(values))
@@ -73,14 +73,19 @@ def thin(values: Floats, keep: Sequence[int] = (), max_points: int = MAX_POINTS)
 
 
 def medians(values: Floats, num_stretches: int = NUM_MEDIANS) -> Indices:
-    """The indices of the points that are the (lower) median of their stretch."""
+    """Return the indices of the points that are the (lower) median of their stretch."""
     ranked, known = _stretches(values, num_stretches)
     middle: Indices = ranked[np.arange(len(ranked)), np.maximum(known - 1, 0) // 2]
     return middle
 
 
 def _stretches(values: Floats, max_stretches: int) -> tuple[Indices, Indices]:
-    """A row for each stretch: the indices of its points from the lowest value up, then of NaN; how many are not NaN."""
+    """Cut a line into stretches of equal length.
+
+    Returns:
+        One row per stretch: the indices of its points by ascending value, NaN last. And for each stretch, the number of
+        its points that are not NaN.
+    """
     length = -(-len(values) // max_stretches)
     num_stretches = -(-len(values) // length)
     table = np.full(num_stretches * length, np.nan)
@@ -91,7 +96,7 @@ def _stretches(values: Floats, max_stretches: int) -> tuple[Indices, Indices]:
 
 
 def plot_line(axes: Axes, epochs: Floats, values: Floats, **style: Any) -> None:
-    """A line whose points without neighbours show, too: the only epoch so far, or one between two gaps."""
+    """Plot a line, and mark points without neighbours: the only epoch so far, or one between two gaps."""
     known = np.pad(np.isfinite(values), 1)
     lonely = known[1:-1] & ~known[:-2] & ~known[2:]
     marked = np.unique(np.linspace(0, len(values) - 1, min(len(values), 9)).round().astype(int))
@@ -109,7 +114,7 @@ def epoch_axis(axes: Axes, first: float, last: float, notes: list[str]) -> None:
 
 
 def log_heights(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis whose ticks are plain numbers."""
+    """Make the y axis logarithmic, with plain numbers as ticks."""
     axes.set_yscale("log")
     pad = max((high / low) ** 0.05, 1.05)
     axes.set_ylim(low / pad, high * pad)
@@ -145,7 +150,7 @@ def _figure(runs: list[Run], is_log: bool) -> Figure:
 
 
 def _num_rows(handles: list[Line2D]) -> int:
-    """Of a legend in two columns."""
+    """Count the lines of text of a legend in two columns."""
     heights = [1 + str(handle.get_label()).count("\n") for handle in handles]
     half = -(-len(heights) // 2)
     return max(sum(heights[:half]), sum(heights[half:]))
@@ -183,7 +188,7 @@ def _lines(runs: list[Run], measure: str, scale: float = 1) -> list[Line]:
 
 
 def _line(run: Run, split: str, measure: str, scale: float, style: dict[str, Any]) -> Line:
-    """Null is an epoch that was not evaluated; NaN and infinity are a loss that has diverged."""
+    """Make the line of a metric. Null is an epoch that was not evaluated, NaN or infinity a loss that has diverged."""
     column = run["metrics"][f"{split}_{measure}"]
     epochs, values = np.array(run["metrics"]["epoch"], dtype=float), scale * np.array(column, dtype=float)
     if None in column:
@@ -195,7 +200,7 @@ def _line(run: Run, split: str, measure: str, scale: float, style: dict[str, Any
 
 
 def _styles(num_runs: int, order: int) -> dict[str, dict[str, Any]]:
-    """By split; the last is drawn on top."""
+    """Return the line style of each split; the last split is drawn on top."""
     if num_runs == 1:
         return {
             "train": {"color": SKY, "linewidth": 1.2, "linestyle": "-", "markersize": 6},
@@ -282,7 +287,7 @@ def _draw_lines(axes: Axes, lines: list[Line], measure: str, unit: str) -> None:
 
 
 def _notes(axes: Axes, lines: list[Line], measure: str, unit: str) -> list[str]:
-    """What the panel does not show."""
+    """Say what the panel does not show: lines cut off, gaps, and points between medians."""
     low, high = axes.get_ylim()
     notes = []
     for limit, word, outside in (

@@ -1,4 +1,4 @@
-"""A sheet of digits, each with a caption: what the model saw and what it said."""
+"""Draws a sheet of digits, each with a caption, such as the true and the predicted digit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.charts.labels import printable
 from app.charts.style import MARGIN, head_sheet, pixel_sheet, settings, to_bytes
 
 MAX_IMAGES = 120
-WIDTH = 1400  # pixels, as all of these; what a full sheet has at most
+WIDTH = 1400  # pixels, like the sizes below; the largest width of a full sheet
 MIN_WIDTH = 620
 HEADER = 48
 LINE = 16
@@ -23,7 +23,7 @@ MAX_CAPTION_LINES, MAX_CAPTION_LETTERS = 3, 24
 
 
 def draw(data: dict[str, Any]) -> bytes:
-    """As large as its digits need.
+    """Draw the sheet, as large as its digits need.
 
     Args:
         data: `format`, `title`, `note` and `images`, each with `pixels` (8×8, from 0 to 16) and a `caption` of lines.
@@ -43,7 +43,7 @@ def _figure(data: dict[str, Any]) -> Figure:
     pitch = max(size, LETTER * longest) + GAP
     columns = max(1, min(len(images), (WIDTH - 2 * MARGIN) // pitch))
     rows = -(-len(images) // columns)
-    columns = -(-len(images) // rows) if rows else 1  # the last row as full as the others
+    columns = -(-len(images) // rows) if rows else 1  # makes the last row as full as the others
     row_height = size + LINE * max(map(len, captions), default=0) + GAP + 4
     width = max(MIN_WIDTH, 2 * MARGIN + columns * pitch)
     lines = textwrap.wrap(printable(note, 1000), (width - 2 * MARGIN) // LETTER)

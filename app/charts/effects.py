@@ -1,4 +1,4 @@
-"""The panels that show, parameter by parameter, how accurate the points with each value are."""
+"""Draws the panels that show, for each parameter, how accurate the points with each of its values are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIXELS_PER_CHARACTER = 7.5
 
 
 def grid_shape(num_parameters: int) -> tuple[int, int]:
-    """Rows and columns of panels."""
+    """Return the numbers of rows and columns of panels."""
     num_panels = max(1, min(num_parameters, MAX_PANELS))
     columns = 3 if num_panels in (5, 6, 9) else min(num_panels, 4)
     return math.ceil(num_panels / columns), columns
@@ -97,19 +97,19 @@ def _draw_effect(axes: Axes, findings: Findings, path: str, width_pixels: int) -
 
 
 def _means(axes: Axes, x: np.ndarray, accuracies: np.ndarray, errors: np.ndarray, *, is_line: bool) -> None:
-    """Where a value has a single point, the error is over its repeats or folds."""
+    """Plot each value's mean and its standard error; for a single point, the error over its repeats or folds."""
     groups = [np.flatnonzero(x == value) for value in np.unique(x)]
     centers = [x[group[0]] for group in groups]
     means = [accuracies[group].mean() for group in groups]
     bars = [errors[group[0]] if len(group) == 1 else _error_of_mean(accuracies[group]) for group in groups]
-    bars = [bar or math.nan for bar in bars]  # none rather than one of no length
+    bars = [bar or math.nan for bar in bars]  # NaN draws no bar, 0 would draw one of no length
     axes.errorbar(centers, means, bars, fmt="o", color=BLUE, markersize=6, capsize=4, linewidth=1.8)
     if is_line:
         axes.plot(centers, means, color=BLUE, linewidth=1, alpha=0.6)
 
 
 def _quarter_means(axes: Axes, x: np.ndarray, accuracies: np.ndarray) -> None:
-    """For a parameter that was drawn from a range: a bar over each quarter of the points, by rank."""
+    """Plot a bar over each quarter of the points, by rank, for a parameter that was drawn from a range."""
     for quarter in np.array_split(np.argsort(x, kind="stable"), 4):
         if not len(quarter):
             continue
@@ -124,7 +124,7 @@ def _error_of_mean(accuracies: np.ndarray) -> float:
 
 
 def _mark_below(axes: Axes, x: np.ndarray, low: float, *, is_counted: bool) -> None:
-    """Marks the points under the axis and says how many there are of a value."""
+    """Mark the points below the axis, and write their number beside each value."""
     if not len(x):  # an empty line that is not clipped would spoil the layout
         return
     axes.plot(x, np.full(len(x), low), "v", color=SKY, markersize=7, markeredgewidth=0, clip_on=False, zorder=4)
@@ -140,7 +140,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _categorical_axis(axes: Axes, values: Sequence[Any], width_pixels: int) -> np.ndarray:
-    """Returns each value's place on the x axis."""
+    """Make the x axis categorical, and return each value's place on it."""
     categories = {json.dumps(value): value for value in values}
     order = sorted(categories, key=lambda key: _sort_key(categories[key]))
     place = {key: number for number, key in enumerate(order)}
@@ -161,7 +161,7 @@ def _categorical_axis(axes: Axes, values: Sequence[Any], width_pixels: int) -> n
 
 
 def _sort_key(value: Any) -> tuple[str, list[float], str]:
-    """Numbers and lists of numbers by size, the rest by the alphabet."""
+    """Sort numbers and lists of numbers by size, other values alphabetically."""
     if _are_numbers([value]):
         return "number", [float(value)], ""
     if isinstance(value, list) and _are_numbers(value):

@@ -1,4 +1,4 @@
-"""What the panels of a sweep's picture need of its report."""
+"""Prepares a sweep's report for the panels of its picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNENDED = {"queued", "running", "paused"}
 
 @dataclass(frozen=True)
 class Findings:
-    """A sweep's report, in the words of the picture. Accuracies are in percent."""
+    """A sweep's report, prepared for the picture. Accuracies are in percent."""
 
     report: dict[str, Any]
     curves: dict[str, dict[str, Any]]
@@ -46,14 +46,14 @@ class Findings:
 
     @cached_property
     def limits(self) -> tuple[float, float]:
-        """Of the points' accuracies, for the panels' y axes."""
+        """Limits of the panels' y axes, from the points' accuracies ± standard errors."""
         return robust_limits(
             [accuracy(point) + sign * standard_error(point) for point in self.measured for sign in (-1, 1)]
         )
 
     @property
     def emptiness(self) -> str:
-        """Why there is nothing to draw."""
+        """The reason why there is nothing to draw."""
         statuses = {trial["status"] for trial in self.report["trials"]}
         if statuses and not statuses & UNENDED:
             return "no trial has succeeded"
@@ -65,5 +65,5 @@ def accuracy(point: PointDocument) -> float:
 
 
 def standard_error(point: PointDocument) -> float:
-    """Over the point's own repeats or folds; 0 where there is one."""
+    """Return the standard error over the point's own repeats or folds, in percent; 0 for a single trial."""
     return 100 * float(point["standard_error"] or 0)

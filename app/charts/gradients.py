@@ -1,4 +1,4 @@
-"""The norm of the loss' gradient in each layer over the epochs: where it vanishes, and where it explodes."""
+"""Draws the norm of the loss's gradient in each layer over the epochs, which shows where it vanishes or explodes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LEFT, TOP, WIDTH, HEIGHT, BOTTOM = 84, 54, 960, 460, 86  # pixels
 LETTER = 7
 LAYERS_IN_A_COLUMN = 22
 NUM_PARTS = 60
-SMALLEST, LARGEST = 1e-45, 3.4e38  # of single precision
+SMALLEST, LARGEST = 1e-45, 3.4e38  # limits of single precision
 
 
 def draw(data: dict[str, Any]) -> bytes:
-    """About 1200 × 600 pixels; wider for many layers.
+    """Draw the picture, about 1200 × 600 pixels; many layers make it wider.
 
     Args:
-        data: `format`, `title`, `layers` (their names), `epochs` and `norms` (per epoch, one for each layer).
+        data: `format`, `title`, `layers` (their names), `epochs` and `norms` (for each epoch, one per layer).
     """
     with settings():
         return to_bytes(_figure(data), data["format"], data["title"])
@@ -55,7 +55,7 @@ def _draw_layers(axes: Axes, layers: list[str], epochs: np.ndarray, norms: np.nd
     positive = norms[norms > 0]
     low, high = float(positive.min()), float(positive.max())
     is_zero = norms == 0
-    floor = low / max((high / low) ** 0.1, 1.3)  # a place for zeros, which a logarithmic axis lacks
+    floor = low / max((high / low) ** 0.1, 1.3)  # zeros are drawn here, since a logarithmic axis has none
     heights = np.where(is_zero, floor, norms)
     log_heights(axes, floor if is_zero.any() else low, high)
     for layer, name in enumerate(layers):
@@ -74,7 +74,7 @@ def _draw_layers(axes: Axes, layers: list[str], epochs: np.ndarray, norms: np.nd
 
 
 def _far_enough_apart(epochs: np.ndarray, is_chosen: np.ndarray) -> np.ndarray:
-    """The first of the chosen indices in each part of the axis."""
+    """Return the first of the chosen indices in each of `NUM_PARTS` parts of the axis."""
     chosen = np.flatnonzero(is_chosen)
     parts = NUM_PARTS * (epochs[chosen] - epochs[0]) // max(epochs[-1] - epochs[0], 1)
     return chosen[np.unique(parts, return_index=True)[1]]

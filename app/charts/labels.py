@@ -1,4 +1,4 @@
-"""Parameters and their values as short text that the font can show."""
+"""Formats parameters and their values as short text that the font can show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISSING_GLYPH = "□"
 
 
 def printable(text: str, max_length: int = 200) -> str:
-    """One line, shortened in the middle, without characters that the font lacks."""
+    """Make text one line, shorten it in the middle, and replace characters that the font lacks."""
     known = _characters()
     text = "".join(char if ord(char) in known else MISSING_GLYPH for char in " ".join(text.split()))
     if len(text) <= max_length:

@@ -1,4 +1,4 @@
-"""The panel that sets accuracy against size and marks the Pareto front."""
+"""Draws the panel that shows accuracy against size and marks the Pareto front."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_front(figure: SubFigure, axes: Axes, findings: Findings) -> None:
 
 
 def label_front(axes: Axes, findings: Findings) -> None:
-    """Numbers the front's points where that covers nothing of it; of many, the most accurate ones alone."""
+    """Number the `MAX_LABELS` most accurate points of the front, where the number covers no other point or number."""
     low, _ = findings.limits if findings.measured else (0, 0)
     front = sorted((point for point in _front(findings) if accuracy(point) >= low), key=accuracy, reverse=True)
     places = [axes.transData.transform((point["num_parameters"], accuracy(point))) for point in front]
@@ -87,7 +87,7 @@ def _places(points: Sequence[PointDocument | None], low: float) -> tuple[list[in
 
 
 def _draw_points(figure: SubFigure, axes: Axes, points: list[PointDocument], low: float) -> None:
-    """Filled by epochs to the plateau, grey where that is not known."""
+    """Draw the points, coloured by epochs to the plateau, grey if these are not known."""
     known = [point["mean_epochs_to_plateau"] for point in points if point["mean_epochs_to_plateau"] is not None]
     norm = Normalize(min(known, default=0), max(*known, min(known) + 1) if known else 1)
     colours = ScalarMappable(norm, CONTINUOUS)
@@ -114,7 +114,7 @@ def _draw_points(figure: SubFigure, axes: Axes, points: list[PointDocument], low
 
 
 def _draw_steps(axes: Axes, front: list[PointDocument]) -> None:
-    """The highest accuracy that each size reaches; the front has a third aim, so points may lie under this line."""
+    """Draw the highest accuracy up to each size. Points of the front may lie below it: epochs are their third aim."""
     sizes: list[int] = []
     heights: list[float] = []
     for point in sorted(front, key=lambda point: (point["num_parameters"], -accuracy(point))):

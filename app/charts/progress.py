@@ -1,4 +1,4 @@
-"""The panel of every trial's accuracy over its epochs."""
+"""Draws the panel of every trial's accuracy over its epochs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _curve(curve: dict[str, Any]) -> Curve:
 
 
 def _limits(curves: list[Curve]) -> tuple[float, float]:
-    """The ends of all but the worst trials, and most of what came before."""
+    """Return limits that show the last accuracies of all but the worst trials, and most of the earlier ones."""
     heights = np.concatenate([curve[:, 1] for curve in curves])
     low, high = robust_limits([*(float(curve[-1, 1]) for curve in curves), float(heights.max())])
     return min(low, float(np.percentile(heights, 15))), high
@@ -67,7 +67,7 @@ def _cut_off(curves: list[Curve], low: float) -> str:
 
 
 def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None:
-    """The best trial; with cross-validation, the folds of the best or chosen point."""
+    """Draw the best trial; with cross-validation, the folds of the best or chosen point."""
     best = findings.best
     if best is None:
         return
@@ -77,7 +77,7 @@ def _draw_best(axes: Axes, findings: Findings, curves: dict[str, Curve]) -> None
         return
     what = f"{findings.best_word} point {best['point_number']}, on its {count(len(trials), 'fold')}"
     if not findings.is_on_folds:
-        trials = trials[:1]  # the report's are best first
+        trials = trials[:1]  # the report lists the best trial first
         what = f"trial {trials[0]['trial_number']}, the best of point {best['point_number']}"
     label = textwrap.fill(f"{what}: {parameters_label(best['parameters'])}", 70, max_lines=4, placeholder=" …")
     for trial in trials:

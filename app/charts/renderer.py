@@ -1,4 +1,4 @@
-"""Has pictures drawn in one child process, started when the first is asked for; never loads matplotlib itself."""
+"""Lets one child process draw pictures, started for the first one; the API's process never loads matplotlib."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from app import lifeline
 from app.errors import Unavailable
 
 TIMEOUT_SECONDS = 30.0
-NICENESS = 5  # with 10, a machine with two busy programs a core drew nothing within the time limit
+NICENESS = 5  # 10 is too much: with two busy programs per core, nothing was drawn within the time limit
 YIELD_SECONDS = 0.0003
 LONGEST_TURN_SECONDS = 0.01
 
@@ -48,7 +48,8 @@ class Renderer:
     """Draws one picture at a time.
 
     Args:
-        timeout_seconds: A picture that takes longer ends the child; a caller waits as long for its turn.
+        timeout_seconds: Longest time for a picture, after which the child is killed; also the longest wait of a caller
+            for its turn.
     """
 
     def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
@@ -58,14 +59,14 @@ class Renderer:
         self._closed = False
 
     def draw(self, module: str, data: dict[str, Any]) -> bytes:
-        """Blocks until the picture is there.
+        """Draw a picture; block until it is done.
 
         Args:
             module: Dotted name of the module whose `draw(data) -> bytes` is called in the child: a `Picture`.
-            data: What that function takes; anything that pickle takes.
+            data: Argument of that function; it must be picklable.
 
         Raises:
-            Unavailable: It takes too long, the child dies of it twice, or the renderer is closed.
+            Unavailable: The picture takes too long, the child dies twice, or the renderer is closed.
             RuntimeError: The function raised; the message holds the child's traceback.
         """
         if not self._turn.acquire(timeout=self._timeout_seconds):
@@ -81,7 +82,7 @@ class Renderer:
             self._turn.release()
 
     def close(self) -> None:
-        """Ends the child at once; a picture that is being drawn fails with `Unavailable`."""
+        """Kill the child at once; a picture that is being drawn fails with `Unavailable`."""
         self._closed = True
         child = self._child
         if child is not None:
@@ -90,7 +91,7 @@ class Renderer:
     def _living_child(self) -> _Child:
         if self._child is None:
             self._child = _Child()
-        if self._closed:  # looked at after the start, so that `close` misses no child
+        if self._closed:  # checked after the start, so that `close` misses no child
             self._drop_child()
             raise Unavailable("The service is shutting down.")
         return self._child
@@ -102,14 +103,14 @@ class Renderer:
 
 
 class _Child:
-    """The drawing process, seen from the API's."""
+    """The drawing process, as the API's process sees it."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), name="digitlab-charts", daemon=True)
         _start_deaf_to_sigint(self._process)
-        theirs.close()  # so that a dead child is the end of the file here
+        theirs.close()  # a dead child is then the end of file here
 
     def draw(self, module: str, data: dict[str, Any], timeout_seconds: float) -> bytes:
         is_late = threading.Event()
@@ -146,11 +147,14 @@ class _Child:
 
 
 def _start_deaf_to_sigint(process: SpawnProcess) -> None:
-    """Ctrl-C reaches the whole process group, but the child is to end with the API, and never with a traceback."""
+    """Start a process that ignores Ctrl-C from its first moment.
+
+    Ctrl-C reaches the whole process group, but the child must end with the API, and never with a traceback.
+    """
     if sys.platform == "win32":
         process.start()
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this thread's alone; the child inherits it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # this thread's mask; the child inherits it
     try:
         process.start()
     finally:
@@ -158,7 +162,7 @@ def _start_deaf_to_sigint(process: SpawnProcess) -> None:
 
 
 def _serve(connection: Connection) -> None:
-    """The child's whole life: draws until the API has gone."""
+    """Run the child: draw pictures until the API's process has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _ignore_matplotlib_settings()
     lifeline.end_with_parent(partial(os._exit, 0))  # in the middle of a picture, too
@@ -175,20 +179,23 @@ def _serve(connection: Connection) -> None:
 
 
 def _ignore_matplotlib_settings() -> None:
-    """Have matplotlib read its own `matplotlibrc` and nobody else's: it looks into the current folder first."""
+    """Make matplotlib read no `matplotlibrc` but its own: it looks into the current folder first."""
     os.environ.pop("MPLBACKEND", None)
-    found = find_spec("matplotlib")  # does not import it
+    found = find_spec("matplotlib")  # this does not import it
     if found is not None and found.origin is not None:
         with suppress(OSError):  # some distributions keep it elsewhere
             os.chdir(Path(found.origin).parent / "mpl-data")
 
 
 def _prepare(module: str) -> None:
-    """Load matplotlib as fast as possible, and give way only then: on a busy machine the first picture never came."""
-    with suppress(Exception):  # `_draw` will tell
+    """Load matplotlib at normal priority, and lower the priority only then.
+
+    A child that loaded matplotlib at low priority never drew the first picture on a busy machine.
+    """
+    with suppress(Exception):  # `_draw` will report it
         importlib.import_module(module)
     if sys.platform != "win32":
-        os.nice(NICENESS)  # /predict comes first
+        os.nice(NICENESS)  # /predict has priority
 
 
 def _draw(module: str, data: dict[str, Any]) -> bytes | str:
@@ -202,10 +209,11 @@ def _draw(module: str, data: dict[str, Any]) -> bytes | str:
 
 @contextmanager
 def giving_way() -> Iterator[None]:
-    """Let others have the core every so often: the scheduler alone would keep a prediction waiting for milliseconds.
+    """Yield the core to other processes every `YIELD_SECONDS` of drawing.
 
-    A prediction takes less than one. Whoever keeps the core for longer is busy with something else: the next turn is as
-    long, since nothing would get done by giving way all the time.
+    The scheduler alone would keep a prediction waiting for milliseconds, and a prediction takes less than one. If a
+    process keeps the core for longer, it is busy with something else. The next turn of drawing is then as long as that
+    process kept the core, at most `LONGEST_TURN_SECONDS`: drawing would never finish if it yielded all the time.
     """
     if not hasattr(os, "sched_yield"):
         yield
@@ -214,12 +222,12 @@ def giving_way() -> Iterator[None]:
 
     def give_way(*_: object) -> None:
         nonlocal turn, began_at
-        if time.thread_time() - began_at > turn / 2:  # less, if the core was taken away anyhow
+        if time.thread_time() - began_at > turn / 2:  # less if the scheduler took the core away
             started = time.perf_counter()
             os.sched_yield()
             turn = min(max(YIELD_SECONDS, time.perf_counter() - started), LONGEST_TURN_SECONDS)
             began_at = time.thread_time()
-        # Only now: a timer that repeats would ring while others have the core.
+        # The timer is set only now: a repeating timer would fire while other processes have the core.
         signal.setitimer(signal.ITIMER_REAL, turn)
 
     signal.signal(signal.SIGALRM, give_way)
@@ -227,6 +235,6 @@ def giving_way() -> Iterator[None]:
     try:
         yield
     finally:
-        # A function of ours and not SIG_IGN: Python complains about a signal that came while it is being ignored.
+        # The handler is a function, not SIG_IGN: Python complains about a signal that came while it is being ignored.
         signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, 0)

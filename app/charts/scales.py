@@ -11,11 +11,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from app.charts.style import INK
 
-MAX_GRID_VALUES = 12  # more different numbers than that were drawn from a range
+MAX_GRID_VALUES = 12  # a parameter with more distinct numbers counts as drawn from a range
 
 
 def robust_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits for accuracies in percent that a few very bad ones do not stretch (Tukey's outer fence, 1977)."""
+    """Return limits for accuracies in percent, which a few very bad ones do not stretch (Tukey's outer fence, 1977)."""
     quarter, three_quarters = np.percentile(values, [25, 75])
     fence = quarter - 3 * max(three_quarters - quarter, 0.5)
     low, high = min(value for value in values if value >= fence), max(values)
@@ -24,7 +24,7 @@ def robust_limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def numeric_axis(axes: Axes, values: Sequence[float], max_ticks: int) -> None:
-    """Scales the x axis for the values; few values, if they are far enough apart, are its ticks."""
+    """Scale the x axis for the values; if they are few and far enough apart, they are its ticks."""
     distinct = sorted(set(values))
     is_log = _is_spread_over_magnitudes(distinct)
     if is_log:
@@ -41,7 +41,7 @@ def numeric_axis(axes: Axes, values: Sequence[float], max_ticks: int) -> None:
 
 
 def _is_spread_over_magnitudes(distinct: Sequence[float]) -> bool:
-    """Not so what was drawn evenly from, say, 0.01 to 0.5."""
+    """Tell whether a logarithmic axis suits the values. Values drawn evenly from, say, 0.01 to 0.5 need none."""
     low, high = distinct[0], distinct[-1]
     if low <= 0 or high / low < 10:
         return False
@@ -49,7 +49,7 @@ def _is_spread_over_magnitudes(distinct: Sequence[float]) -> bool:
 
 
 def log_axis(axes: Axes, values: Sequence[float], label: Callable[[float], str] = "{:g}".format) -> None:
-    """A logarithmic x axis whose ticks are plain numbers, even for one value or a narrow span."""
+    """Make the x axis logarithmic, with plain numbers as ticks even for one value or a narrow span."""
     low, high = min(values), max(values)
     axes.set_xscale("log")
     pad = (high / low) ** 0.1 if high > low else 1.5
@@ -72,14 +72,14 @@ def set_ticks(axis: Axis, locator: FixedLocator | LogLocator | MaxNLocator, labe
 
 
 def say(axes: Axes, message: str) -> None:
-    """An empty panel that says why it is empty."""
+    """Write into an empty panel why it is empty."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=INK, alpha=0.7, fontsize=11)
 
 
 def legend_below(axes: Axes, columns: int = 1) -> None:
-    """Under the x axis' label, where it hides nothing."""
+    """Place the legend under the label of the x axis, where it hides nothing."""
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(-0.01, -0.13),

@@ -1,4 +1,4 @@
-"""How all pictures look: legible at their natural size, on white in light and dark surroundings alike."""
+"""The style of all pictures: legible at their natural size, on white in light and dark surroundings alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DPI = 100
 
-# Okabe and Ito, "Color Universal Design", 2008: told apart by colour-blind readers.
+# Okabe and Ito, "Color Universal Design", 2008: colour-blind readers can tell these colours apart.
 BLUE = "#0072B2"
 SKY = "#56B4E9"
 ORANGE = "#E69F00"
@@ -28,11 +28,11 @@ INK = "#222222"
 GREY = "#8A8A8A"
 CONTINUOUS = "cividis"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, INK, GREY)
-MARKERS = ("", "s", "^", "D", "v", "P", "X")  # the next one whenever the colours begin again
+MARKERS = ("", "s", "^", "D", "v", "P", "X")  # the marker changes whenever the colours start again
 MARGIN = 16  # pixels
 
 SETTINGS: dict[RcKeyType, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so pictures are the same everywhere
     "font.size": 9.5,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -58,37 +58,37 @@ SETTINGS: dict[RcKeyType, Any] = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.fonttype": "path",  # the same picture on machines without the font
+    "svg.fonttype": "path",  # paths look the same on machines without the font
     "svg.hashsalt": "digitlab",
 }
 
 
 def settings() -> AbstractContextManager[None]:
-    """Within it, figures look as all of ours do."""
+    """Return a context in which figures have this style."""
     return rc_context(SETTINGS)
 
 
 def to_png(figure: Figure) -> bytes:
-    """The same figure gives the same bytes: nothing says when or by what it was written."""
+    """Write a PNG. The same figure gives the same bytes: they hold neither a date nor the name of the software."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def to_svg(figure: Figure, title: str) -> bytes:
-    """Deterministic as `to_png`; the title is what a screen reader says."""
+    """Write an SVG, as deterministic as `to_png`; a screen reader reads the title aloud."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Title": printable(title), "Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 def to_bytes(figure: Figure, picture_format: str, title: str) -> bytes:
-    """A picture in the format "png" or "svg"."""
+    """Write a figure in the format "png" or "svg"."""
     return to_svg(figure, title) if picture_format == "svg" else to_png(figure)
 
 
 def pixel_sheet(width: int, height: int) -> tuple[Figure, Axes]:
-    """A figure with one axes that counts pixels from the upper left corner, to place small pictures exactly."""
+    """Make a figure with one axes that counts pixels from the upper left corner, to place small pictures exactly."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, width)
@@ -98,14 +98,14 @@ def pixel_sheet(width: int, height: int) -> tuple[Figure, Axes]:
 
 
 def head_sheet(axes: Axes, title: str, note: str = "") -> None:
-    """A title and lines under it, on a sheet that counts pixels."""
+    """Write a title and lines under it on a sheet that counts pixels."""
     width = round(axes.get_xlim()[1]) - 2 * MARGIN
     axes.text(MARGIN, 12, printable(title, width // 11), fontsize=13, fontweight="bold", va="top")
     axes.text(MARGIN, 37, note, fontsize=10, va="top", linespacing=1.3)
 
 
 def place(axes: Axes, left: float, top: float, width: float, height: float) -> None:
-    """Where axes lie, in pixels from the figure's upper left corner.
+    """Place axes, in pixels from the figure's upper left corner.
 
     A layout engine's result differs in its last digits from one drawing to the next, which an SVG would show.
     """

@@ -1,4 +1,4 @@
-"""The picture of a sweep: what each parameter does, accuracy against size, and accuracy over epochs."""
+"""Draws the picture of a sweep: the effect of each parameter, accuracy against size, and accuracy over epochs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.charts.progress import draw_progress
 from app.charts.style import DPI, settings, to_png
 from app.wording import count
 
-WIDTH = 14.0  # inches, as all of these
+WIDTH = 14.0  # inches, like the sizes below
 HEADER = 0.65
 HEADER_LINE = 0.2
 LOWER_PANELS = 5.3
@@ -24,10 +24,10 @@ MORE_ROW_HEIGHT = 3.2
 
 
 def draw(data: dict[str, Any]) -> bytes:
-    """A PNG, 1400 pixels wide, 1000 high or higher.
+    """Draw a PNG, 1400 pixels wide and at least 1000 high.
 
     Args:
-        data: `report`, a `SweepReport` as JSON; `curves`: by run id, `epochs` and `val_accuracy` of equal length.
+        data: `report`, a `SweepReport` as JSON, and `curves`, by run id `epochs` and `val_accuracy` of equal length.
     """
     with settings():
         return to_png(_figure(Findings.of(data)))
@@ -48,7 +48,7 @@ def _figure(findings: Findings) -> Figure:
     front, progress = lower.subplots(1, 2)
     draw_front(lower, front, findings)
     draw_progress(progress, findings)
-    figure.draw_without_rendering()  # lays it out, so that labels know how far apart points are
+    figure.draw_without_rendering()  # computes the layout, on which the labels depend
     label_front(front, findings)
     return figure
 

@@ -1,4 +1,4 @@
-"""The weights of the first hidden layer: what each unit looks for, as an 8×8 picture."""
+"""Draws the weights of the first hidden layer: what each unit looks for, as an 8×8 picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from app.charts.style import DPI, GREY, MARGIN, head_sheet, pixel_sheet, place, settings, to_bytes
 
 MAX_UNITS = 256
-HEADER = 66  # pixels, as all of these
+HEADER = 66  # pixels, like the sizes below
 GAP = 10
 NUMBER = 17
 SCALE = 100
@@ -22,10 +22,10 @@ MIN_WIDTH = 620
 
 
 def draw(data: dict[str, Any]) -> bytes:
-    """As large as its units need; about 1300 pixels wide for 256.
+    """Draw the picture, as large as its units need; about 1300 pixels wide for 256 units.
 
     Args:
-        data: `format`, `title` and `units`, the 64 weights of each.
+        data: `format`, `title` and `units`, the 64 weights of each unit.
     """
     with settings():
         return to_bytes(_figure(data), data["format"], data["title"])
@@ -61,7 +61,7 @@ def _largest(units: np.ndarray) -> list[int]:
 
 
 def _size(num_units: int) -> int:
-    """A multiple of 8, so that all pixels of a picture are equally large."""
+    """Return a picture's side in pixels, a multiple of 8, so that all 64 weights are equally large."""
     return 112 if num_units <= 24 else 80 if num_units <= 80 else 56 if num_units <= 144 else 48
 
 

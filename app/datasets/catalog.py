@@ -1,4 +1,4 @@
-"""What is known of each dataset before a worker has registered it, so that the API needs no scikit-learn."""
+"""Facts about each dataset that hold before a worker has registered it, so that the API needs no scikit-learn."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class SplitSizes:
 
 
 def split_sizes(num_samples: int, val_size: float, test_size: float) -> SplitSizes:
-    """How many images each split gets: shares of the whole, rounded up as scikit-learn's `train_test_split` does."""
+    """Compute the number of images in each split; shares are rounded up, as in scikit-learn's `train_test_split`."""
     val = math.ceil(num_samples * val_size)
     test = math.ceil(num_samples * test_size)
     return SplitSizes(num_samples - val - test, val, test)
 
 
 def fold_sizes(whole: SplitSizes, number: int, num_folds: int) -> SplitSizes:
-    """A split whose train split is cut into folds, of which one is val, as scikit-learn's `StratifiedKFold` cuts it."""
+    """Compute the sizes when one fold of the train split is val, as scikit-learn's `StratifiedKFold` cuts folds."""
     fold = whole.train // num_folds + (number < whole.train % num_folds)
     return SplitSizes(whole.train - fold, fold, 0)

@@ -1,4 +1,4 @@
-"""`/datasets`."""
+"""Endpoints of `/datasets`."""
 
 from __future__ import annotations
 

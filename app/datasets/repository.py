@@ -11,7 +11,7 @@ from app.tables import Dataset, Split
 
 
 def get_dataset(session: Session, name: str) -> Dataset | None:
-    """A dataset with its images."""
+    """Return a dataset with its images."""
     return session.get(Dataset, name, options=[undefer(Dataset.pixels), undefer(Dataset.labels)])
 
 

@@ -1,4 +1,4 @@
-"""Datasets as a client sees them."""
+"""Response models for datasets."""
 
 from __future__ import annotations
 

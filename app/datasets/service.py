@@ -1,4 +1,4 @@
-"""Reading datasets. They are registered by a worker; until then they are known by name and size only."""
+"""Reads datasets. A worker registers them; until then only their names and sizes are known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Images:
     sha256: str
 
     def class_counts(self, indices: npt.NDArray[np.int32] | None = None) -> list[int]:
-        """Images of each digit: of all, or of these."""
+        """Count the images of each digit, among all images or those at `indices`."""
         labels = self.labels if indices is None else self.labels[indices]
         counts: list[int] = np.bincount(labels, minlength=NUM_CLASSES).tolist()
         return counts
@@ -42,12 +42,12 @@ def get_info(name: str) -> DatasetInfo:
 
 
 def get_images(session: Session, name: str) -> Images:
-    """A dataset's images, checked.
+    """Return a dataset's images, verified against their sha256.
 
     Raises:
         NotFound: There is no such dataset.
         Unavailable: No worker has registered it yet.
-        DamagedData: The stored images are not what was registered.
+        DamagedData: The stored images do not match their sha256.
     """
     get_info(name)
     dataset = repository.get_dataset(session, name)
@@ -68,7 +68,7 @@ def not_registered(name: str) -> Unavailable:
 
 
 def canonical_indices(session: Session, name: str, part: str) -> npt.NDArray[np.int32]:
-    """Which images belong to `train` or `val` of the notebook's split.
+    """Return the indices of the images in `train` or `val` of the notebook's split.
 
     Raises:
         Unavailable: No worker has registered the split yet.
@@ -80,14 +80,14 @@ def canonical_indices(session: Session, name: str, part: str) -> npt.NDArray[np.
 
 
 def select(session: Session, name: str, images: Images, part: str | None, label: int | None) -> npt.NDArray[np.integer]:
-    """Which images are of a part of the notebook's split, in its order, and of a label; None: of any."""
+    """Return the indices of the images in a part of the notebook's split, in its order, with a label; None: any."""
     found: npt.NDArray[np.integer]
     found = np.arange(len(images.labels)) if part is None else canonical_indices(session, name, part)
     return found if label is None else found[images.labels[found] == label]
 
 
 def indices(split: Split, part: str) -> npt.NDArray[np.int32]:
-    """The images of `train`, `val` or `test`."""
+    """Return the indices of the images in `train`, `val` or `test`."""
     return np.frombuffer({"train": split.train, "val": split.val, "test": split.test}[part], np.int32)
 
 

@@ -1,4 +1,4 @@
-"""`/events`: everybody's events. A run's own are among `/runs`."""
+"""Endpoints of `/events`: the events of all runs. The events of one run are at `/runs/{run_id}/events`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def _open(
 
 
 def _require_known(database: Database, wanted: EventFilter) -> None:
-    if wanted != EventFilter():  # all events: the database is not asked
+    if wanted != EventFilter():  # a filter for all events needs no query
         with database.reading() as session:
             service.require_known(session, wanted)
 

@@ -1,7 +1,7 @@
-"""The newest events in memory, so that any number of open streams costs one query an interval.
+"""Keeps the newest events in memory, so that any number of open streams costs one query per interval.
 
-A stream is a position in the list of all events. What lies behind the events in memory is read from the database, page
-by page, so that a slow or returning client misses nothing and holds nothing up.
+A stream is a position in the list of all events. Events older than those in memory are read from the database, page by
+page, so that a slow or returning client misses nothing and delays no other client.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEEPALIVE_SECONDS = 15.0  # as the HTML standard recommends
 
 @dataclass(frozen=True)
 class FeedEvent:
-    """An event, ready to be sent."""
+    """An event, serialized for sending."""
 
     id: int
     run_id: str
@@ -49,7 +49,7 @@ class FeedEvent:
 
 
 class Departure:
-    """Lets a stream go on until it has sent all there is, and no longer: its client has said that it leaves."""
+    """Ends a stream as soon as it has sent all past events, once its client has announced that it leaves."""
 
     def __init__(self) -> None:
         self.has_left = False
@@ -61,7 +61,7 @@ class Departure:
             self._pause.reschedule(0)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
-        """Wait for an event, but not for ever, and not for a client that has left."""
+        """Wait for an event, at most for `seconds`; return at once if the client has left."""
         if self.has_left:
             return
         try:
@@ -77,8 +77,8 @@ class Feed:
     """Follows the events of one database for the streams of one API process.
 
     Args:
-        database: Whose events.
-        poll_seconds: How often to look for new ones, while a stream is open.
+        database: Database whose events are followed.
+        poll_seconds: Pause between two queries for new events while a stream is open, in seconds.
     """
 
     def __init__(self, database: Database, poll_seconds: float) -> None:
@@ -86,45 +86,45 @@ class Feed:
         self._poll_seconds = poll_seconds
         self._num_streams = 0
         self._recent: list[FeedEvent] = []
-        self._floor = 0  # all events from here…
-        self._position = 0  # …up to here are in `recent`
+        self._floor = 0  # all events after this id…
+        self._position = 0  # …and up to this id are in `_recent`
         self._news = asyncio.Event()
         self._is_closed = False
         self._has_failed = False
 
     @property
     def position(self) -> int:
-        """The newest event that streams have been told of; it never lies within a transaction."""
+        """The id of the newest event that streams have received; it never lies within a transaction's events."""
         return self._position
 
     async def follow(self) -> None:
-        """Read new events as long as somebody listens; to be run as a task."""
+        """Read new events while a stream is open; this runs as a task."""
         while True:
             await asyncio.sleep(self._poll_seconds)
             if self._num_streams:
                 try:
                     await self._refresh()
-                except Exception:  # an event that this version does not know, say; the next look may be luckier
+                except Exception:  # such as an event of an unknown type; the next query may succeed
                     logger.exception("Event streams wait")
 
     def close(self) -> None:
-        """End all streams, for good."""
+        """End all streams; the feed cannot be used afterwards."""
         self._is_closed = True
         self._announce()
 
     @asynccontextmanager
     async def join(self, after: int | None) -> AsyncIterator[int]:
-        """Make the feed follow for a stream; yields the id after which the stream begins.
+        """Register a stream, for which the feed follows new events; yield the id after which the stream begins.
 
         Args:
-            after: The id of the last event that the client has; None: from now on.
+            after: Id of the last event that the client has; None: the stream begins with the next new event.
         """
         if not self._num_streams or (after is not None and after > self._position):
             newest = await asyncio.to_thread(self._read_last_id)
             if not self._num_streams:
                 self._recent, self._floor, self._position = [], newest, newest
             if after is not None:
-                after = min(after, newest)  # from before the database was restored from a backup, say
+                after = min(after, newest)  # it is larger if the database was restored from a backup
         self._num_streams += 1
         try:
             yield self._position if after is None else after
@@ -134,9 +134,9 @@ class Feed:
     async def read(
         self, wanted: EventFilter, position: int, departure: Departure | None = None
     ) -> AsyncIterator[Sequence[FeedEvent]]:
-        """What follows a position, in batches, as it happens, until the feed is closed or the client has left.
+        """Yield the events after a position in batches as they happen, until the feed is closed or the client has left.
 
-        A batch is empty when nothing has happened for a while.
+        A batch is empty if no event has happened for `KEEPALIVE_SECONDS`.
         """
         departure = departure or Departure()
         quiet_since = time.monotonic()
@@ -157,7 +157,7 @@ class Feed:
                 await departure.wait(news, KEEPALIVE_SECONDS - (time.monotonic() - quiet_since))
 
     async def replay(self, wanted: EventFilter, position: int, end: int) -> AsyncIterator[Sequence[FeedEvent]]:
-        """What lies between a position and an end, all of which has happened."""
+        """Yield the events after a position and up to an end that has happened already."""
         while position < end and not self._is_closed:
             events, position = await self._read_page(wanted, position, end)
             if events:

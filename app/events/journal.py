@@ -1,4 +1,4 @@
-"""Writing events: in the transaction of what they tell, with ids that grow in commit order."""
+"""Writes events in the transaction of the change that they report, with ids that grow in commit order."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from sqlalchemy.orm import Session
 from app.database import before_commit, utc_now
 from app.tables import Event, EventCounter, EventType, Run
 
-MAX_BLOCK_EVENTS = 500  # of a row: a page reads no more than two blocks that it shows only a part of
+MAX_BLOCK_EVENTS = 500  # per row; a page shows only a part of at most two blocks
 
 _PENDING = "events"
 
 
 def record(session: Session, run: Run, kind: EventType, **data: Any) -> None:
-    """Note something about a run. It is written at the end of the writing session, after everything else."""
+    """Record an event of a run. It is written at the end of the writing session, after everything else."""
     record_for(session, kind, run_id=run.id, sweep_id=run.sweep_id, data=data)
 
 
 def record_for(session: Session, kind: EventType, *, run_id: str, sweep_id: str | None, data: dict[str, Any]) -> None:
-    """The same, for those who have no `Run` at hand."""
+    """Record an event like `record`, for callers without a `Run`."""
     columns = {"num_events": 1, "first_epoch": None, "last_epoch": None}
     _note(session, kind, run_id=run_id, sweep_id=sweep_id, data=data, **columns)
 
 
 def record_metrics(session: Session, run: Run, epochs: Sequence[int]) -> None:
-    """Note that the run was evaluated at these epochs, whose rows are in `metrics`: an event each, in rows of many.
+    """Record that the run was evaluated at these epochs: one event per epoch, many events per row.
+
+    The data of these events are the epochs' rows in `metrics`.
 
     Args:
-        session: A writing session; it writes the rows of `metrics` too.
-        run: Whose they are.
-        epochs: All that are new, ascending.
+        session: Writing session, which writes the rows of `metrics` too.
+        run: The run that was evaluated.
+        epochs: All new epochs, ascending.
     """
     for start in range(0, len(epochs), MAX_BLOCK_EVENTS):
         block = epochs[start : start + MAX_BLOCK_EVENTS]
@@ -42,9 +44,9 @@ def record_metrics(session: Session, run: Run, epochs: Sequence[int]) -> None:
 
 
 def take_turn(session: Session) -> None:
-    """Wait until every other transaction that writes events has ended, and keep them waiting until this one has.
+    """Lock the event counter: wait for other transactions that write events, and let later ones wait for this one.
 
-    Everybody takes this lock after those on runs, so that on Postgres no two wait for each other.
+    Every transaction takes this lock after its locks on runs, so that no two deadlock on Postgres.
     """
     session.flush()
     session.execute(select(EventCounter.id).with_for_update())
@@ -66,5 +68,5 @@ def _write(session: Session) -> None:
     for event in events:
         last_id += event["num_events"]
         event["id"] = last_id
-    # Rows of equal columns are one statement; without `render_nulls`, a row's columns are those that are not null.
+    # Rows with the same columns are one statement; without `render_nulls`, a row would have its non-null columns only.
     session.execute(insert(Event), events, execution_options={"render_nulls": True})

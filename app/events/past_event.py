@@ -1,4 +1,4 @@
-"""An event as it is read, whether its row is its own or a block's."""
+"""An event as it is read, from a row of its own or from the row of a block."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ METRIC_COLUMNS = tuple(column for column in inspect(Metric).columns if column.na
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events: those of any of these runs, and of this sweep; all, where nothing is named."""
+    """Selects the events of any of these runs and of this sweep; an empty filter selects all events."""
 
     run_ids: tuple[str, ...] = ()
     sweep_id: str | None = None
@@ -35,20 +35,20 @@ class EventFilter:
 def list_events(
     session: Session, wanted: EventFilter, *, after: int, limit: int, up_to: int | None = None
 ) -> list[PastEvent]:
-    """The events that follow an id, oldest first; blocks taken apart, and cut where the page begins and ends."""
-    runs = Run.__table__.c  # the table itself: of the class, the ORM does not show what is marked
+    """Return the events after an id, oldest first; blocks are split into events and cut at both ends of the page."""
+    runs = Run.__table__.c  # the table itself: queries of the class hide marked runs
     marked = select(runs.id).where(runs.deleted_at.is_not(None))
     query = select(*EVENT_COLUMNS).order_by(Event.id).limit(limit)
     query = query.where(or_(Event.type == EventType.DELETED, Event.run_id.not_in(marked)))
     if up_to is not None:
-        query = query.where(Event.id - Event.num_events < up_to)  # a block ends at `id`: it may begin before `up_to`
+        query = query.where(Event.id - Event.num_events < up_to)  # a block ends at `id` and may begin before `up_to`
     if wanted.run_ids:
         query = query.where(Event.run_id.in_(wanted.run_ids))
     if wanted.sweep_id is not None:
         query = query.where(Event.sweep_id == wanted.sweep_id)
     events: list[PastEvent] = []
     position, is_exhausted = after, False
-    while len(events) < limit and not is_exhausted:  # again only where metrics of a block are missing
+    while len(events) < limit and not is_exhausted:  # this repeats only if metrics of a block are missing
         found = session.execute(query.where(Event.id > position)).all()
         rows = _first_rows(found, position, limit - len(events))
         metrics = _read_metrics(session, rows)
@@ -59,7 +59,7 @@ def list_events(
 
 
 def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[Any]]:
-    """As many of these rows as hold the first `limit` events behind an id."""
+    """Return the first of these rows, as many as hold the first `limit` events after an id."""
     taken: list[Row[Any]] = []
     num_events = 0
     for row in rows:
@@ -71,7 +71,10 @@ def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[An
 
 
 def _read_metrics(session: Session, rows: Iterable[Row[Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By run, the metrics of these rows' blocks, by epoch; one query a run, since its blocks follow each other."""
+    """Return the metrics of these rows' blocks by run id, in order of epochs.
+
+    The blocks of a run are consecutive, so one query per run reads them all.
+    """
     blocks: dict[str, list[Row[Any]]] = defaultdict(list)
     for row in rows:
         if row.first_epoch is not None:
@@ -86,7 +89,7 @@ def _read_metrics(session: Session, rows: Iterable[Row[Any]]) -> dict[str, list[
 
 
 def _take_apart(row: Row[Any], metrics: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[PastEvent]:
-    """A row's events."""
+    """Yield a row's events."""
     common = row.run_id, row.sweep_id, row.type
     if row.first_epoch is None:
         yield PastEvent(row.id, *common, row.data, row.created_at)
@@ -99,12 +102,12 @@ def _take_apart(row: Row[Any], metrics: Mapping[str, Sequence[dict[str, Any]]]) 
 
 
 def find_unknown_runs(session: Session, run_ids: Iterable[str]) -> set[str]:
-    """Those of these ids that no run has, nor an event of one that was deleted."""
+    """Return the given ids that no run has, and no event of a deleted run."""
     return _without(session, _without(session, set(run_ids), Run.id), Event.run_id)
 
 
 def find_unknown_sweeps(session: Session, sweep_ids: Iterable[str]) -> set[str]:
-    """The same for sweeps."""
+    """Return the given ids that no sweep has, and no event of a deleted sweep."""
     return _without(session, _without(session, set(sweep_ids), Sweep.id), Event.sweep_id)
 
 
@@ -117,12 +120,12 @@ def _without(
 
 
 def last_event_id(session: Session) -> int:
-    """The id of the newest event; 0 when nothing has ever happened."""
+    """Return the id of the newest event; 0 if there has never been one."""
     return session.scalars(select(EventCounter.last_event_id)).one()
 
 
 def delete_of_run(session: Session, run_id: str, limit: int) -> int:
-    """Delete at most `limit` events of a deleted run, but for `deleted` itself; returns how many there were."""
+    """Delete at most `limit` events of a deleted run, except its `deleted` event; return the number deleted."""
     of_run = (Event.run_id == run_id, Event.type != EventType.DELETED)
     ids = session.scalars(select(Event.id).where(*of_run).order_by(Event.id).limit(limit)).all()
     if ids:
@@ -131,7 +134,7 @@ def delete_of_run(session: Session, run_id: str, limit: int) -> int:
 
 
 def delete_older(session: Session, moment: datetime, limit: int) -> int:
-    """Delete at most `limit` events from before a moment, oldest first; returns how many there were."""
+    """Delete at most `limit` events from before a moment, oldest first; return the number deleted."""
     oldest = session.execute(select(Event.id, Event.created_at).order_by(Event.id).limit(limit)).all()
     old = [event.id for event in oldest if event.created_at < moment]
     if old:

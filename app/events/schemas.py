@@ -1,4 +1,4 @@
-"""Events as a client sees them."""
+"""Response models for events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading events, page by page."""
+"""Reads events, page by page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from app.paging import Page, cut
 
 
 def require_known(session: Session, wanted: EventFilter) -> None:
-    """See to it that what is asked for is there, or was: a mistyped id would wait for ever.
+    """Check that the runs and the sweep of a filter exist or existed: a stream with a mistyped id would wait for ever.
 
     Raises:
-        NotFound: Neither a run or sweep nor an event has such an id.
+        NotFound: No run, sweep or event has such an id.
     """
     for run_id in sorted(repository.find_unknown_runs(session, wanted.run_ids)):
         raise NotFound(f"There is no run {run_id}, and no event of one.", slug="run-not-found")
@@ -25,7 +25,7 @@ def require_known(session: Session, wanted: EventFilter) -> None:
 
 
 def page(session: Session, wanted: EventFilter, *, after: int, limit: int) -> Page[EventView]:
-    """The events that follow an id, and the cursor of the page behind them."""
+    """Return the events after an id, and the cursor of the next page."""
     found = repository.list_events(session, wanted, after=after, limit=limit + 1)
     events, cursor = cut(found, limit, lambda event: str(event.id))
     return Page.of([EventView.of(event) for event in events], cursor)

@@ -1,4 +1,4 @@
-"""Events as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""Sends events as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ LastEventId = Annotated[
 
 @dataclass(frozen=True)
 class Stream:
-    """An open stream: what it shows, and from where on."""
+    """An open stream: its filter and its start."""
 
     feed: Feed
     wanted: EventFilter
     position: int
-    end: int | None = None  # the newest event, where nothing more can happen
+    end: int | None = None  # the id of the newest event, if no more can follow
     departure: Departure = field(default_factory=Departure)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Everything, until the client leaves or the service stops."""
-        # An id alone: a client that reconnects before its first event misses nothing either.
+        """Yield all events until the client leaves or the service stops."""
+        # This message is an id alone, so that a client that reconnects before its first event misses none.
         yield format_sse_event(id=str(self.position))
         async for batch in self.feed.read(self.wanted, self.position, self.departure):
             yield _to_bytes(batch)
 
     async def events_of_run(self) -> AsyncIterator[bytes]:
-        """Everything, until the run has ended."""
+        """Yield all events until the run has ended."""
         if self.end is not None:
             async for batch in self.feed.replay(self.wanted, self.position, self.end):
                 yield _to_bytes(batch)
@@ -52,14 +52,14 @@ class Stream:
         async for batch in self.feed.read(self.wanted, self.position, self.departure):
             yield _to_bytes(batch)
             if any(event.type.is_last() for event in batch):
-                # In the same transaction it may have been promoted.
+                # The transaction that ended the run may also have promoted its model.
                 async for rest in self.feed.replay(self.wanted, batch[-1].id, self.feed.position):
                     yield _to_bytes(rest)
                 return
 
 
 def _to_bytes(batch: Sequence[FeedEvent]) -> bytes:
-    """Many events at once; a comment where there are none, so that nobody on the way takes the connection for dead."""
+    """Join the events of a batch; an empty batch is a comment, so that no proxy takes the connection for dead."""
     return b"".join(event.sse for event in batch) or KEEPALIVE_COMMENT
 
 
@@ -72,9 +72,9 @@ FeedDep = Annotated[Feed, Depends(_feed)]
 
 
 class EventStreamResponse(StreamingResponse):
-    """An answer that goes on.
+    """A response that streams events.
 
-    FastAPI's own (`fastapi.sse.EventSourceResponse`) logs an error whenever a client leaves in the middle.
+    FastAPI's own class (`fastapi.sse.EventSourceResponse`) logs an error whenever a client leaves before the end.
     """
 
     media_type = "text/event-stream"
@@ -84,14 +84,14 @@ class EventStreamResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.departure is not None:
             state = scope.setdefault("state", {})
-            state["on_half_close"] = self.departure.leave  # called by the server (`app.http.protocol`)
+            state["on_half_close"] = self.departure.leave  # the server calls it (`app.http.protocol`)
             if state.get("is_half_closed"):
                 self.departure.leave()
         await super().__call__(scope, receive, send)
 
 
 def respond(stream: Stream, events: AsyncIterator[bytes]) -> EventStreamResponse:
-    """Send parts as they come, through proxies too."""
+    """Make a response that sends each part as it comes, through proxies too."""
     response = EventStreamResponse(events, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
     response.departure = stream.departure
     return response

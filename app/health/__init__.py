@@ -1,1 +1,1 @@
-"""Whether the service is alive, and whether it is ready to answer."""
+"""Health checks: whether the service is alive, and whether it is ready to predict."""

@@ -1,4 +1,4 @@
-"""`/health/live` and `/health/ready`."""
+"""Endpoints `/health/live` and `/health/ready`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def get_readiness(request: Request, watch: WorkerWatchDep, predictor: Pred
     """
     await look_for_champion(request)
     check = partial(service.check_readiness, has_champion=predictor.has_champion, model_problems=predictor.problems)
-    # Neither a thread nor a connection that other requests could hold.
+    # The check has a thread and a connection of its own, which other requests cannot occupy.
     seen = await lanes_of(request).readiness.run(check, request.app.state.reserved_database, watch)
     if seen.failures:
         causes = " ".join(seen.failures + seen.warnings)

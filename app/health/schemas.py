@@ -1,4 +1,4 @@
-"""Health as a client sees it."""
+"""Response models for health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ServiceState: what is looked at, and what follows from it."""
+"""Checks whether the service is ready: its database, champion, workers, restarts and disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECENTLY = timedelta(minutes=1)
 
 @dataclass
 class ServiceState:
-    """What was seen. `failures` keep the service from answering, `warnings` do not."""
+    """The result of a check. `failures` make the service not ready, `warnings` only degrade it."""
 
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ def check_readiness(
     has_champion: bool,
     model_problems: Sequence[str],
 ) -> ServiceState:
-    """Look at everything that answering depends on."""
+    """Check everything that predicting depends on."""
     seen = ServiceState()
     _look_at_database(seen, database, watch)
     if not has_champion:

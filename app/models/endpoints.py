@@ -1,4 +1,4 @@
-"""`/models`: the leaderboard and the champion."""
+"""Endpoints of `/models`: the leaderboard and the champion."""
 
 from __future__ import annotations
 

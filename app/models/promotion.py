@@ -1,4 +1,4 @@
-"""How the champion changes. Called inside transactions, last of all in them: no run may be locked after it."""
+"""Changes the champion. Callers do this last in a transaction, which may lock no run afterwards."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.tables import EventType, Promotion, PromotionReason, Run, SavedModel
 def elect(session: Session) -> Promotion | None:
     """Promote the best saved model, unless it is the champion already or another one is pinned.
 
-    To be called in the transaction that finishes or deletes a run. Elections take turns, so that the last one has seen
-    all models.
+    Callers do this in the transaction that finishes or deletes a run. Elections run one at a time, so that the last one
+    sees all models.
 
     Returns:
-        The new promotion; None when nothing changed.
+        The new promotion; None if nothing changed.
     """
     journal.take_turn(session)
     champion = repository.get_champion(session)
@@ -33,7 +33,7 @@ def pin(session: Session, model: SavedModel) -> None:
     """Make a model the champion until it is unpinned or another one is pinned.
 
     Raises:
-        NotFound: It has been deleted meanwhile.
+        NotFound: The model's run has been deleted meanwhile.
     """
     if not repository.lock_run(session, model.run_id):
         raise NotFound(f"There is no run {model.run_id}.", slug="run-not-found")
@@ -45,7 +45,7 @@ def pin(session: Session, model: SavedModel) -> None:
 
 
 def unpin(session: Session) -> None:
-    """Let the best model be champion again; nothing happens where none is pinned.
+    """Make the best model champion again; do nothing if no model is pinned.
 
     Raises:
         Conflict: The pinned model is the only one that may be champion.

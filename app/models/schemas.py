@@ -1,4 +1,4 @@
-"""Saved models as a client sees them."""
+"""Request and response models for saved models."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ MAX_HISTORY = 100
 def leaderboard(
     session: Session, *, limit: int, after: str | None
 ) -> tuple[Sequence[tuple[SavedModel, Run]], str | None]:
-    """A page of saved models with their runs, best first, and the cursor of the next page."""
+    """Return a page of saved models with their runs, best first, and the cursor of the next page."""
     offset = 0 if after is None else max(0, decode_cursor(after, int)[0])
     query = repository.ranking().add_columns(Run).offset(offset).limit(limit + 1)
     rows = [(model, run) for model, run in session.execute(query)]
@@ -27,11 +27,11 @@ def leaderboard(
 
 
 def get_saved_model(session: Session, run_id: str) -> SavedModel:
-    """The saved model of a run, with its ONNX graph, checked.
+    """Return a run's saved model with its ONNX graph, verified against its sha256.
 
     Raises:
         NotFound: There is no such run, or it has no saved model (yet).
-        DamagedData: The stored graph is not what was saved.
+        DamagedData: The stored graph does not match its sha256.
     """
     model = repository.get_saved_model(session, run_id)
     if model is None:
@@ -50,12 +50,12 @@ def get_saved_model(session: Session, run_id: str) -> SavedModel:
 class Champion:
     model: SavedModel
     run: Run
-    history: Sequence[Promotion]  # newest first; the first one made it champion
-    automatic: tuple[SavedModel, Run] | None  # while one is pinned: which would be it
+    history: Sequence[Promotion]  # newest first; the first one made `model` the champion
+    automatic: tuple[SavedModel, Run] | None  # while a model is pinned: the champion otherwise
 
 
 def get_champion(session: Session) -> Champion:
-    """The champion and the promotions that led to it.
+    """Return the champion and the promotions that led to it.
 
     Raises:
         NotFound: No run on the canonical split has succeeded yet, or none is left.
@@ -69,11 +69,11 @@ def get_champion(session: Session) -> Champion:
 
 
 def check_pinnable(session: Session, run_id: str) -> SavedModel:
-    """The saved model of a run, which may be large: it is read and checked before the lock for writing is taken.
+    """Return a run's saved model. It may be large, so it is read and verified before the write lock is taken.
 
     Raises:
         NotFound: There is no such run, or it has no saved model (yet).
-        Conflict: The stored graph is not what was saved.
+        Conflict: The stored graph does not match its sha256.
     """
     try:
         return get_saved_model(session, run_id)
@@ -82,7 +82,7 @@ def check_pinnable(session: Session, run_id: str) -> SavedModel:
 
 
 def pin(session: Session, model: SavedModel) -> None:
-    """Make a saved model the champion, whatever others achieve.
+    """Make a saved model the champion, however good other models are.
 
     Raises:
         NotFound: Its run has been deleted meanwhile.
@@ -91,7 +91,7 @@ def pin(session: Session, model: SavedModel) -> None:
 
 
 def unpin(session: Session) -> None:
-    """Let the best model be champion again. Repeating it is harmless.
+    """Make the best model champion again. Repeating the call is harmless.
 
     Raises:
         NotFound: There is no champion.
@@ -102,7 +102,7 @@ def unpin(session: Session) -> None:
 
 
 def roll_back(session: Session) -> None:
-    """Pin the model that was champion before this one; doing it again goes back to where it began.
+    """Pin the model that was champion before this one; a second call restores this one.
 
     Raises:
         NotFound: There is no champion.

@@ -1,1 +1,1 @@
-"""`/metrics` for Prometheus. What a process counts by itself: `app.instruments`."""
+"""`/metrics` for Prometheus. The counters of a single process are in `app.instruments`."""

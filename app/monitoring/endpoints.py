@@ -1,4 +1,4 @@
-"""`/metrics`."""
+"""The endpoint `/metrics`."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def get_metrics(database: DatabaseDep, watch: WorkerWatchDep, request: Request) 
 
 
 def _choose_encoder(request: Request) -> tuple[Callable[[Collector], bytes], str]:
-    """Of the format that the scraper likes best; the library takes the first that is named, at any quality."""
+    """Choose the encoder of the format that the scraper prefers; the library ignores qualities and takes the first."""
     wanted = accepted(request.scope, TEXT, OPENMETRICS)
     ranges = parse_http_list(",".join(request.headers.getlist("accept")).lower())
     try:
         return choose_encoder(",".join(each for each in ranges if each.startswith(wanted)))
-    except (TypeError, ValueError):  # a version that is none
+    except (TypeError, ValueError):  # the version of the format is not valid
         return choose_encoder(wanted)

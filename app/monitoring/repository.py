@@ -1,4 +1,4 @@
-"""The queue in numbers: few queries, all over one snapshot."""
+"""Counts over the queue: few queries, all over one snapshot."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.tables import Run, RunStatus
 
 @dataclass(frozen=True)
 class RunCounts:
-    """Runs by state, and what follows from them."""
+    """The number of runs by state, the oldest queued run and the training speed."""
 
     by_status: dict[RunStatus, int]
     oldest_queued_at: datetime | None
-    epochs_per_second: float  # of all runs in training together
+    epochs_per_second: float  # sum over all runs in training
 
 
 def count_runs(session: Session) -> RunCounts:

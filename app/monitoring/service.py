@@ -1,4 +1,4 @@
-"""The database's gauges, read once a scrape."""
+"""Gauges that are read from the database once per scrape."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 class DatabaseGauges(Collector):
-    """What the database says when Prometheus asks; where it does not answer, that alone.
+    """Gauges read from the database at each scrape; if that fails, `digitlab_database_up` is 0 and the only gauge.
 
     Args:
-        database: To ask.
-        watch: Knows which workers are alive.
+        database: Database to read.
+        watch: Tells which workers are alive.
     """
 
     def __init__(self, database: Database, watch: WorkerWatch) -> None:

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, version 2: the same models for the clients of other model servers."""
+"""The Open Inference Protocol, version 2: serves the same models to clients of other model servers."""

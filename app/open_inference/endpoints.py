@@ -1,4 +1,4 @@
-"""`/v2`: metadata, health and inference, as `tritonclient` and others ask for them."""
+"""Endpoints of `/v2`: metadata, health and inference, as `tritonclient` and other clients request them."""
 
 from __future__ import annotations
 

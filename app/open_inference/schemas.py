@@ -1,4 +1,4 @@
-"""The protocol's documents (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol)."""
+"""Documents of the protocol (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ModelMetadata(BaseModel):
     ]
 
 
-# The body is read without `app.http.json_bodies`.
+# `app.http.json_bodies` does not read this body, so whole numbers written as 3.0 are accepted here.
 Whole = Annotated[int, BeforeValidator(whole_number)]
 
 _ANNOTATIONS = ("title", "description", "default", "examples")
@@ -74,7 +74,7 @@ class Document(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The same for the documentation: what may be left out may be null."""
+        """Say in the OpenAPI schema that every optional field may be null."""
         document = handler.resolve_ref_schema(handler(schema))
         for name, field in document["properties"].items():
             members = field.get("anyOf", [{key: field.pop(key) for key in list(field) if key not in _ANNOTATIONS}])

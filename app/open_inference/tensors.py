@@ -1,6 +1,6 @@
-"""Tensors on the wire: as JSON, or as bytes behind it.
+"""Reads and writes tensors as JSON, or as bytes behind the JSON.
 
-Those are the binary tensor data extension, as github.com/triton-inference-server/server has it in
+The bytes are the protocol's binary tensor data extension, which github.com/triton-inference-server/server specifies in
 docs/protocol/extension_binary_data.md.
 """
 
@@ -24,7 +24,7 @@ from app.predictions.predictor import LoadedModel, Probabilities
 from app.validation import invalid_document
 from app.wording import count
 
-MAX_DIMENSIONS = 4  # a shape has no more; beyond 32, numpy raises errors of its own
+MAX_DIMENSIONS = 4  # no allowed shape has more; numpy raises its own errors beyond 32
 
 IMAGE_SHAPES = ((NUM_PIXELS,), (8, 8), (1, 8, 8))
 JSON_LENGTH_PATTERN = re.compile("[0-9]{1,9}")  # Python's int() refuses thousands of digits
@@ -36,17 +36,17 @@ def wrong(detail: str) -> MalformedBody:
 
 
 def parse_request(body: bytes, json_length: str | None) -> tuple[InferRequest, Pixels]:
-    """A request and the images in it.
+    """Parse a request and the images in it.
 
     Args:
-        body: JSON, and behind it the bytes of the input, if it comes as bytes.
-        json_length: The header Inference-Header-Content-Length: how many bytes are JSON; None: all.
+        body: JSON, followed by the bytes of the input if it is sent as bytes.
+        json_length: Value of the header Inference-Header-Content-Length, the number of bytes of JSON; None: all.
 
     Returns:
-        The request; the images as float32, N × 64.
+        The request, and its images as float32, N × 64, 0 to 16.
 
     Raises:
-        MalformedBody: Anything is wrong with it.
+        MalformedBody: The request is not valid.
     """
     text, binary = _cut(body, json_length)
     try:
@@ -97,7 +97,7 @@ def _read(tensor: InputTensor, binary: bytes) -> Pixels:
     values = _from_json(tensor) if size is None else _from_bytes(tensor, size, binary)
     if len(values) != num_images * NUM_PIXELS:
         raise wrong(f"The shape {tensor.shape} has {num_images * NUM_PIXELS:,} numbers; got {len(values):,}.")
-    is_good = (values >= 0) & (values <= MAX_PIXEL)  # false for NaN too
+    is_good = (values >= 0) & (values <= MAX_PIXEL)  # NaN gives false too
     if not is_good.all():
         image, pixel = divmod(int(np.argmin(is_good)), NUM_PIXELS)
         raise wrong(f"Image {image}, number {pixel}: {explain_pixel(values[image * NUM_PIXELS + pixel].item())}.")
@@ -106,7 +106,7 @@ def _read(tensor: InputTensor, binary: bytes) -> Pixels:
 
 def _from_json(tensor: InputTensor) -> npt.NDArray[np.float64]:
     assert tensor.data is not None
-    values = np.asarray(tensor.data, dtype=object)  # would otherwise make numbers of true and false
+    values = np.asarray(tensor.data, dtype=object)  # other types would turn true and false into numbers
     if values.ndim > MAX_DIMENSIONS:
         raise wrong("The data of 'pixels' is nested too deeply.")
     types = set(map(type, values.flat))
@@ -138,17 +138,17 @@ def _follow(binary: bytes) -> str:
 def write_response(
     name: str, model: LoadedModel, request: InferRequest, digits: Digits, probabilities: Probabilities
 ) -> tuple[bytes, int | None]:
-    """An answer to a request.
+    """Write the response to a request.
 
     Args:
-        name: The model as the client called it.
-        model: Who answers.
-        request: Which outputs, and how.
-        digits: int64, N.
-        probabilities: float32, N × 10.
+        name: Name of the model in the request's URL.
+        model: The model that predicted.
+        request: The request, which selects the outputs and their form.
+        digits: Predicted digits, int64, N.
+        probabilities: Predicted probabilities, float32, N × 10.
 
     Returns:
-        The body, and how many bytes of it are JSON; None where it is JSON alone.
+        The body, and the number of its bytes that are JSON; None if all are.
     """
     arrays: dict[str, npt.NDArray[Any]] = {PROBABILITIES: probabilities, DIGIT: digits}
     wanted: list[tuple[str, bool | None]] = [(each.name, each.parameters.binary_data) for each in request.outputs]

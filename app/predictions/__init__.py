@@ -1,1 +1,1 @@
-"""`POST /predict`: digits from images, by the best saved model."""
+"""`POST /predict`: the best saved model classifies images of digits."""

@@ -1,4 +1,4 @@
-"""From probabilities to a `/predict` answer: JSON, or one byte a digit with the model in headers."""
+"""Writes the body of a `/predict` response from probabilities: JSON, or one byte per digit and the model in headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 from app.instruments import NUM_DIGITS
 from app.predictions.predictor import LoadedModel, Probabilities
 
-# Between one prediction and the next.
+# The JSON between the confidence of one prediction and that of the next.
 _OPENINGS = np.array([b'},{"digit":%d,"confidence":' % digit for digit in range(NUM_DIGITS)], dtype=object)
 MODEL_HEADERS = ("Model-Run-Id", "Model-Val-Accuracy", "Model-Sha256")
 
@@ -20,20 +20,20 @@ Digits = npt.NDArray[np.int64]
 
 
 Answer = TypeVar("Answer")
-# Writes the answer of a model: digits (int64, N) and probabilities (float32, N × 10).
+# Writes a response body from a model, its digits (int64, N) and its probabilities (float32, N × 10).
 Writer = Callable[[LoadedModel, Digits, Probabilities], Answer]
 
 
 def to_json(model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:
-    """A `PredictResponse`."""
+    """Write a `PredictResponse`."""
     rows = zip(digits.tolist(), probabilities, strict=True)
     predictions = [{"digit": digit, "confidence": row[digit], "probabilities": row} for digit, row in rows]
     return orjson.dumps({"model": _describe(model), "predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def to_lean_json(model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:
-    """A `PredictResponse` without the probabilities, in half the time that a dictionary for each image would take."""
-    confidences = probabilities[np.arange(len(digits)), digits]  # sooner found than by max(axis=1)
+    """Write a `PredictResponse` without probabilities, in half the time that a dictionary for each image would take."""
+    confidences = probabilities[np.arange(len(digits)), digits]  # faster than max(axis=1)
     numbers = orjson.dumps(confidences, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     parts = [b""] * (2 * len(digits))
     parts[0::2] = _OPENINGS.take(digits).tolist()
@@ -43,7 +43,7 @@ def to_lean_json(model: LoadedModel, digits: Digits, probabilities: Probabilitie
 
 
 def to_bytes(_model: LoadedModel, digits: Digits, _probabilities: Probabilities) -> bytes:
-    """The digits, one byte each."""
+    """Write the digits, one byte each."""
     return digits.astype(np.uint8).tobytes()
 
 
@@ -52,5 +52,5 @@ def _describe(model: LoadedModel) -> dict[str, str | float]:
 
 
 def model_headers(model: LoadedModel) -> dict[str, str]:
-    """Who answers, beside a body that has no room for it."""
+    """Return headers that name the model, for a body that has no room for it."""
     return dict(zip(MODEL_HEADERS, (model.run_id, str(model.val_accuracy), model.sha256), strict=True))

@@ -1,7 +1,8 @@
-"""Requests that arrive together are inferred together, as model servers do it.
+"""Batches requests that arrive together into one forward pass, as model servers do.
 
-All that a turn of the event loop has read is one run of ONNX Runtime. Under load that saves more than the runs:
-reading, inferring and answering are each done for many requests in a row, with their code in the processor's caches.
+All requests that one turn of the event loop has read become one call of ONNX Runtime. This saves more than calls under
+load: reading, predicting and responding are each done for many requests in a row, with their code in the processor's
+caches.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from app.predictions.predictor import LoadedModel, Probabilities
 
 
 def infer(model: LoadedModel, pixels: Pixels) -> tuple[Digits, Probabilities]:
-    """Digits (int64, N) and probabilities (float32, N × 10) of N × 64 pixels, counted for Prometheus."""
+    """Predict digits (int64, N) and probabilities (float32, N × 10) for N × 64 pixels; count them for Prometheus."""
     probabilities = model.predict(pixels)
     digits = probabilities.argmax(axis=1)
     instruments.count_predictions(digits)
@@ -26,7 +27,7 @@ def infer(model: LoadedModel, pixels: Pixels) -> tuple[Digits, Probabilities]:
 
 
 class _Waiting(NamedTuple):
-    """A request, and where its answer goes."""
+    """A waiting request, and the future that receives its response body."""
 
     model: LoadedModel
     pixels: Pixels
@@ -35,14 +36,14 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Collects requests until the event loop's next turn, and waits no longer. Belongs to one event loop."""
+    """Collects requests until the event loop's next turn, and no longer. A batcher belongs to one event loop."""
 
     def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
         self._num_images = 0
 
     async def answer(self, model: LoadedModel, pixels: Pixels, write: Writer[Answer]) -> Answer:
-        """What `write` makes of `infer`, whole by this model; together with others that ask it now."""
+        """Return the body that `write` makes; this model alone predicts, batched with concurrent requests to it."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._answer_all)
@@ -69,13 +70,13 @@ class Batcher:
 
 
 def _answer_together(requests: list[_Waiting]) -> None:
-    """Requests to one model."""
+    """Predict for requests to one model in one forward pass, and resolve their futures."""
     model = requests[0].model
     pixels = np.concatenate([request.pixels for request in requests], dtype=np.float32)
     digits, probabilities = infer(model, pixels)
     start = 0
     for request in requests:
         end = start + len(request.pixels)
-        if not request.answer.done():  # its client may have left
+        if not request.answer.done():  # the client may have disconnected
             request.answer.set_result(request.write(model, digits[start:end], probabilities[start:end]))
         start = end

@@ -52,7 +52,7 @@ _RESPONSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-# This documents the operation; requests are answered by the fast path (`app.http.fast_path`).
+# This decorator documents the operation; the fast path (`app.http.fast_path`) handles the requests.
 @router.post(
     "/predict",
     operation_id="predict",

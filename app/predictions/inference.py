@@ -15,8 +15,8 @@ from app.predictions.champion_look import ChampionLook
 from app.predictions.instances import Pixels
 from app.predictions.predictor import LoadedModel, Predictor
 
-# A body of more images than about this is worked on in a thread, so that other requests need not wait for it: of less,
-# the hop to the thread and back would take longer than the work. Bytes of JSON (with room for spaces), and of pixels.
+# A larger body is handled in a thread, so that other requests do not wait for it. A smaller one would take longer to
+# switch to the thread and back than to handle. The sizes are bytes of JSON (with room for spaces) and of pixels.
 INLINE_JSON_BYTES = 256 * 256
 INLINE_BINARY_BYTES = 1024 * 64
 
@@ -33,12 +33,12 @@ PredictorDep = Annotated[Predictor, Depends(_predictor)]
 
 
 async def find_model(request: Request, run_id: str | None) -> LoadedModel:
-    """The model of a run, or the champion; in memory if possible.
+    """Return the model of a run, or the champion; from memory if possible.
 
     Raises:
         Unavailable: There is no champion yet.
         NotFound: There is no such run, or it has no saved model.
-        DamagedData: The saved model is not what was saved.
+        DamagedData: The saved model does not match its sha256, or cannot be loaded.
     """
     predictor: Predictor = request.app.state.predictor
     if run_id is None:
@@ -50,7 +50,7 @@ async def find_model(request: Request, run_id: str | None) -> LoadedModel:
 
 
 async def look_for_champion(request: Request) -> None:
-    """Have the first champion in memory, if the database has one by now."""
+    """Load the first champion into memory, if the database has one by now."""
     look: ChampionLook = request.app.state.champion_look
     await look.wait()
 
@@ -61,7 +61,7 @@ def lanes_of(request: Request) -> Lanes:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; where it comes in one piece, without the detour through a stream."""
+    """Read the whole body; a body that arrives in one piece avoids the detour through a stream."""
     message = await request.receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         return bytes(message.get("body", b""))
@@ -76,15 +76,18 @@ async def read_body(request: Request) -> bytes:
 async def predict_body(
     request: Request, model: LoadedModel, body: bytes, read: Reader[Answer], *, inline_bytes: int
 ) -> Answer:
-    """What a model predicts for a request's body, as `read` has it written.
+    """Predict the images of a request's body by one model.
 
     Args:
-        request: Of the client.
-        model: Predicts all of it.
-        body: As it was sent.
-        read: Parses the body; what it raises, the client is told.
-        inline_bytes: A body up to this size is worked on in the event loop, together with those of other requests; a
+        request: Leads to the application's batcher and threads.
+        model: Predicts all images of the body.
+        body: The bytes that the client sent.
+        read: Parses the body, and chooses how its predictions are written. The client is told what it raises.
+        inline_bytes: A body up to this size is handled in the event loop, batched with those of concurrent requests; a
             larger one in a thread.
+
+    Returns:
+        What the writer makes of the predictions.
     """
     if len(body) > inline_bytes:
         return await lanes_of(request).inference.run(_predict_alone, model, read, body)

@@ -1,4 +1,4 @@
-"""From a request's body to an array of pixels: fast when all is well, exact about the place when it is not."""
+"""Parses a request's body into an array of pixels: fast if the body is valid, exact about the wrong place if not."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from app.errors import MalformedBody
 from app.validation import write_pointer, wrong_place
 from app.wording import as_json, count
 
-# There are no wheels for Python 3.14 yet.
+# simdjson has no wheels for Python 3.14 yet.
 simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
 
 MAX_INSTANCES = 4096
 SIDE = 8
 
-# What remains of a body when numbers and white space are taken away, as `_parse_well_formed` does it. A minus stays.
+# `_parse_well_formed` removes these bytes, and with them the e's of `instances`. A minus sign stays. The parts below
+# are what remains of a valid body.
 _IN_NUMBERS_AND_SPACE = b"0123456789.eE+ \t\r\n"
 _ROW = b"[" + b"," * (SIDE - 1) + b"]"
 _IMAGE = b"[" + b",".join([_ROW] * SIDE) + b"]"
@@ -32,16 +33,16 @@ Pixels = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 
 def parse_bytes(body: bytes) -> Pixels:
-    """The images in a binary `/predict` body.
+    """Parse the images in a binary `/predict` body.
 
     Args:
-        body: uint8, 64 bytes an image, 1 to 4,096 images.
+        body: uint8 pixels, 64 bytes per image, 1 to 4,096 images.
 
     Returns:
-        uint8, N × 64.
+        Pixels, uint8, N × 64, 0 to 16.
 
     Raises:
-        InvalidInput: The length is none of so many images, or a pixel is too large; the first such place is named.
+        InvalidInput: The length is not that of 1 to 4,096 images, or a pixel (the first is named) is too large.
     """
     num_images, rest = divmod(len(body), NUM_PIXELS)
     if rest or not num_images:
@@ -56,17 +57,17 @@ def parse_bytes(body: bytes) -> Pixels:
 
 
 def parse_instances(body: bytes) -> Pixels:
-    """The images in a `/predict` body.
+    """Parse the images in a JSON `/predict` body.
 
     Args:
         body: JSON, `{"instances": [8×8 numbers from 0 to 16, …]}`, 1 to 4,096 images.
 
     Returns:
-        float32, N × 64.
+        Pixels, float32, N × 64, 0 to 16.
 
     Raises:
-        MalformedBody: It is not JSON.
-        InvalidInput: Something else is wrong; the first such place is named.
+        MalformedBody: The body is not JSON.
+        InvalidInput: The document is not valid; the error names the first wrong place.
     """
     pixels = _parse_well_formed(body)
     if pixels is None:
@@ -77,10 +78,10 @@ def parse_instances(body: bytes) -> Pixels:
 
 
 def _parse_well_formed(body: bytes) -> Pixels | None:
-    """The images, if the body holds them and nothing else; None when anything at all is wrong or unusual.
+    """Return the images if the body holds them and nothing else; None if anything is wrong or unusual.
 
-    The shape is checked by the outline that remains of the document without its numbers, so that they can be read in
-    one go: a Python object for each pixel would cost several times the prediction.
+    The shape is checked on the outline of the document, which is the body without its numbers. The numbers can then be
+    read in one call: a Python object for each pixel would cost several times the forward pass.
     """
     outline = body.translate(None, _IN_NUMBERS_AND_SPACE)
     num_images = (len(outline) - len(_HEAD) - len(_TAIL) + 1) // (len(_IMAGE) + 1)
@@ -88,20 +89,20 @@ def _parse_well_formed(body: bytes) -> Pixels | None:
         return None
     try:
         pixels = _parse_numbers(body)
-    except (ValueError, KeyError, RuntimeError):  # no JSON, another key, an integer beyond 64 bits
+    except (ValueError, KeyError, RuntimeError):  # not JSON, another key, an integer beyond 64 bits
         return None
     return pixels.astype(np.float32) if pixels[pixels.argmax()] <= MAX_PIXEL else None
 
 
 def _parse_numbers(body: bytes) -> npt.NDArray[np.float64]:
-    """All numbers of a document whose outline has been checked."""
+    """Read all numbers of a document whose outline has been checked."""
     if simdjson is None:
         return np.asarray(orjson.loads(body)["instances"], dtype=np.float64).ravel()
     return np.frombuffer(simdjson.Parser().parse(body)["instances"].as_buffer(of_type="d"), dtype=np.float64)
 
 
 def _parse_leniently(body: bytes) -> Any:
-    """Python's own parser takes NaN, Infinity and huge integers, so that their place can be named."""
+    """Parse the body with Python's parser, which accepts NaN, Infinity and huge integers: errors can name the place."""
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
@@ -117,10 +118,10 @@ def _parse_leniently(body: bytes) -> Any:
 
 
 def _check(document: Any) -> None:
-    """Walk through the document and name the first thing that is wrong.
+    """Check the document up to the first wrong place.
 
     Raises:
-        InvalidInput: Something is.
+        InvalidInput: The document is not valid; the error names the first wrong place.
     """
     if not isinstance(document, dict):
         raise wrong_place("#", f"Send an object with the field `instances`; got {_name(document)}")
@@ -150,12 +151,12 @@ def _check_list(pointer: str, value: Any, rule: str) -> None:
 def _check_pixel(pointer: str, pixel: Any) -> None:
     if isinstance(pixel, bool) or not isinstance(pixel, int | float):
         raise wrong_place(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
-    if not 0 <= pixel <= MAX_PIXEL:  # NaN neither
+    if not 0 <= pixel <= MAX_PIXEL:  # refuses NaN too
         raise wrong_place(pointer, explain_pixel(pixel))
 
 
 def explain_pixel(pixel: float) -> str:
-    """What is wrong with a number that is no pixel."""
+    """Explain why a number is not a pixel."""
     if isinstance(pixel, float) and not math.isfinite(pixel):
         return f"A pixel is a finite number from 0 to {MAX_PIXEL}; got {as_json(pixel)}"
     got = str(pixel) if abs(pixel) < 1e15 else "a very large number"

@@ -1,6 +1,7 @@
-"""The models in memory: the champion, followed as it changes, and those asked for by run id.
+"""Models in memory: the current champion, and models requested by run id.
 
-Answering takes no database access: a thread of its own looks for a new champion a few times a second.
+Predicting with a loaded model needs no database access: a separate thread looks for a new champion a few times per
+second.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float32]
 NO_MODEL_RETRY_SECONDS = 2
-# What a session takes beside its file, and for each byte of it: 2 measured of networks, 4.0 to 4.7 of forests.
+# Estimated memory of an inference session: a fixed part, and a part per byte of the ONNX file. Measured per byte: 2 for
+# networks, 4.0 to 4.7 for forests.
 BYTES_PER_SESSION = 100_000
 BYTES_PER_FILE_BYTE = 5
 UNUSABLE_RETRY_SECONDS = 30.0
@@ -36,42 +38,42 @@ UNUSABLE_RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A saved model, ready to answer. Immutable: a request that holds one is answered whole by it."""
+    """A saved model, ready to predict. It is immutable, so one model predicts all images of a request."""
 
     run_id: str
     val_accuracy: float
     sha256: str
     session: onnxruntime.InferenceSession
-    num_bytes: int  # of memory, estimated
+    num_bytes: int  # memory, estimated
 
     @classmethod
     def load(cls, model: SavedModel) -> LoadedModel:
-        """Make an inference session and run it once, so that the first request does not wait for that.
+        """Create an inference session and run it once, so that the first request does not wait for the warm-up.
 
         Raises:
             DamagedData: ONNX Runtime cannot use the graph.
         """
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # these graphs are too small to gain from more
+        options.intra_op_num_threads = 1  # the graphs are too small to gain from more threads
         options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # keeps memory flat over many swaps
+        options.enable_cpu_mem_arena = False  # this keeps memory flat over many swaps
         try:
             session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
             num_bytes = BYTES_PER_SESSION + BYTES_PER_FILE_BYTE * len(model.onnx)
             loaded = cls(model.run_id, model.val_accuracy, model.sha256, session, num_bytes)
             loaded.predict(np.zeros((1, NUM_PIXELS), np.float32))
-        except Exception as error:  # ONNX Runtime's errors share no class of their own
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             raise DamagedData(f"The saved model of run {model.run_id} cannot be loaded.") from error
         return loaded
 
     def predict(self, pixels: Pixels) -> Probabilities:
-        """Probabilities of the ten digits.
+        """Predict the probabilities of the ten digits.
 
         Args:
-            pixels: float32, N × 64, 0–16.
+            pixels: float32 or uint8, N × 64, 0–16.
 
         Returns:
-            float32, N × 10.
+            Probabilities, float32, N × 10.
         """
         inputs = {"pixels": pixels.astype(np.float32, copy=False)}
         probabilities: Probabilities = self.session.run(["probabilities"], inputs)[0]
@@ -79,12 +81,12 @@ class LoadedModel:
 
 
 class Predictor:
-    """Holds the champion and a cache of other models. Safe to use from many threads.
+    """Holds the champion and a cache of other models. It is thread-safe.
 
     Args:
-        database: Is read by a thread of the predictor's own, and by those that load models.
-        poll_seconds: How often to look for a new champion.
-        max_loaded_bytes: Bound of the cache. A larger model answers, and is not kept.
+        database: Read by the predictor's own thread, and by the threads that load models.
+        poll_seconds: Pause between two look-ups of the champion, in seconds.
+        max_loaded_bytes: Largest size of the cache, in bytes. A larger model predicts, but is not kept.
     """
 
     def __init__(self, database: Database, *, poll_seconds: float, max_loaded_bytes: int) -> None:
@@ -112,7 +114,7 @@ class Predictor:
 
     @property
     def problems(self) -> list[str]:
-        """What keeps the champion of the database from answering, in sentences."""
+        """Sentences that say what keeps the database's champion from predicting."""
         champion = self._champion
         instead = "no other model answers" if champion is None else f"run {champion.run_id} answers"
         causes = [f"{unusable.reason} It is passed over: {instead}." for unusable in self._unusable.values()]
@@ -124,10 +126,10 @@ class Predictor:
 
     @property
     def champion(self) -> LoadedModel:
-        """The champion; the next best model, where that one cannot be used.
+        """The champion, or the next best model if the champion cannot be used.
 
         Raises:
-            Unavailable: There is none (yet).
+            Unavailable: There is no usable model (yet).
         """
         champion = self._champion
         if champion is None:
@@ -139,7 +141,7 @@ class Predictor:
         return champion
 
     def cached(self, run_id: str) -> LoadedModel | None:
-        """The model of a run, if it is in memory."""
+        """Return the model of a run if it is in memory."""
         champion = self._champion
         if champion is not None and champion.run_id == run_id:
             return champion
@@ -149,14 +151,14 @@ class Predictor:
             return self._others.get(run_id)
 
     def load(self, run_id: str) -> LoadedModel:
-        """Load the model of a run from the database into the cache; the least recently used ones leave it.
+        """Load the model of a run from the database into the cache, which evicts the least recently used models.
 
         Raises:
             NotFound: There is no such run, or it has no saved model.
-            DamagedData: The stored graph is not what was saved.
+            DamagedData: The stored graph does not match its sha256, or cannot be loaded.
         """
         with self._loading:
-            model = self.cached(run_id)  # by now, somebody else may have loaded it
+            model = self.cached(run_id)  # another thread may have loaded it by now
             if model is None:
                 with self._database.reading() as session:
                     model = LoadedModel.load(service.get_saved_model(session, run_id))
@@ -164,7 +166,7 @@ class Predictor:
         return model
 
     def find_first_champion(self) -> None:
-        """Look for a champion now, while there is none."""
+        """Look for a champion now, if none is loaded."""
         with self._refreshing:
             if self._champion is None:
                 self._refresh()
@@ -185,7 +187,7 @@ class Predictor:
                 self._refresh()
 
     def _refresh(self) -> None:
-        """Swap in a newly promoted champion; whatever goes wrong, the one before goes on answering."""
+        """Swap in a newly promoted champion; after any error, the previous one stays in use."""
         try:
             with self._database.reading() as session:
                 self._forget_deleted(session)
@@ -194,7 +196,7 @@ class Predictor:
             if self._database_problem is None:
                 logger.error("Predictions: %s", describe_failure(error))
             self._database_problem = explain_failure(error)
-        except Exception:  # following must go on, whatever this is
+        except Exception:  # the thread must survive any error
             logger.exception("The champion could not be looked for")
         else:
             self._database_problem = None
@@ -203,7 +205,7 @@ class Predictor:
             self._champion = champion
 
     def _choose(self, session: Session) -> LoadedModel | None:
-        """The champion, or the best model that can be loaded in its place; None if there is none."""
+        """Return the champion, or the best model that can be loaded in its place; None if there is none."""
         promotion = repository.get_champion(session)
         run_id = None if promotion is None else promotion.run_id
         passed_over: dict[str, _Unusable] = {}
@@ -220,7 +222,7 @@ class Predictor:
         return chosen
 
     def _try(self, session: Session, run_id: str) -> LoadedModel | _Unusable:
-        """Load a model, unless it is in use already or could not be loaded a moment ago."""
+        """Load a model, unless it is the loaded champion or failed less than `UNUSABLE_RETRY_SECONDS` ago."""
         champion, known = self._champion, self._unusable.get(run_id)
         if champion is not None and champion.run_id == run_id:
             return champion
@@ -234,7 +236,7 @@ class Predictor:
             return _Unusable(error.detail, retry_at=time.monotonic() + UNUSABLE_RETRY_SECONDS)
 
     def _forget_deleted(self, session: Session) -> None:
-        """A model that was deleted, here or by another process, answers no longer."""
+        """Remove models from the cache whose runs this or another process has deleted."""
         with self._lock:
             loaded = set(self._others)
         if deleted := loaded - repository.which_exist(session, loaded):
@@ -245,7 +247,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _Unusable:
-    """Why a model is passed over, and when to try it again: a backup may have been restored."""
+    """Why a model is passed over, and when to load it again: a backup may have been restored by then."""
 
     reason: str
-    retry_at: float
+    retry_at: float  # seconds, monotonic clock

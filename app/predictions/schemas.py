@@ -1,4 +1,4 @@
-"""Predictions as a client sees them."""
+"""Request and response models of `/predict`."""
 
 from __future__ import annotations
 

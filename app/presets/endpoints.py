@@ -1,4 +1,4 @@
-"""`/presets`: the notebook's runs and sweeps."""
+"""Endpoints of `/presets`: the notebook's runs and sweeps."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from app.run_config import RunConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """A named ready-made configuration; `notebook` says which part of the course notebook it comes from."""
+    """A named ready-made configuration; `notebook` names the part of the course notebook that it comes from."""
 
     name: str
     description: str
@@ -28,7 +28,7 @@ def _mlp(
     batch_size: int | None,
     dropout: float = 0.0,
 ) -> RunConfig:
-    """A network of the notebook: SGD with momentum 0.9, pixels scaled by 1/255."""
+    """Make the configuration of a network of the notebook: SGD with momentum 0.9, pixels scaled by 1/255."""
     fields: dict[str, Any] = {
         "scaling": "byte",
         "model": {"kind": "mlp", "hidden_sizes": hidden_sizes, "activation": activation, "dropout": dropout},

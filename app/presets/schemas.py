@@ -1,4 +1,4 @@
-"""Presets as a client sees them."""
+"""Response models for presets."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ LEARNING_RATE = "training.optimizer.learning_rate"
 
 @dataclass(frozen=True)
 class SweepPreset:
-    """A named ready-made sweep; `notebook` says which part of the course notebook it comes from."""
+    """A named ready-made sweep; `notebook` names the part of the course notebook that it comes from."""
 
     name: str
     description: str

@@ -1,1 +1,1 @@
-"""What a run leaves behind, as JSON and as pictures: metrics, checkpoints, layers, mistakes."""
+"""A run's results, as JSON and as pictures: metrics, checkpoints, layers, mistakes."""

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, checkpoints, the saved model."""
+"""Endpoints for a run's metrics, checkpoints and saved model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Confusion and mistakes, from the probabilities that a run's saved model gave on val. Pure numpy.
+"""Confusion matrix and mistakes, from the probabilities that a run's saved model predicted on val. Pure numpy.
 
-N images of val, C = 10 digits.
+N = images of val, C = 10 digits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from app.results.schemas import Comparison, Confusion, Mistake
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A saved model on the val split of its run."""
+    """A saved model's predictions on the val split of its run."""
 
-    indices: npt.NDArray[np.int32]  # N, in the dataset
+    indices: npt.NDArray[np.int32]  # N, positions in the dataset
     pixels: npt.NDArray[np.uint8]  # N × 8 × 8
     labels: npt.NDArray[np.uint8]  # N
     probabilities: npt.NDArray[np.float32]  # N × C
@@ -31,7 +31,7 @@ class Evaluated:
 
 
 def confusion_matrix(evaluated: Evaluated) -> Confusion:
-    """Counts by true and predicted digit, and what follows from them."""
+    """Count images by true and predicted digit; derive shares, precision, recall and accuracy."""
     pairs = evaluated.labels.astype(np.int64) * NUM_CLASSES + evaluated.predicted
     counts = np.bincount(pairs, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
     right = counts.diagonal()
@@ -47,7 +47,7 @@ def confusion_matrix(evaluated: Evaluated) -> Confusion:
 
 
 def find_mistakes(evaluated: Evaluated, *, label: int | None = None, predicted: int | None = None) -> list[Mistake]:
-    """What the model gets wrong, the most confident first; of one true or predicted digit, where it is named."""
+    """Return the images that the model gets wrong, most confident first; if given, of one true or predicted digit."""
     digits = evaluated.predicted
     wrong = digits != evaluated.labels
     if label is not None:
@@ -58,7 +58,7 @@ def find_mistakes(evaluated: Evaluated, *, label: int | None = None, predicted: 
 
 
 def compare(mine: Sequence[Mistake], theirs: Sequence[Mistake], against: str) -> Comparison:
-    """Sort two runs' mistakes by who makes them."""
+    """Split two runs' mistakes into those that only one run makes and those that both make."""
     my_indices, their_indices = {each.index for each in mine}, {each.index for each in theirs}
     return Comparison(
         against=against,

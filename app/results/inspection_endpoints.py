@@ -1,4 +1,4 @@
-"""What is inside a run: `/runs/{run_id}/curves.png`, `/summary`, `/weights`, `/confusion`, `/mistakes` and the like."""
+"""Endpoints that look inside a run: `/runs/{run_id}/curves.png`, `/summary`, `/weights`, `/confusion` and so on."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _draw_curves(
 
 
 def _state(run: Run) -> list[Any]:
-    """What changes whenever a picture of a run does."""
+    """Return the values that change whenever a picture of the run changes."""
     return [run.id, run.name, run.status.value, run.epoch, run.best_epoch]
 
 

@@ -1,4 +1,4 @@
-"""A network's layers: their shapes, sizes and norms; as JSON and as a table for a terminal."""
+"""A network's layers: their shapes, sizes and norms, as JSON and as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DIVISORS = {"byte": "pixels / 255", "unit": "pixels / 16"}
 def list_layers(
     config: RunConfig, weight_norms: Sequence[float] | None, gradient_norms: Sequence[float] | None
 ) -> list[Layer]:
-    """From pixels to probabilities.
+    """List a model's layers in order, from pixels to probabilities.
 
     Args:
-        config: Of the run.
+        config: The run's configuration.
         weight_norms: One for each linear layer; None before the first evaluation.
-        gradient_norms: The same.
+        gradient_norms: One for each linear layer; None before the first evaluation.
     """
     if not isinstance(config.model, Mlp):
         note = f"{count(config.model.n_estimators, 'tree')}, at most {config.model.max_depth} deep"
@@ -74,7 +74,7 @@ def _layer(
 
 
 def to_text(summary: Summary) -> str:
-    """The same as a table, as Keras prints it."""
+    """Format a summary as a text table, as Keras prints it."""
     header = ("layer", "input", "output", "parameters", "weight norm", "gradient norm", "")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""A run's metrics as CSV, one column a number."""
+"""A run's metrics as CSV, one column per value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = [
 
 
 def to_csv(metrics: Sequence[Metric]) -> str:
-    """The table with a header; norms follow as `gradient_norm_1`, … and `weight_norm_1`, …, a column a layer."""
+    """Write a header and a row per epoch; `gradient_norm_1`, …, `weight_norm_1`, …, one per layer, come last."""
     num_layers = len(metrics[0].weight_norms or []) if metrics else 0
     norms = [f"{kind}_norm_{layer + 1}" for kind in ("gradient", "weight") for layer in range(num_layers)]
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""Queries over what a run leaves behind."""
+"""Queries over a run's metrics and evaluations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def newest_metric(session: Session, run_id: str) -> Metric | None:
 
 
 def read_columns(session: Session, run_id: str) -> dict[str, list[float]]:
-    """A run's losses and accuracies by epoch, a list a column."""
+    """Return a run's losses and accuracies by epoch, one list per column."""
     query = select(*(getattr(Metric, name) for name in CURVES)).where(Metric.run_id == run_id).order_by(Metric.epoch)
     columns = zip(*session.execute(query), strict=True)
     found = dict(zip(CURVES, map(list, columns), strict=False))
@@ -31,7 +31,7 @@ def read_columns(session: Session, run_id: str) -> dict[str, list[float]]:
 
 
 def read_gradients(session: Session, run_id: str) -> tuple[list[int], list[list[float]]]:
-    """The evaluated epochs of a network, and the gradient norm of each layer at each."""
+    """Return a network's evaluated epochs, and for each epoch the gradient norm of every layer."""
     query = select(Metric.epoch, Metric.gradient_norms).where(Metric.run_id == run_id).order_by(Metric.epoch)
     rows = [(epoch, norms) for epoch, norms in session.execute(query) if norms is not None]
     return [epoch for epoch, _ in rows], [norms for _, norms in rows]

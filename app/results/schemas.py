@@ -1,4 +1,4 @@
-"""What is inside a run, as a client sees it."""
+"""Response models for what is inside a run."""
 
 from __future__ import annotations
 

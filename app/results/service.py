@@ -1,4 +1,4 @@
-"""What can be seen inside a run, and what to say while it is not there yet."""
+"""A run's layers, weights, predictions on val and curves, and the errors to raise while these do not exist yet."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from app.runs import service as runs
 from app.tables import Run, RunStatus
 from app.wording import as_json
 
-MAX_RUNS = 12  # in one picture
+MAX_RUNS = 12  # runs in one picture
 
 _MORE_TO_COME = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 
 
 def summarize(session: Session, run: Run) -> Summary:
-    """The run's layers, with the norms of its newest evaluated epoch."""
+    """Return the run's layers, with the norms of its newest evaluated epoch."""
     metric = repository.newest_metric(session, run.id)
     config = RunConfig.model_validate(run.config)
     weight_norms, gradient_norms = (metric.weight_norms, metric.gradient_norms) if metric else (None, None)
@@ -48,12 +48,12 @@ def summarize(session: Session, run: Run) -> Summary:
 
 
 def get_layer(session: Session, run: Run, layer: int, role: Literal["best", "last"]) -> LayerWeights:
-    """A layer's weights and biases at a checkpoint.
+    """Return a layer's weights and biases at a checkpoint.
 
     Raises:
         Conflict: The run is a forest.
         NotFound: There is no such layer, or no such checkpoint (yet).
-        DamagedData: The checkpoint is not what was stored.
+        DamagedData: The checkpoint does not match its sha256.
     """
     epoch, arrays = _read_network(session, run, role)
     num_layers = sum(name.startswith("weights") for name in arrays)
@@ -82,27 +82,27 @@ def _read_network(
 
 
 def require_network(run: Run) -> None:
-    """See to it that a run has layers with weights.
+    """Check that a run's model is a network, whose layers have weights.
 
     Raises:
-        Conflict: It is a forest.
+        Conflict: The run is a forest.
     """
     if run.model_kind == "random_forest":
         raise Conflict("The run is a random forest: it has trees, no weights and no gradients.", slug="no-weights")
 
 
 def name_layers(run: Run) -> list[str]:
-    """A network's linear layers, as `layer 1: 64 → 24`."""
+    """Return a label for each linear layer of a network, such as `layer 1: 64 → 24`."""
     sizes = [NUM_PIXELS, *run.config["model"]["hidden_sizes"], NUM_CLASSES]
     return [f"layer {number}: {inputs} → {outputs}" for number, (inputs, outputs) in enumerate(pairwise(sizes), 1)]
 
 
 def evaluate(session: Session, run: Run) -> Evaluated:
-    """What the run's saved model said on val.
+    """Return the predictions of the run's saved model on val.
 
     Raises:
-        NotFound: It has no saved model (yet).
-        DamagedData: The stored probabilities are not what was saved.
+        NotFound: The run has no saved model (yet).
+        DamagedData: The stored probabilities do not match their sha256, or the split is gone.
     """
     row = repository.get_evaluation(session, run.id, "val")
     if row is None:
@@ -119,11 +119,11 @@ def evaluate(session: Session, run: Run) -> Evaluated:
 
 
 def evaluate_against(session: Session, run: Run, other: Run) -> Evaluated:
-    """What another run's saved model said on the same images.
+    """Return the predictions of another run's saved model on the same images.
 
     Raises:
-        Conflict: Its val is another.
-        NotFound: It has no saved model (yet).
+        Conflict: The other run has another dataset or split.
+        NotFound: The other run has no saved model (yet).
     """
     mine, theirs = RunConfig.model_validate(run.config), RunConfig.model_validate(other.config)
     if (mine.dataset, mine.split) != (theirs.dataset, theirs.split):
@@ -133,7 +133,7 @@ def evaluate_against(session: Session, run: Run, other: Run) -> Evaluated:
 
 
 def _missing(run: Run, what: str, when: str) -> NotFound:
-    """Why a run has no weights or saved model, and when it will."""
+    """Explain why a run has no weights or saved model, and when it will have them."""
     if run.status in _MORE_TO_COME:
         where = f"is {run.status.value}, at epoch {run.epoch} of {run.epochs}"
         detail = f"Run {run.id} {where}: it has no {what} yet. That will be there when {when}."
@@ -147,7 +147,7 @@ _ENDED = {RunStatus.SUCCEEDED: "succeeded", RunStatus.FAILED: "failed", RunStatu
 
 
 def curves(session: Session, found: Sequence[Run]) -> list[dict[str, Any]]:
-    """These runs' metrics by epoch, each with what sets it apart from the others."""
+    """Return these runs' metrics by epoch, each with a label that distinguishes it from the others."""
     labels = distinguishing_labels(found)
     return [
         {
@@ -165,7 +165,11 @@ def curves(session: Session, found: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def distinguishing_labels(found: Sequence[Run]) -> list[str]:
-    """For each run, the values of its configuration that are not the same in all of them; else its name or id."""
+    """Label each run by the values of its configuration that differ between the runs.
+
+    If labels repeat, each gets the end of its run's id, or the whole id if the label is empty. If all names are set and
+    distinct, they precede the labels.
+    """
     flat = [_flatten(run.config) for run in found]
     paths = list(dict.fromkeys(path for each in flat for path in each))
     differing = [path for path in paths if len({repr(each.get(path)) for each in flat}) > 1]

@@ -1,1 +1,1 @@
-"""Runs: submitting, queueing, watching, and what they leave behind."""
+"""Runs: submitting, listing, changing, cancelling, pausing and deleting them. Their results: `app.results`."""

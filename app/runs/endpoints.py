@@ -1,4 +1,4 @@
-"""`/runs`; what a run leaves behind is in `result_endpoints`."""
+"""Endpoints of `/runs`. Endpoints for a run's results are in `app.results`."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ async def _open_stream(
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[Stream]:
     if is_head(request):
-        await run_in_threadpool(service.find_last_event, database, run_id)  # a 404 where there is no such run
+        await run_in_threadpool(service.find_last_event, database, run_id)  # raises 404 if there is no such run
         yield Stream(feed, EventFilter((run_id,)), 0)
         return
     async with feed.join(after if last_event_id is None else last_event_id) as position:

@@ -1,4 +1,4 @@
-"""Queries over runs, metrics and checkpoints. Rules live in the service, the queue's transitions in `queue`."""
+"""Queries over runs, metrics and checkpoints. The service holds the rules, `app.queue` the queue's transitions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.events import repository as events
 from app.paging import cut, decode_cursor, encode_cursor
 from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Sweep
 
-ROWS_A_BLOB = 20  # as many as it takes as long to delete
+ROWS_A_BLOB = 20  # deleting one blob takes about as long as deleting this many rows
 
 _NUMBER = int | float | None
 _SORTS: dict[str, tuple[InstrumentedAttribute[Any], type | UnionType]] = {
@@ -31,7 +31,7 @@ def get(session: Session, run_id: str) -> Run | None:
 
 
 def get_locked(session: Session, run_id: str) -> Run | None:
-    """A run as it is now, locked until the transaction ends."""
+    """Return a run's current row, locked until the transaction ends."""
     return session.get(Run, run_id, with_for_update=True, populate_existing=True)
 
 
@@ -46,7 +46,7 @@ def list_runs(
     limit: int,
     after: str | None,
 ) -> tuple[Sequence[Run], str | None]:
-    """A page of runs, and the cursor of the next one, None at the end. Runs without the sort value come last."""
+    """Return a page of runs, and the next page's cursor or None. Runs without the sort value come last."""
     query = select(Run)
     if status is not None:
         query = query.where(Run.status == status)
@@ -63,7 +63,7 @@ def list_runs(
 
 
 def _page(query: Select[Run], name: str, *, is_descending: bool, after: str | None) -> Select[Run]:
-    """Order by one column, then by id; begin behind the cursor (keyset pagination)."""
+    """Order by one column, then by id; start after the cursor (keyset pagination)."""
     column, value_type = _SORTS[name]
     direction = "desc" if is_descending else "asc"
     query = query.order_by(column.is_(None), getattr(column, direction)(), getattr(Run.id, direction)())
@@ -86,7 +86,7 @@ def count_queued(session: Session) -> int:
 
 
 def queue_positions(session: Session, run_ids: Collection[str]) -> dict[str, int]:
-    """The places, from 1, of those of these runs that are queued."""
+    """Return the place in the queue, from 1, of each given run that is queued."""
     place = func.row_number().over(order_by=(Run.priority.desc(), Run.id)).label("place")
     queue = select(Run.id, place).where(Run.status == RunStatus.QUEUED).subquery()
     rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids)))
@@ -99,7 +99,7 @@ def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int 
 
 
 def thinned_metrics(session: Session, run_id: str, points: int, best_epoch: int | None) -> Sequence[Metric]:
-    """About `points` metrics, evenly spaced; the first, the last and the best epoch are always among them."""
+    """Return about `points` metrics, evenly spaced, always with the first, the last and the best epoch."""
     epochs = session.scalars(select(Metric.epoch).where(Metric.run_id == run_id).order_by(Metric.epoch)).all()
     if len(epochs) > points:
         stride = (len(epochs) - 1) / (points - 1)
@@ -115,12 +115,12 @@ def list_checkpoints(session: Session, run_id: str) -> Sequence[Checkpoint]:
 
 
 def get_checkpoint(session: Session, run_id: str, role: str) -> Checkpoint | None:
-    """A checkpoint with its blob."""
+    """Return a checkpoint with its blob."""
     return session.get(Checkpoint, (run_id, role), options=[undefer(Checkpoint.blob)])
 
 
 def delete_last_checkpoints(session: Session, finished_before: datetime, limit: int) -> int:
-    """Delete at most `limit` checkpoints `last` of runs that finished before a moment; returns how many there were."""
+    """Delete at most `limit` `last` checkpoints of runs that finished before a moment; return the number deleted."""
     of_finished = select(Checkpoint.run_id).join(Run, Run.id == Checkpoint.run_id)
     of_finished = of_finished.where(Checkpoint.role == "last", Run.finished_at < finished_before)
     old = session.scalars(of_finished.order_by(Checkpoint.run_id).limit(limit)).all()
@@ -130,15 +130,15 @@ def delete_last_checkpoints(session: Session, finished_before: datetime, limit: 
 
 
 def mark_deleted(session: Session, *which: ColumnElement[bool]) -> None:
-    """Hide runs for good, and free their idempotency keys; their rows go bit by bit (`purge_deleted`)."""
+    """Hide runs for good and free their idempotency keys; `purge_deleted` deletes their rows in small batches."""
     values = {"deleted_at": utc_now(), "idempotency_key": None, "submission_sha256": None}
     session.execute(update(Run).where(*which).values(values), execution_options={"synchronize_session": False})
 
 
 def purge_deleted(session: Session, limit: int) -> int:
-    """Delete about `limit` rows of what is marked as deleted; returns how many there were, 0 at the end.
+    """Delete about `limit` rows of runs and sweeps marked as deleted; return the number deleted, 0 at the end.
 
-    Runs go when all that they hold has gone, sweeps after all runs.
+    A run's row is deleted after everything that the run holds, a sweep's row after all marked runs.
     """
     marked = select(Run.id).where(Run.deleted_at.is_not(None)).order_by(Run.id).limit(limit)
     run_ids = session.scalars(marked.with_for_update(skip_locked=True), execution_options=INCLUDE_DELETED).all()

@@ -1,4 +1,4 @@
-"""Runs as a client sees and sends them."""
+"""Request and response models for runs."""
 
 from __future__ import annotations
 

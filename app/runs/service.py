@@ -1,4 +1,4 @@
-"""What can be done with runs. Knows nothing of HTTP; raises from the `AppError` tree."""
+"""Operations on runs. This module knows nothing of HTTP; its errors are from the `AppError` tree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ QUEUE_FULL_RETRY_SECONDS = 5
 
 @dataclass(frozen=True)
 class Submission:
-    """A validated submission: the labels that it carries and the complete configuration."""
+    """A validated submission: the run's labels and its complete configuration."""
 
     labels: RunLabels
     config: RunConfig
@@ -49,12 +49,12 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
     """Complete and validate a submission, without queueing anything.
 
     Args:
-        session: To read the run that `from_run` names.
+        session: Reads the run that `from_run` names.
         document: The request's body: part of a `RunSubmission`.
 
     Raises:
-        InvalidInput: Something in it is wrong; the places are named.
-        NotFound: It names a preset or a run that does not exist.
+        InvalidInput: The document is not valid; the error names every wrong place.
+        NotFound: The document names a preset or a run that does not exist.
     """
     base = _base(session, document)
     overrides = {key: value for key, value in document.items() if key not in ("preset", "from_run")}
@@ -89,10 +89,10 @@ def _base(session: Session, document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def require_room(session: Session, number: int, max_queued_runs: int) -> None:
-    """See to it that so many more runs may be queued; on Postgres, requests at the same moment are not counted.
+    """Check that `number` more runs may be queued; on Postgres, concurrent submissions are not counted.
 
     Raises:
-        QueueFull: They may not.
+        QueueFull: More than `max_queued_runs` runs would be queued.
     """
     queued = repository.count_queued(session)
     if queued + number > max_queued_runs:
@@ -104,15 +104,15 @@ def require_room(session: Session, number: int, max_queued_runs: int) -> None:
 
 
 def require_space(session: Session, configs: Sequence[RunConfig], quota_bytes: int) -> None:
-    """See to it that these runs would find room in the database; what is queued or trains already goes on anyway.
+    """Check that the database has room for these runs. Runs that are queued or in training already are not stopped.
 
     Args:
-        session: Any.
-        configs: Of the runs that are to be queued.
-        quota_bytes: How large the database may be; 0: as large as the disk lets it.
+        session: Reads the database's size.
+        configs: Configurations of the runs to be queued.
+        quota_bytes: Largest size of the database, in bytes; 0: limited by the disk only.
 
     Raises:
-        DiskQuotaExceeded: It would be larger.
+        DiskQuotaExceeded: The database would be larger than `quota_bytes`.
     """
     if not quota_bytes:
         return
@@ -169,8 +169,8 @@ def enqueue(
     """Queue a prepared run.
 
     Raises:
-        QueueFull: There are `max_queued_runs` already.
-        InvalidInput: The idempotency key came with another body, a moment ago.
+        QueueFull: `max_queued_runs` runs are queued already.
+        InvalidInput: A concurrent submission used the same idempotency key with another body.
     """
     require_room(session, 1, max_queued_runs)
     run = lifecycle.new_run(submission.config, **submission.labels.model_dump())
@@ -188,7 +188,7 @@ def get_run(session: Session, run_id: str) -> Run:
 
 
 def find_last_event(database: Database, run_id: str) -> int | None:
-    """The id of the newest event of all, if this run has ended; None: more of it is to come.
+    """Return the id of the newest event of all runs if this run has ended; None if it has more events to come.
 
     Raises:
         NotFound: There is no such run.
@@ -202,7 +202,7 @@ def _not_found(run_id: str) -> NotFound:
 
 
 def change(session: Session, run_id: str, patch: RunPatch) -> Run:
-    """Give a run another name, notes, tags or priority; what the patch leaves out or has as null stays."""
+    """Change a run's name, notes, tags or priority; fields that the patch omits or sets to null stay as they are."""
     run = _lock_run(session, run_id)
     for field, value in patch.model_dump(exclude_none=True).items():
         setattr(run, field, value)
@@ -210,11 +210,11 @@ def change(session: Session, run_id: str, patch: RunPatch) -> Run:
 
 
 def cancel(session: Session, run_id: str) -> Run:
-    """End a run that is not finished: at once, or at the next epoch boundary if it is running.
+    """Cancel an unfinished run: at once, or at the next epoch boundary if it is running.
 
     Raises:
         NotFound: There is no such run.
-        Conflict: It has succeeded or failed.
+        Conflict: The run has succeeded or failed.
     """
     run = _lock_run(session, run_id)
     if run.status is RunStatus.RUNNING:
@@ -226,7 +226,7 @@ def cancel(session: Session, run_id: str) -> Run:
 
 
 def pause(session: Session, run_id: str) -> Run:
-    """Set a run aside, with all that it has learnt: at once, or at the next epoch boundary if it is running.
+    """Pause a run without losing its progress: at once, or at the next epoch boundary if it is running.
 
     Raises:
         NotFound: There is no such run.
@@ -242,7 +242,7 @@ def pause(session: Session, run_id: str) -> Run:
 
 
 def resume(session: Session, run_id: str) -> Run:
-    """Put a paused run back into the queue, or take back the request to pause a running one.
+    """Put a paused run back into the queue, or withdraw the request to pause a running one.
 
     Raises:
         NotFound: There is no such run.
@@ -257,13 +257,13 @@ def resume(session: Session, run_id: str) -> Run:
 
 
 def delete(session: Session, run_id: str) -> None:
-    """Delete a finished run and all that it holds; if it was the champion, the next best model becomes it.
+    """Delete a finished run and everything that it holds; if it was the champion, the next best model becomes champion.
 
-    It is marked, and nobody sees it any more; a worker deletes its rows (`repository.purge_deleted`).
+    This function marks the run, which hides it; a worker deletes its rows later (`repository.purge_deleted`).
 
     Raises:
         NotFound: There is no such run.
-        Conflict: It is not finished, belongs to a sweep, or is the pinned champion.
+        Conflict: The run is not finished, belongs to a sweep, or is the pinned champion.
     """
     run = _lock_run(session, run_id)
     if not run.status.is_finished():
@@ -279,7 +279,7 @@ def delete(session: Session, run_id: str) -> None:
 
 
 def _lock_run(session: Session, run_id: str) -> Run:
-    """A run that nobody else changes until this transaction ends."""
+    """Return a run, locked against changes by other transactions until this one ends."""
     run = repository.get_locked(session, run_id)
     if run is None:
         raise _not_found(run_id)
@@ -301,18 +301,18 @@ _FINISHED = {
 
 
 def history(session: Session, run: Run, *, after: int, limit: int | None, points: int | None) -> Sequence[Metric]:
-    """A run's metrics by epoch: all, a page, or thinned to about `points`."""
+    """Return a run's metrics by epoch: all, a page, or thinned to about `points`."""
     if points is not None:
         return repository.thinned_metrics(session, run.id, points, run.best_epoch)
     return repository.list_metrics(session, run.id, after_epoch=after, limit=limit)
 
 
 def get_checkpoint(session: Session, run: Run, role: str) -> Checkpoint:
-    """A checkpoint with its blob, checked.
+    """Return a checkpoint with its blob, verified against its sha256.
 
     Raises:
-        NotFound: The run has none in this role, or none yet.
-        DamagedData: The blob is not what was stored.
+        NotFound: The run has no checkpoint in this role (yet).
+        DamagedData: The blob does not match its sha256.
     """
     checkpoint = repository.get_checkpoint(session, run.id, role)
     if checkpoint is None:

@@ -1,4 +1,4 @@
-"""`/sweeps`."""
+"""Endpoints of `/sweeps`."""
 
 from __future__ import annotations
 

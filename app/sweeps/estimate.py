@@ -1,4 +1,4 @@
-"""How much work a sweep is, and how long it may take, by the speed of earlier runs."""
+"""Estimates a sweep's work, and its duration from the speed of earlier runs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from app.run_config import RunConfig
 from app.sweeps.schemas import SweepPlan
 from app.tables import Run, RunStatus
 
-NUM_EARLIER_RUNS = 500  # the newest
+NUM_EARLIER_RUNS = 500  # the newest ones are measured
 UNSTACKED = "alone"
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast earlier stacks of a kind were."""
+    """The measured speed of earlier stacks with the same stack key."""
 
-    seconds_per_epoch: float  # of one run, in a stack like theirs
-    seconds_per_work: float
+    seconds_per_epoch: float  # of one run, trained in such a stack
+    seconds_per_work: float  # per unit of `_epoch_work`
 
 
 def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_stack_bytes: int) -> SweepPlan:
-    """What these trials come to."""
+    """Sum up the stacks, steps, bytes and seconds of these trials."""
     return SweepPlan(
         num_points=num_points,
         num_trials=len(trials),
@@ -41,7 +41,7 @@ def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_
 
 
 def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
-    """How often a worker claims, if it claims each stack as large as it may."""
+    """Count a worker's claims if each stack is as large as `max_stack_bytes` allows."""
     num_runs = Counter(config.stack_key for config in trials)
     run_bytes = {config.stack_key: config.stack_bytes for config in trials}
     return sum(
@@ -51,7 +51,7 @@ def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
 
 
 def measure_speeds(session: Session) -> dict[str, Speed]:
-    """By stack key, from the newest runs that have succeeded."""
+    """Measure the median speed for each stack key, from the newest runs that have succeeded."""
     query = select(Run.config, Run.stack_id, Run.epoch, Run.training_seconds)
     query = query.where(Run.status == RunStatus.SUCCEEDED, Run.training_seconds > 0)
     stacks = defaultdict(list)
@@ -61,11 +61,11 @@ def measure_speeds(session: Session) -> dict[str, Speed]:
     for rows in stacks.values():
         try:
             config = RunConfig.model_validate(rows[0].config)
-        except ValidationError:  # of another version
+        except ValidationError:  # the configuration is of another version
             continue
         epochs = sum(row.epoch for row in rows)
         if epochs:
-            seconds = max(row.training_seconds for row in rows) / epochs  # they trained side by side
+            seconds = max(row.training_seconds for row in rows) / epochs  # the runs of a stack train at the same time
             measured[config.stack_key or UNSTACKED].append((seconds, seconds / _epoch_work(config)))
     return {
         key: Speed(median(each[0] for each in found), median(each[1] for each in found))
@@ -74,9 +74,9 @@ def measure_speeds(session: Session) -> dict[str, Speed]:
 
 
 def estimate(trials: Iterable[RunConfig], speeds: dict[str, Speed]) -> float | None:
-    """Seconds of training, one stack after the other; None without anything to go by.
+    """Estimate the seconds of training, one stack after the other; None if no speed was measured.
 
-    Runs of a kind that was never measured are taken to be as fast, for their arithmetic, as the others.
+    A run whose stack key was never measured is assumed to take the median time per unit of work of the others.
     """
     if not speeds:
         return None
@@ -90,7 +90,7 @@ def estimate(trials: Iterable[RunConfig], speeds: dict[str, Speed]) -> float | N
 
 
 def _epoch_work(config: RunConfig) -> float:
-    """Multiply-adds of an epoch, with what a step costs whatever its size; a forest's epoch is a tree."""
+    """Return an epoch's multiply-adds plus a fixed cost per step; a forest's epoch is one tree."""
     if config.num_steps is None or config.num_parameters is None:
         return 1e6
     return config.num_parameters * config.num_train_samples * 3 + config.num_steps / config.epochs * 20_000

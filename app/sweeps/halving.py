@@ -1,4 +1,4 @@
-"""Successive halving, asynchronously: a trial is judged when it reaches a rung, by those that have been there.
+"""Asynchronous successive halving: a trial that reaches a rung is judged against the trials that reached it before.
 
 L. Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 2020.
 """
@@ -15,32 +15,32 @@ from app.tables import Metric, Run
 
 
 def rung_epochs(epochs: int, *, rungs: int, reduction: int) -> tuple[int, ...]:
-    """Where trials are judged, in ascending order: epochs / reduction, epochs / reduction², …, from 1 on."""
+    """Return the epochs of the rungs (epochs / reduction, epochs / reduction², …), ascending and at least 1."""
     found = {epochs // reduction**rung for rung in range(1, rungs + 1)}
     return tuple(sorted(found - {0, epochs}))
 
 
 class Standing(NamedTuple):
-    """How good a trial is at a rung: the higher accuracy, then the lower loss, both on val."""
+    """A trial's quality at a rung: higher accuracy is better, then lower loss, both on val."""
 
     accuracy: float
     minus_loss: float
 
 
 def read_rung(session: Session, sweep_id: str, epoch: int, *, excluding: Collection[str]) -> list[Standing]:
-    """How a sweep's trials, but for some, stood at an epoch."""
+    """Return the standings of a sweep's trials at an epoch, except those of the runs in `excluding`."""
     query = select(Metric.val_accuracy, -Metric.val_loss).join(Run, Run.id == Metric.run_id)
     query = query.where(Run.sweep_id == sweep_id, Metric.epoch == epoch, Run.id.not_in(excluding))
     return [Standing(*row) for row in session.execute(query)]
 
 
 def find_hopeless(judged: Mapping[str, Standing], others: Collection[Standing], reduction: int) -> set[str]:
-    """Those that are not among the best `1/reduction`, at least one, of all that have reached the rung.
+    """Return the judged trials outside the best `1/reduction`, at least one, of all that have reached the rung.
 
     Args:
-        judged: The trials that have just reached it, by run id.
-        others: Those that have been there before.
-        reduction: One in how many goes on.
+        judged: Standings of the trials that have just reached the rung, by run id.
+        others: Standings of the trials that reached it before.
+        reduction: One trial in this many continues.
     """
     everyone = sorted([*judged.values(), *others], reverse=True)
     last_good = everyone[max(1, len(everyone) // reduction) - 1]

@@ -1,6 +1,6 @@
-"""What a sweep has found: ranking, noise, the effect of each parameter, the Pareto front. Pure: rows in, report out.
+"""Builds a sweep's report: ranking, noise, each parameter's effect, the Pareto front. Pure: rows in, report out.
 
-P points, each with one trial for every repeat and fold.
+A sweep has P points; each point has one trial for every repeat and fold.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from app.sweeps.schemas import Noise, ParameterEffect, PointReport, TrialReport,
 PLATEAU = 0.005  # half a point of val accuracy
 ROUNDING = 1e-9
 QUARTERS = 4
-MAX_VALUES = 12  # of a parameter that stand one by one
+MAX_VALUES = 12  # a parameter with more values than this is reported in quarters
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial as it stands in the database."""
+    """A trial as the database stores it."""
 
     run_id: str
     trial_number: int
@@ -36,7 +36,7 @@ class TrialRow:
     error: str | None
     epoch: int
     is_ended_early: bool
-    val_accuracy: float | None  # of the saved model, as the next two
+    val_accuracy: float | None  # the saved model's, like the next two
     val_loss: float | None
     train_accuracy: float | None
     best_epoch: int | None
@@ -46,7 +46,10 @@ class TrialRow:
 
 
 def rank_trials(rows: Iterable[TrialRow], points: Sequence[Mapping[str, Any]]) -> list[TrialReport]:
-    """Best first, as the champion is chosen: val accuracy, val loss, fewest parameters, first; then those without."""
+    """Rank trials best first, in the champion's order: val accuracy, val loss, fewest parameters, lowest trial number.
+
+    Trials without a saved model come last and get no rank.
+    """
 
     def order(row: TrialRow) -> tuple[Any, ...]:
         if row.val_accuracy is None or row.val_loss is None:
@@ -70,7 +73,7 @@ _SAME_NAME = [name for name in TrialReport.model_fields if name in TrialRow.__da
 
 
 def rank_points(trials: Iterable[TrialReport], points: Sequence[Mapping[str, Any]]) -> list[PointReport]:
-    """Best first, by mean val accuracy, then fewest parameters, then number. Only succeeded trials count."""
+    """Rank points best first: mean val accuracy, then fewest parameters, then number. Only succeeded trials count."""
     by_point: dict[int, list[TrialReport]] = defaultdict(list)
     for trial in trials:
         by_point[trial.point_number].append(trial)
@@ -104,7 +107,7 @@ def _summarize(number: int, values: Mapping[str, Any], trials: Sequence[TrialRep
 
 
 def _mean_and_error(number: int, done: Sequence[TrialReport]) -> tuple[float | None, float | None]:
-    """Over folds, whose repeats are averaged first; or over repeats."""
+    """Return the mean val accuracy and its standard error, over folds (repeats are averaged first) or over repeats."""
     accuracies = [trial.val_accuracy for trial in done if trial.val_accuracy is not None]
     if not accuracies:
         return None, None
@@ -118,16 +121,16 @@ def _mean_and_error(number: int, done: Sequence[TrialReport]) -> tuple[float | N
 
 
 def judge_noise(points: Sequence[PointReport], *, with_folds: bool, num_val: int) -> Noise | None:
-    """Mark the points that are no worse than the best but for noise, and find the smallest and quickest of them.
+    """Mark the points that are worse than the best by no more than noise; find the smallest and quickest of them.
 
-    Two means differ by noise when they are no further apart than the standard error of their difference, the root of
-    the sum of their squared standard errors. Where there is one trial a point, a mean's standard error is taken to be
-    that of a share of `num_val` images, √(a(1 - a)/n): repeats say more.
+    Two means differ by noise if they are no further apart than the standard error of their difference, the root of the
+    sum of their squared standard errors. If every point has a single trial, a mean's standard error is taken to be that
+    of a share of `num_val` images, √(a(1 - a)/n); repeats give a better estimate.
 
     Args:
-        points: Best first; `is_within_noise` is set.
+        points: Points, best first; their `is_within_noise` is set.
         with_folds: Whether trials were measured on folds.
-        num_val: Images that a trial was measured on.
+        num_val: Number of images that a trial was measured on.
     """
     ranked = [point for point in points if point.mean_val_accuracy is not None]
     if not ranked:
@@ -160,7 +163,7 @@ def judge_noise(points: Sequence[PointReport], *, with_folds: bool, num_val: int
 
 
 def find_effects(points: Sequence[PointReport], paths: Sequence[str]) -> list[ParameterEffect]:
-    """What each parameter does to the points' mean val accuracies, the strongest first."""
+    """Measure each parameter's effect on the points' mean val accuracies, the strongest first."""
     ranked = [point for point in points if point.mean_val_accuracy is not None]
     effects = [_find_effect([point for point in ranked if path in point.parameters], path) for path in paths]
     return sorted(effects, key=lambda effect: -(effect.share_of_variance or 0.0))
@@ -200,7 +203,7 @@ def _value_effect(value: Any, points: Sequence[PointReport]) -> ValueEffect:
 
 
 def _share_of_variance(groups: Sequence[Sequence[PointReport]]) -> float | None:
-    """Eta squared: the sum of squares between the groups over that of all points; None where that is zero."""
+    """Return eta squared: sum of squares between groups over total sum of squares; None if the latter is zero."""
     values = [[point.mean_val_accuracy or 0.0 for point in group] for group in groups]
     everything = [value for group in values for value in group]
     if len(everything) < 2:
@@ -213,7 +216,10 @@ def _share_of_variance(groups: Sequence[Sequence[PointReport]]) -> float | None:
 
 
 def find_pareto_front(points: Sequence[PointReport]) -> list[int]:
-    """The points that no other beats: at least as good in accuracy, size and quickness, and better in one."""
+    """Return the numbers of the points that no other point dominates.
+
+    A point dominates another if it is at least as good in accuracy, size and epochs to the plateau, and better in one.
+    """
 
     def qualities(point: PointReport) -> tuple[float, float, float] | None:
         if point.mean_val_accuracy is None or point.num_parameters is None:

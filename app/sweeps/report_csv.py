@@ -1,4 +1,4 @@
-"""A sweep's trials as CSV, best first, a column a number."""
+"""A sweep's trials as CSV, best first, one column per value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMNS = [name for name in TrialReport.model_fields if name != "parameters"]
 
 
 def to_csv(report: SweepReport) -> str:
-    """The trials with a header; the searched parameters follow by their paths, as JSON where they are no numbers."""
+    """Write a header and a row per trial; the searched parameters come last, as JSON unless they are text."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*_COLUMNS, *report.paths])

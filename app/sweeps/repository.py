@@ -17,10 +17,10 @@ _FINISHED = [status for status in RunStatus if status.is_finished()]
 
 @dataclass
 class TrialCounts:
-    """A sweep's runs, counted."""
+    """Counts over a sweep's runs."""
 
     by_status: dict[RunStatus, int] = field(default_factory=dict)
-    epochs_done: int = 0  # those that a run that ended early left out count as done
+    epochs_done: int = 0  # the epochs that an early-ended run skipped count as done
     epochs: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -38,18 +38,18 @@ def get(session: Session, sweep_id: str) -> Sweep | None:
 
 
 def lock(session: Session, sweep_id: str) -> Sweep | None:
-    """A sweep as it is now, locked until the transaction ends; its runs' locks come before."""
+    """Return a sweep's current row, locked until the transaction ends; callers lock its runs first."""
     return session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
 
 
 def list_sweeps(session: Session, *, limit: int, before: str | None) -> Sequence[Sweep]:
-    """Newest first."""
+    """Return sweeps, newest first."""
     query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)
     return session.scalars(query if before is None else query.where(Sweep.id < before)).all()
 
 
 def tally(session: Session, sweep_ids: Collection[str]) -> dict[str, TrialCounts]:
-    """The runs of these sweeps, counted."""
+    """Count the runs of each of these sweeps."""
     done = case((Run.status.in_(_FINISHED), Run.epochs), else_=Run.epoch)
     columns = (func.count(), func.sum(done), func.sum(Run.epochs), func.min(Run.started_at), func.max(Run.finished_at))
     query = select(Run.sweep_id, Run.status, *columns).where(Run.sweep_id.in_(sweep_ids))
@@ -67,7 +67,7 @@ def tally(session: Session, sweep_ids: Collection[str]) -> dict[str, TrialCounts
 
 
 def best_trials(session: Session, sweep_ids: Collection[str]) -> dict[str, Run]:
-    """The run with the highest val accuracy so far of each of these sweeps; the lowest loss, then the first."""
+    """Return each sweep's best run so far: the highest val accuracy, then the lowest val loss, then the first trial."""
     order = (Run.best_val_accuracy.desc(), Run.best_val_loss, Run.trial_number)
     place = func.row_number().over(partition_by=Run.sweep_id, order_by=order)
     query = select(Run.id, place.label("place")).where(Run.sweep_id.in_(sweep_ids), Run.best_val_accuracy.is_not(None))
@@ -77,12 +77,15 @@ def best_trials(session: Session, sweep_ids: Collection[str]) -> dict[str, Run]:
 
 
 def list_runs(session: Session, sweep_id: str) -> Sequence[Run]:
-    """All runs of a sweep, the final one last."""
+    """Return all runs of a sweep, the final one last."""
     return session.scalars(select(Run).where(Run.sweep_id == sweep_id).order_by(Run.trial_number)).all()
 
 
 def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False) -> Sequence[Row[str, RunStatus, int]]:
-    """Their ids, states and epochs, locked until the transaction ends, in the order in which everyone locks runs."""
+    """Lock a sweep's runs until the transaction ends; return their ids, states and epochs.
+
+    The rows are locked by ascending id, as in every transaction that locks runs.
+    """
     query = select(Run.id, Run.status, Run.epoch).where(Run.sweep_id == sweep_id).order_by(Run.id).with_for_update()
     if only_unfinished:
         query = query.where(Run.status.not_in(_FINISHED))
@@ -90,7 +93,7 @@ def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False)
 
 
 def read_trials(session: Session, sweep_id: str) -> list[TrialRow]:
-    """A sweep's trials with what their saved models and metrics say; the final run of a choice is none of them."""
+    """Return a sweep's trials with values from their saved models and metrics, without cross-validation's final run."""
     plateaus, full_train = _plateaus(session, sweep_id), _first_full_train_epochs(session, sweep_id)
     query = select(Run, SavedModel.val_accuracy, SavedModel.val_loss, SavedModel.train_accuracy)
     query = query.outerjoin(SavedModel, SavedModel.run_id == Run.id).join(Sweep, Sweep.id == Run.sweep_id)
@@ -119,7 +122,7 @@ def read_trials(session: Session, sweep_id: str) -> list[TrialRow]:
 
 
 def _plateaus(session: Session, sweep_id: str) -> dict[str, tuple[int, float]]:
-    """By run, the first evaluated epoch within `PLATEAU` of its best val accuracy, and the seconds until then."""
+    """Return, by run id, the first evaluated epoch within `PLATEAU` of the best val accuracy, and its seconds."""
     first = select(Metric.run_id, func.min(Metric.epoch).label("epoch")).join(Run, Run.id == Metric.run_id)
     first = first.where(Run.sweep_id == sweep_id, Metric.val_accuracy >= Run.best_val_accuracy - PLATEAU - ROUNDING)
     found = first.group_by(Metric.run_id).subquery()
@@ -129,14 +132,14 @@ def _plateaus(session: Session, sweep_id: str) -> dict[str, tuple[int, float]]:
 
 
 def _first_full_train_epochs(session: Session, sweep_id: str) -> dict[str, int]:
-    """By run, the first evaluated epoch at 100 % on train, dropout off."""
+    """Return, by run id, the first evaluated epoch at 100 % on train, dropout off."""
     query = select(Metric.run_id, func.min(Metric.epoch)).join(Run, Run.id == Metric.run_id)
     query = query.where(Run.sweep_id == sweep_id, Metric.train_eval_accuracy >= 1 - ROUNDING)
     return dict(iter(session.execute(query.group_by(Metric.run_id))))
 
 
 def read_curves(session: Session, sweep_id: str) -> dict[str, dict[str, list[float]]]:
-    """By run, val accuracy over the evaluated epochs."""
+    """Return, by run id, val accuracy over the evaluated epochs."""
     query = select(Metric.run_id, Metric.epoch, Metric.val_accuracy).join(Run, Run.id == Metric.run_id)
     query = query.where(Run.sweep_id == sweep_id)
     curves: dict[str, dict[str, list[float]]] = {}

@@ -1,4 +1,4 @@
-"""Sweeps as a client sees and sends them."""
+"""Request and response models for sweeps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Range(StrictModel):
         return self
 
 
-# A list or a `Range`; read one by one, so that an error points at the value.
+# A list or a `Range`. `search_space` validates each on its own, so that an error points at the value.
 Values = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "array", "items": {}}, Range.model_json_schema()]})]
 
 

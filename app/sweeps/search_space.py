@@ -1,6 +1,6 @@
 """Expands a search into its points, and each point into a complete configuration; every error points at its value.
 
-A point is a value for each searched field, by the field's dotted path. Expansion is deterministic.
+A point maps the dotted path of each searched field to a value. Expansion is deterministic.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from app.run_config import SUBMITTED, RunConfig, complete
 from app.sweeps.schemas import GridSearch, ListSearch, RandomSearch, Range, SweepSubmission
 from app.validation import escape_step, explain, invalid_input, json_pointer, wrong_place
 
-MAX_ERRORS = 20  # after so many wrong values, the rest of the points are not looked at
+MAX_ERRORS = 20  # after more errors than this, the remaining points are not validated
 
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the search."""
+    """A point of the search, with its complete configuration."""
 
     values: Values
-    places: Mapping[str, str]  # where in the submission each value stands, as JSON pointers by path
+    places: Mapping[str, str]  # JSON pointer to each value in the submission, by path
     config: RunConfig
 
 
 def expand(submission: SweepSubmission, base: RunConfig, *, max_points: int) -> list[Point]:
-    """The points of a search, in order.
+    """Expand a search into its points, in order.
 
     Args:
-        submission: The sweep.
-        base: What the points change.
-        max_points: How many there may be.
+        submission: The validated submission of the sweep.
+        base: Configuration that the points change.
+        max_points: Largest number of points.
 
     Raises:
-        InvalidInput: A path, a value or their number is wrong; nothing is expanded then.
+        InvalidInput: A path or a value is wrong, or there are too many points; no point is returned then.
     """
     found = _expand_list(submission) if isinstance(submission.search, ListSearch) else _expand_space(submission)
     num_points, pointer, points = found
@@ -53,7 +53,7 @@ def expand(submission: SweepSubmission, base: RunConfig, *, max_points: int) -> 
         )
         raise invalid_input([FieldError(pointer, detail)])
     errors: dict[FieldError, None] = {}
-    wrong: set[str] = set()  # places of values that are wrong by themselves: other points with them are wrong too
+    wrong: set[str] = set()  # places of values that are wrong by themselves, in every point that has them
     expanded = []
     document = base.model_dump(mode="json")
     for values, places in points:
@@ -145,7 +145,7 @@ def _combine(lists: Mapping[str, list[Any]]) -> _Points:
 
 
 def _draw(spaces: Mapping[str, list[Any] | Range], search: RandomSearch) -> _Points:
-    generator = random.Random(search.seed)  # its `random()` is the same in every version of Python
+    generator = random.Random(search.seed)  # `random()` gives the same sequence in every Python version
     for _ in range(search.trials):
         values, places = {}, {}
         for path, space in spaces.items():
@@ -159,7 +159,7 @@ def _draw(spaces: Mapping[str, list[Any] | Range], search: RandomSearch) -> _Poi
 
 
 def _draw_between(space: Range, share: float) -> float | int:
-    """The value below which `share` of the draws lie."""
+    """Return the quantile `share` (0 to 1) of the values that the range's distribution draws."""
     low, high = space.low, space.high
     if space.integer:
         high += 1
@@ -168,7 +168,7 @@ def _draw_between(space: Range, share: float) -> float | int:
     else:
         value = low + share * (high - low)
     if space.integer:
-        return max(int(low), min(math.floor(value), int(space.high)))  # whatever rounding does
+        return max(int(low), min(math.floor(value), int(space.high)))  # rounding must not leave the range
     return min(max(value, low), high)
 
 
@@ -189,7 +189,7 @@ def _check_paths(paths: Sequence[str], pointer: str) -> None:
 
 
 def _nest(values: Values) -> dict[str, Any]:
-    """`{"model.dropout": 0.1}` as `{"model": {"dropout": 0.1}}`."""
+    """Turn `{"model.dropout": 0.1}` into `{"model": {"dropout": 0.1}}`."""
     nested: dict[str, Any] = {}
     for path, value in values.items():
         *parents, name = path.split(".")
@@ -203,10 +203,10 @@ def _nest(values: Values) -> dict[str, Any]:
 def _locate(
     error: ValidationError, document: Mapping[str, Any], values: Values, places: Mapping[str, str]
 ) -> tuple[list[FieldError], set[str]]:
-    """What is wrong with a point, at the values to blame; at all of them where it is their combination.
+    """Assign a point's errors to the values at fault, or to all values if their combination is at fault.
 
     Returns:
-        The errors; the places of the values that are wrong by themselves.
+        The errors, and the places of the values that are wrong by themselves.
     """
     found = []
     wrong_alone = set()

@@ -1,4 +1,4 @@
-"""What can be done with sweeps. Knows nothing of HTTP; raises from the `AppError` tree."""
+"""Operations on sweeps. This module knows nothing of HTTP; its errors are from the `AppError` tree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from app.validation import invalid_document, wrong_place
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep, to be."""
+    """A run of a sweep, before it is stored."""
 
     point_number: int
     config: RunConfig
@@ -42,11 +42,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated submission, expanded."""
+    """A validated submission, expanded into points and trials."""
 
     submission: SweepSubmission
     base: RunConfig
-    tags: Mapping[str, str]  # the base's own and the sweep's
+    tags: Mapping[str, str]  # the base's and the sweep's
     points: Sequence[Point]
     trials: Sequence[Trial]
 
@@ -55,14 +55,14 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, m
     """Complete, validate and expand a submission, without queueing anything.
 
     Args:
-        session: To read the run that the base may name.
+        session: Reads the run that the base may name.
         document: The request's body: part of a `SweepSubmission`.
-        max_trials: How many trials a sweep may have.
-        max_parameters: How many fields it may search.
+        max_trials: Largest number of trials of a sweep.
+        max_parameters: Largest number of fields that a sweep may search.
 
     Raises:
-        InvalidInput: Something in it is wrong; the places are named.
-        NotFound: It names a preset or a run that does not exist.
+        InvalidInput: The document is not valid; the error names every wrong place.
+        NotFound: The document names a preset or a run that does not exist.
     """
     document = _with_preset(document)
     _check_extent(document, max_trials, max_parameters)
@@ -87,7 +87,10 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, m
 
 
 def _with_preset(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The document laid over the preset that it names; what a search consists of replaces the preset's as a whole."""
+    """Lay the document over the preset that it names: `base` field by field, every other field as a whole.
+
+    A document with `parameters` drops the preset's `points`, and the other way round.
+    """
     name = document.get("preset")
     if name is None:
         return document
@@ -104,7 +107,7 @@ def _with_preset(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_extent(document: Mapping[str, Any], max_trials: int, max_parameters: int) -> None:
-    """Refuse what is too much before any of it is looked at."""
+    """Refuse too many points or fields before any of them is validated."""
     parameters, points = document.get("parameters"), document.get("points")
     if isinstance(points, list) and len(points) > max_trials:
         detail = f"{len(points):,} points are more than the {max_trials:,} trials of a sweep (DIGITLAB_MAX_TRIALS)"
@@ -120,7 +123,7 @@ def _check_extent(document: Mapping[str, Any], max_trials: int, max_parameters: 
 
 
 def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
-    """What does not go together, whatever the points are."""
+    """Refuse options that exclude each other, whatever the points are."""
     if submission.cross_validation is None:
         return
     if submission.stopping is not None:
@@ -134,7 +137,7 @@ def _check_rules(submission: SweepSubmission, base: RunConfig) -> None:
 
 
 def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
-    """What does not go together with what the points say."""
+    """Refuse points whose values conflict with the options of the sweep."""
     for point in points:
         config = point.config
         for path, place in point.places.items():
@@ -164,7 +167,7 @@ def _stops_early(config: RunConfig) -> bool:
 
 
 def _list_trials(submission: SweepSubmission, points: Sequence[Point]) -> list[Trial]:
-    """Point by point, seed by seed, fold by fold."""
+    """List the trials point by point, seed by seed, fold by fold."""
     num_folds = submission.cross_validation.folds if submission.cross_validation else 0
     trials = []
     for number, point in enumerate(points):
@@ -175,7 +178,7 @@ def _list_trials(submission: SweepSubmission, points: Sequence[Point]) -> list[T
                 trials.append(Trial(number, RunConfig.model_validate(document)))
                 continue
             if document["training"] is not None:
-                document["training"]["keep"] = "last"  # no choice of an epoch may rest on the fold either
+                document["training"]["keep"] = "last"  # the fold must not choose the epoch either
             for fold in range(num_folds):
                 document["split"]["fold"] = {"number": fold, "of": num_folds}
                 trials.append(Trial(number, RunConfig.model_validate(document)))
@@ -184,7 +187,7 @@ def _list_trials(submission: SweepSubmission, points: Sequence[Point]) -> list[T
 
 @dataclass(frozen=True)
 class Draft:
-    """The rows of a sweep, to be written."""
+    """The rows of a sweep, before they are written."""
 
     sweep: Sweep
     trials: Sequence[dict[str, Any]]
@@ -273,7 +276,7 @@ def enqueue(session: Session, drafted: Draft, *, max_queued_runs: int, idempoten
 
     Raises:
         QueueFull: There would be more than `max_queued_runs`.
-        InvalidInput: The idempotency key came with another body, a moment ago.
+        InvalidInput: A concurrent submission used the same idempotency key with another body.
     """
     runs.require_room(session, len(drafted.trials), max_queued_runs)
     inserted = insert_once(session, drafted.sweep, idempotency)
@@ -290,18 +293,18 @@ def get_sweep(session: Session, sweep_id: str) -> Sweep:
 
 
 def cancel(session: Session, sweep_id: str) -> Sweep:
-    """End all trials that are not finished: at once, or at the next epoch boundary those in training.
+    """Cancel all unfinished trials: at once, or at the next epoch boundary if they are in training.
 
     Raises:
         NotFound: There is no such sweep.
-        Conflict: All its trials have ended by themselves.
+        Conflict: All trials of the sweep have ended by themselves.
     """
     get_sweep(session, sweep_id)
     repository.lock_runs(session, sweep_id, only_unfinished=True)
     sweep = repository.lock(session, sweep_id)
     if sweep is None:
         raise _not_found(sweep_id)
-    # A choice that was made a moment ago has queued another run.
+    # Cross-validation may have chosen a point a moment ago, which queued another run.
     unfinished = repository.lock_runs(session, sweep_id, only_unfinished=True)
     if not unfinished and not sweep.is_cancelled:
         raise Conflict("All trials of the sweep have ended; it cannot be cancelled.", slug="sweep-finished")
@@ -311,7 +314,9 @@ def cancel(session: Session, sweep_id: str) -> Sweep:
 
 
 def delete(session: Session, sweep_id: str) -> None:
-    """Delete a sweep whose trials have ended, with all that they hold: marked here, deleted by a worker.
+    """Delete a sweep whose trials have ended, and everything that they hold.
+
+    This function marks the rows, which hides them; a worker deletes them later.
 
     Raises:
         NotFound: There is no such sweep.
@@ -343,7 +348,7 @@ def _not_found(sweep_id: str) -> NotFound:
 
 
 def report(session: Session, sweep: Sweep) -> SweepReport:
-    """What the sweep has found so far."""
+    """Report what the sweep has found so far."""
     trials = rank_trials(repository.read_trials(session, sweep.id), sweep.points)
     points = rank_points(trials, sweep.points)
     paths = list(dict.fromkeys(path for values in sweep.points for path in values))
@@ -379,7 +384,7 @@ def _read_choice(session: Session, sweep: Sweep) -> Choice | None:
 
 
 def picture_data(session: Session, sweep: Sweep) -> dict[str, Any]:
-    """What the report's picture is drawn from."""
+    """Return the data from which the report's picture is drawn."""
     found = report(session, sweep)
     curves = repository.read_curves(session, sweep.id)
     return {

@@ -1,4 +1,4 @@
-"""A sweep as a client sees it: its state derives from its trials."""
+"""Builds a sweep's response model; the state of a sweep derives from its trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.tables import Run, RunStatus, Sweep
 
 
 def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
-    """The sweep, with its runs counted and the best of them."""
+    """Return the response model of a sweep, from its run counts and its best run."""
     status = status_of(sweep, tally)
     counts = {each.value: tally.count(each) for each in RunStatus}
     return SweepView(
@@ -33,7 +33,7 @@ def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
 
 
 def status_of(sweep: Sweep, tally: TrialCounts) -> SweepStatus:
-    """`running` from the first start to the last end, unless all that is left is paused."""
+    """Return the state: `running` from the first start to the last end, unless all unfinished trials are paused."""
     succeeded = tally.count(RunStatus.SUCCEEDED)
     if not tally.num_unfinished:
         if sweep.is_cancelled or (not succeeded and tally.count(RunStatus.CANCELLED)):
@@ -47,7 +47,7 @@ def status_of(sweep: Sweep, tally: TrialCounts) -> SweepStatus:
 
 
 def _eta(tally: TrialCounts, now: datetime) -> float | None:
-    """Seconds left, if the rest goes as fast as what has been done since the first start."""
+    """Return the seconds left if the remaining epochs go as fast as those since the first start."""
     if tally.started_at is None or not tally.epochs_done:
         return None
     seconds = (now - tally.started_at).total_seconds()

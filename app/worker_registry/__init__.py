@@ -1,1 +1,1 @@
-"""The workers that are alive, as the database knows them. Their own code is the package `workers`."""
+"""The workers that are alive, according to the database. Their own code is the package `workers`."""

@@ -1,4 +1,4 @@
-"""Whether some worker that is alive can train a run; none may, when it asks for a device that no worker has."""
+"""Tells whether a live worker can train a run. None can if the run asks for a device that no worker has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NO_WORKER = "There is no worker: submitted runs wait until one starts (digitlab 
 
 
 def why_it_waits(device: str, alive: Sequence[Worker]) -> str | None:
-    """Why no live worker can take a run that asks for this device; None: one can, or may when it has started."""
+    """Explain why no live worker can take a run for this device; None if one can, or may once it has started."""
     if not alive:
         return NO_WORKER
     if any(worker.devices is None for worker in alive):

@@ -1,4 +1,4 @@
-"""What endpoints are given to tell which workers are alive."""
+"""The dependency that tells endpoints which workers are alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/workers`."""
+"""Endpoints of `/workers`."""
 
 from __future__ import annotations
 

@@ -18,21 +18,21 @@ from app.worker_registry.availability import why_it_waits
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker says of itself; `device` and `provenance` are what its trainer child found out, None before."""
+    """A worker's report on itself; its trainer child finds out `device`, `devices` and `provenance`, None before."""
 
     name: str
     host: str
     pid: int
     device: str | None = None
     provenance: dict[str, Any] | None = None
-    devices: list[str] | None = None  # for which it claims runs
+    devices: list[str] | None = None  # devices whose runs the worker claims
 
 
 _FOUND_OUT = ("device", "devices", "provenance")
 
 
 def beat(session: Session, info: WorkerInfo) -> None:
-    """Say that a worker is alive, for the first time or again."""
+    """Record a worker's heartbeat; the first one registers the worker."""
     values = {"heartbeat_at": database_now()} | {name: getattr(info, name) for name in _FOUND_OUT}
     beating = update(Worker).where(Worker.name == info.name).values(values).returning(Worker.name)
     if session.scalar(beating) is None:
@@ -44,24 +44,24 @@ def unregister(session: Session, name: str) -> None:
 
 
 class WorkerWatch:
-    """Who is alive, as one process has seen it, whatever becomes of the clock by which heartbeats are kept.
+    """Tells which workers are alive, as seen by one process, even if the clock that dates heartbeats jumps.
 
-    A jump ahead counts only when it has lasted as long as a worker may be silent; a heartbeat that lies ahead, from
-    before the clock was set back, counts until it has been seen unchanged for so long.
+    A jump ahead counts only after it has lasted for `max_age_seconds`. A heartbeat in the future, which dates from
+    before the clock was set back, counts until it has been seen unchanged for `max_age_seconds`.
 
     Args:
-        max_age_seconds: For how long a worker that is alive may be silent.
-        monotonic: Seconds.
+        max_age_seconds: Longest time between two heartbeats of a live worker, in seconds.
+        monotonic: Monotonic clock, in seconds.
     """
 
     def __init__(self, max_age_seconds: float, monotonic: Monotonic = time.monotonic) -> None:
         self._max_age_seconds = max_age_seconds
         self._clock = SteadyClock(max_age_seconds, monotonic=monotonic)
         self._sightings = Sightings(monotonic)
-        self._lock = Lock()  # requests look at the same time
+        self._lock = Lock()  # concurrent requests call `list_alive`
 
     def list_alive(self, session: Session) -> list[tuple[Worker, float]]:
-        """Workers heard of lately, each with the seconds since."""
+        """Return the live workers, each with the seconds since its last heartbeat."""
         workers = session.scalars(select(Worker).order_by(Worker.name)).all()
         wall = session.scalars(select(database_now())).one()
         with self._lock:
@@ -80,12 +80,12 @@ class WorkerWatch:
 
 
 def delete_dead(session: Session, heard_before: float) -> None:
-    """Remove the rows of workers that ended without a word, and were last heard of before a moment."""
+    """Delete the rows of workers that ended without unregistering and whose last heartbeat is before a moment."""
     session.execute(delete(Worker).where(Worker.heartbeat_at < heard_before))
 
 
 def runs_in_training(session: Session) -> dict[str, list[str]]:
-    """The ids of running runs by the worker that trains them."""
+    """Return the ids of running runs by the name of the worker that trains them."""
     query = select(Run.worker, Run.id).where(Run.status == RunStatus.RUNNING).order_by(Run.id)
     trained: dict[str, list[str]] = {}
     for worker, run_id in session.execute(query):

@@ -1,4 +1,4 @@
-"""Workers as a client sees them."""
+"""Response models for workers."""
 
 from __future__ import annotations
 
