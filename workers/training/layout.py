@@ -24,7 +24,7 @@ import numpy.typing as npt
 from workers.training.checkpoint import Array
 from workers.training.config import NUM_CLASSES, NUM_PIXELS
 
-MULTIPLE = 16  # the width of a tile of the compiled engine, and a whole number of any CPU's float vectors
+MULTIPLE = 16  # the width of a tile of the compiled engine, and a whole number of common CPUs' vectors
 
 Floats = npt.NDArray[np.floating]
 

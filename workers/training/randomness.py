@@ -74,7 +74,7 @@ def linear_layer(
     count = outputs * inputs + outputs
     blocks = np.arange(-(-count // 4))
     words = philox(blocks, 0, int(Purpose.INITIAL_WEIGHTS), layer, seed & 0xFFFFFFFF, seed >> 32)
-    # Blocks × 4 words, flattened block by block. The middle of one of 2^32 equal intervals, so never an end of the range.
+    # Blocks × 4 words, flattened block by block. A word stands for the middle of one of 2^32 equal intervals.
     values = ((np.stack(words, axis=1).ravel()[:count] + 0.5) * (2 / WORD) - 1) / inputs**0.5
     return values[: outputs * inputs].reshape(outputs, inputs), values[outputs * inputs :]
 

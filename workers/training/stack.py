@@ -153,7 +153,7 @@ class Stack:
         )
 
     def select(self, slots: Sequence[int]) -> Stack:
-        """A smaller stack of these runs alone, in this order; the images are shared, everything else is copied."""
+        """A smaller stack of these runs alone, in this order. Images and labels are shared, the rest is copied."""
         chosen = list(slots)
         per_run = {
             field.name: getattr(self, field.name)[chosen]
@@ -175,7 +175,7 @@ class Stack:
 class Engine(Protocol):
     """Computes on a stack's tensors, in place. `slots` are in ascending order.
 
-    A run's numbers do not depend, bit by bit, on which other runs are in the stack or in `slots`.
+    On a CPU, a run's numbers do not depend by a bit on which other runs are in the stack or in `slots`.
     """
 
     name: str
