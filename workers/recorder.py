@@ -192,7 +192,7 @@ class Recorder:
     def _commit(self, snapshots: Sequence[_Snapshot]) -> float:
         """Write one transaction, in the recorder's thread; returns the seconds that it took.
 
-        After a failure, every later commit fails too, since it builds on the data that was not written.
+        Every commit that follows a failure fails too, since it builds on the data that was not written.
         """
         if self._failure is not None:
             raise self._failure

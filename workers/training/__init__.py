@@ -1,7 +1,7 @@
 """Training as a pure library: no database, no settings, no web. It can be used from a notebook.
 
-The caller drives a training, one epoch at a time. Between epochs, it can read the runs' metrics, save their
-checkpoints, and make runs leave:
+The caller drives a training, one epoch at a time, and can read the runs' metrics, save their checkpoints and make runs
+leave between epochs:
 
     while training.active:
         for run, metrics in training.run_epoch():

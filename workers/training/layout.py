@@ -31,12 +31,12 @@ Floats = npt.NDArray[np.floating]
 
 def pad(width: int) -> int:
     """The next multiple of 16."""
-    return -(-width // MULTIPLE) * MULTIPLE
+    return -(-width // MULTIPLE) * MULTIPLE  # -(-a // b) is a / b rounded up
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The padded shape of a network. In a row, each layer has its weights first (D × H), then its biases (H)."""
+    """The padded shape of a network. Each layer is its weights (D × H), followed by its biases (H)."""
 
     hidden_sizes: tuple[int, ...]  # padded
 
@@ -54,7 +54,7 @@ class Layout:
         """Where each layer begins in a row; the last number is the row's length P: L + 1 numbers."""
         starts = [0]
         for inputs, outputs in pairwise(self.sizes):
-            starts.append(starts[-1] + inputs * outputs + outputs)
+            starts.append(starts[-1] + inputs * outputs + outputs)  # D·H weights, H biases
         return tuple(starts)
 
     @property
@@ -81,7 +81,7 @@ def write_layers(layout: Layout, hidden_sizes: Sequence[int], layers: Mapping[st
         layers: `weights1` (outputs × inputs, as in `torch.nn.Linear`), `biases1`, `weights2` and so on.
         row: Output (P), overwritten.
     """
-    row[:] = 0
+    row[:] = 0  # the padding stays 0 in training: its gradients are 0
     for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, row), start=1):
         # torch's weights are H × D; here they are D × H, so that a batch (B × D) is multiplied from the left.
         weights[:] = layers[f"weights{number}"].T
@@ -92,7 +92,7 @@ def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dic
     """Copy a network's layers out of its row (P), in the form that `write_layers` takes."""
     layers: dict[str, Floats] = {}
     for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, row), start=1):
-        layers[f"weights{number}"] = weights.T.copy(order="C")
+        layers[f"weights{number}"] = weights.T.copy(order="C")  # outputs × inputs, contiguous
         layers[f"biases{number}"] = biases.copy()
     return layers
 
@@ -100,7 +100,7 @@ def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dic
 def _views(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> list[tuple[Floats, Floats]]:
     """For each layer, views of its weights (inputs × outputs) and biases (outputs) in the row, without the padding."""
     views = []
-    sizes = pairwise(layout.sizes)
+    sizes = pairwise(layout.sizes)  # (D, H) of each layer
     for start, (inputs, outputs), (width_in, width_out) in zip(
         layout.starts, sizes, pairwise(widths(hidden_sizes)), strict=False
     ):

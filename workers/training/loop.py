@@ -24,7 +24,7 @@ from workers.training.result import MlpModel, Result
 from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
-# For each optimizer, its arrays in a checkpoint: name there -> field of `Stack`.
+# The arrays of each optimizer's state: their names in a checkpoint and in `Stack`.
 STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
 
 
@@ -37,6 +37,7 @@ def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool =
         is_compiled: False: never use Numba, as on a CPU where it is not installed.
     """
     if is_compiled and stack.parameters.device.type == "cpu":
+        # Imported here: Numba need not be installed, and the torch engine does without its slow import.
         try:
             from workers.training.engines.numba_engine import CompiledEngine
         except ImportError:
@@ -120,13 +121,13 @@ class StackTraining:
             raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
         (epoch,) = epochs
         runs = sorted(self.active, key=lambda run: run.slot)  # engines take slots in ascending order
-        tally = self.engine.train([run.slot for run in runs], epoch + 1)
+        tally = self.engine.train([run.slot for run in runs], epoch + 1)  # sums in the order of `runs`
         num_train = self.stack.shape.num_train
         seen = {}  # each run's score as its forward passes of the epoch saw it, with dropout
         for run, loss, num_correct in zip(runs, tally.losses, tally.corrects, strict=True):
             run.epoch = epoch + 1
             seen[run] = Score(float(loss) / num_train, int(num_correct) / num_train)
-            run.check(seen[run].loss)
+            run.check(seen[run].loss)  # a run that diverged stays in `active` until the caller makes it leave
         due = [run for run in runs if run.failure is None and run.is_due()]
         evaluated = self._evaluate(due, seen, started) if due else []
         seconds = time.perf_counter() - started
@@ -150,11 +151,12 @@ class StackTraining:
         seconds = time.perf_counter() - started
         evaluated = []
         for number, run in enumerate(runs):
+            # The losses seen in training may be finite while the weights after the last step are not.
             run.check(val[number].loss)
             run.check(train[number].loss)
             if run.failure is None:
                 norms = gradient_norms[number].tolist(), weight_norms[number].tolist()
-                scores = (*seen[run], *train[number], *val[number])
+                scores = (*seen[run], *train[number], *val[number])  # loss and accuracy each, in the order of Metrics
                 metrics = Metrics(run.epoch, *scores, *norms, run.seconds + seconds)
                 run.record_evaluation(metrics)
                 evaluated.append((run, metrics))
@@ -181,6 +183,7 @@ class StackTraining:
             self.stack = self.stack.select([each.slot for each in runs])
             for slot, each in enumerate(runs):
                 each.slot = slot
+            # An engine keeps views of one stack's tensors, so the smaller stack needs its own.
             self.engine = make_engine(self.stack, **self._engine_options)
 
 
@@ -196,10 +199,10 @@ class MlpTraining:
         self.failure: str | None = None
         self._training = training
         self._test_labels = member.data.labels.numpy()[member.split.test]
-        self._latest: Best | None = None
+        self._latest: Best | None = None  # the last evaluated epoch, best or not
         self._config_values = asdict(self.config)
         self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
-        self._has_stopped = False
+        self._has_stopped = False  # before its last epoch: early stopping, or a sweep's rung
         self._is_best_new = False
 
     @property
@@ -207,6 +210,7 @@ class MlpTraining:
         return self._has_stopped or self.epoch == self.config.epochs
 
     def is_due(self) -> bool:
+        # Rungs of a sweep come on top of the configured epochs.
         is_usual = is_due(self.epoch, evaluate_every=self.config.evaluate_every, epochs=self.config.epochs)
         return is_usual or self.epoch in self.config.rungs
 
@@ -271,6 +275,7 @@ class MlpTraining:
         self.best, self._latest = _as_best(values["best"]), _as_best(values["latest"])
         if self._stopping is not None:
             self._stopping.reference = _as_best(values["stopping_reference"])
+        # Parameters have no prefix: weights1. `layout.write_layers` ignores the other names, such as momentum.weights1.
         self._write(last.arrays, "", stack.parameters)
         for name, field in STATE_NAMES[self.config.optimizer.kind].items():
             self._write(last.arrays, f"{name}.", getattr(stack, field))
@@ -291,10 +296,11 @@ class MlpTraining:
             test_accuracy = float((test_probabilities.argmax(axis=1) == self._test_labels).mean())
         arrays = {name: array.astype(np.float32) for name, array in self._read(rows).items()}
         numbers = range(1, len(widths(self.config.hidden_sizes)))
+        # Outputs × inputs and outputs, as in torch.nn.Linear.
         layers = [(arrays[f"weights{number}"], arrays[f"biases{number}"]) for number in numbers]
         return Result(
             MlpModel(layers, self.config.activation),
-            sum(array.size for array in arrays.values()),
+            sum(array.size for array in arrays.values()),  # parameters without padding
             chosen,
             self._probabilities(rows, "val"),
             test_probabilities,
@@ -321,7 +327,7 @@ class MlpTraining:
     def _write(self, arrays: Mapping[str, Array], prefix: str, rows: torch.Tensor) -> None:
         """Write the arrays whose names begin with `prefix` to this run's row of `rows` (R × P)."""
         layers = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        row = rows[self.slot].cpu().numpy().copy()
+        row = rows[self.slot].cpu().numpy().copy()  # P; copied, since on a CPU it would be the stack's own memory
         write_layers(self._training.stack.shape.layout, self.config.hidden_sizes, layers, row)
         rows[self.slot] = torch.from_numpy(row)
 

@@ -23,8 +23,8 @@ from torch import Tensor
 INDEX_BITS = 21  # low bits of a sort key: the sample's number. The 32 random bits are above them: 53 bits of an int64
 WORD = 2**32
 LANES = 8  # 16-bit numbers in a block of 4 × 32 bits
-# Elements of a temporary tensor when many blocks are drawn. On a CPU, it stays in the cache; on a GPU, fewer and larger
-# launches are faster.
+# Elements of a temporary tensor when many blocks are drawn. It stays in the cache on a CPU; a GPU is faster
+# with fewer and larger launches.
 MAX_ELEMENTS = {"cpu": 2**17, "cuda": 2**24}
 
 

@@ -175,7 +175,7 @@ class Stack:
 class Engine(Protocol):
     """Computes on a stack's tensors, in place. `slots` are in ascending order.
 
-    On a CPU, a run's numbers do not depend by a bit on which other runs are in the stack or in `slots`.
+    A run's numbers on a CPU do not depend by a bit on which other runs are in the stack or in `slots`.
     """
 
     name: str

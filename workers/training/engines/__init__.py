@@ -10,7 +10,7 @@ a single torch operation about six: in torch, a step is nearly all overhead. The
   `kernels.py` has the arithmetic, `llvm_tiles.py` the inner loops of the matrix products. It is not `torch.compile`
   or a C extension because these need a compiler on the user's machine; Numba's wheel brings its own.
 * `torch_engine.BatchedEngine`, on CUDA or MPS, and on a CPU without Numba: each operation computes all runs of the
-  stack at once, so R runs share its overhead. On CUDA, an epoch is recorded as one CUDA graph.
+  stack at once, so R runs share its overhead. CUDA replays an epoch as one recorded graph.
 
 `loop.make_engine` chooses. Both are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
 the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names
@@ -60,14 +60,15 @@ multiples of 16 and batches to multiples of 4. The order of a sum depends on the
 What the runs of a stack share
 ------------------------------
 The shape (padded widths, batch size, optimizer kind, sizes of the splits), the images, the loop around the engine, the
-worker's claim and its transactions. In the torch engine also each operation. Not shared: parameters, optimizer state,
-settings, seeds and splits, which are a row each, by slot. On a CPU, a run has the same bits alone and in any stack.
+worker's claim and its transactions; the torch engine's runs also share each operation. Parameters, optimizer state,
+settings, seeds and splits are not shared: each is one row per slot. A run on a CPU has the same bits alone and in any
+stack.
 
 How to debug the compiled engine
 --------------------------------
 * Compare it with the torch engine: `StackTraining(members, device, is_compiled=False)`, in which every tensor can be
-  looked at. With `dtype=torch.float64` both follow plain torch to 1e-8. `tests/workers/training/test_stack.py` does
-  this, and checks the bits in stacks; test_randomness.py checks the random numbers against Random123's known answers.
+  printed. Both follow plain torch to 1e-8 with `dtype=torch.float64`. `tests/workers/training/test_stack.py` checks
+  that, and a run's bits in stacks; test_randomness.py checks the random numbers against Random123's known answers.
 * Call one kernel with numpy arrays: `kernels.draw_order(3, 1, 6)`. `print` works inside a kernel. A kernel that calls
   neither a tile nor `exp` also runs as Python, under a debugger: `kernels.step_sgd.py_func(...)`.
 * `NUMBA_DISABLE_JIT=1` does not help: tiles exist only as LLVM code and raise NotImplementedError in Python. The

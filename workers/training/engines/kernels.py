@@ -76,7 +76,7 @@ def _exp32(x: Any) -> Any:
     It has no branch and calls no library, so LLVM vectorizes the loops around it. The range reduction and polynomial
     are those of expf in the Cephes library, S. L. Moshier, https://www.netlib.org/cephes/.
     """
-    # Between these bounds, 2^exponent is a normal float32 (exponent from -126 to 127).
+    # These bounds keep the exponent between -126 and 127, where 2^exponent is a normal float32.
     clipped = min(max(x, np.float32(-87.0)), np.float32(88.0))
     # e^x = 2^exponent · e^r, where exponent = round(x / ln 2) and r = x - exponent · ln 2, so |r| is at most ln 2 / 2.
     # ln 2 is subtracted in two parts: the first has so few bits that its product with the exponent is exact.

@@ -73,7 +73,7 @@ def transpose_tile(
 ) -> Any:
     """Transpose a 16 × 16 square.
 
-    For r < 16 and c < 16: out[out_start + c·out_stride + r] = source[source_start + r·source_stride + c].
+    out[out_start + c·out_stride + r] = source[source_start + r·source_stride + c], for r < 16 and c < 16.
     """
     whole = types.intp
     return types.void(out, whole, whole, source, whole, whole), _generate_transposition
@@ -88,7 +88,7 @@ class _Tile:
         self.scalar = context.get_value_type(kind.dtype)
         self.vector = ir.VectorType(self.scalar, COLUMNS)
         self.undefined = ir.Constant(self.vector, ir.Undefined)
-        # Of one number: a vector may begin at any of them, not only at multiples of 16.
+        # The alignment of one number: a vector may begin at any number, not only at multiples of 16.
         self._alignment = kind.dtype.bitwidth // 8
 
     def data(self, array: Any, kind: Any) -> Any:
@@ -124,7 +124,7 @@ class _Tile:
 
 
 def _generate_product(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Three basic blocks: load the 4 × 16 sums, loop over k, store the sums. During the loop they are in no memory."""
+    """Three basic blocks: load the 4 × 16 sums, loop over k, store the sums. The loop keeps them out of memory."""
     out, out_start, out_stride, left, left_start, left_stride, left_step, right, right_start, right_stride, count = (
         arguments
     )
@@ -134,8 +134,8 @@ def _generate_product(context: Any, builder: Any, signature: Any, arguments: Any
         tile.data(left, signature.args[3]),
         tile.data(right, signature.args[7]),
     )
-    out_places = tile.places(out_start, out_stride, ROWS)
-    left_places = tile.places(left_start, left_stride, ROWS)
+    out_places = tile.places(out_start, out_stride, ROWS)  # where the 4 rows of the tile begin
+    left_places = tile.places(left_start, left_stride, ROWS)  # row r of `left` at k = 0
     before = [tile.load(out, place) for place in out_places]  # 4 vectors of 16
 
     # The loop's body is one block that branches to itself. A phi is a variable of the loop: its value comes from
@@ -150,7 +150,7 @@ def _generate_product(context: Any, builder: Any, signature: Any, arguments: Any
     left_offset = builder.mul(k, left_step)
     after = []
     for place, total in zip(left_places, sums, strict=True):
-        factor = tile.load_to_all(left, builder.add(place, left_offset))
+        factor = tile.load_to_all(left, builder.add(place, left_offset))  # left[r, k], 16 times
         after.append(builder.fadd(total, builder.fmul(factor, right_row, flags=FUSED), flags=FUSED))
     following = builder.add(k, ir.Constant(count.type, 1))
     # The values for the next round exist only now, so the phis get their two sources here.
@@ -159,12 +159,13 @@ def _generate_product(context: Any, builder: Any, signature: Any, arguments: Any
     ):
         phi.add_incoming(first, entry)
         phi.add_incoming(next_one, loop)
+    # The condition is at the end of the body: the loop runs at least once, hence `count` is at least 1.
     builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
 
     builder.position_at_end(end)
     for place, total in zip(out_places, after, strict=True):
         tile.store(total, out, place)
-    return context.get_dummy_value()
+    return context.get_dummy_value()  # the intrinsic's result is void
 
 
 def _generate_transposition(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -177,14 +178,14 @@ def _generate_transposition(context: Any, builder: Any, signature: Any, argument
     out, out_start, out_stride, source, source_start, source_stride = arguments
     tile = _Tile(context, builder, signature.args[0])
     out, source = tile.data(out, signature.args[0]), tile.data(source, signature.args[3])
-    rows = [tile.load(source, place) for place in tile.places(source_start, source_stride, COLUMNS)]
+    rows = [tile.load(source, place) for place in tile.places(source_start, source_stride, COLUMNS)]  # 16 vectors of 16
     for width in (8, 4, 2, 1):
         columns = range(COLUMNS)
         # Lanes of the new rows; from 16 on, of the pair's lower row.
         upper = [column if column & width == 0 else COLUMNS + column - width for column in columns]
         lower = [column + width if column & width == 0 else COLUMNS + column for column in columns]
         for number in range(COLUMNS):
-            if number & width == 0:
+            if number & width == 0:  # the upper row of a pair; its partner is `width` rows further down
                 pair = rows[number], rows[number + width]
                 rows[number], rows[number + width] = tile.shuffle(*pair, upper), tile.shuffle(*pair, lower)
     for place, row in zip(tile.places(out_start, out_stride, COLUMNS), rows, strict=True):

@@ -1,8 +1,8 @@
 """The engine of batched torch operations: for GPUs, and for a CPU without Numba.
 
 A step is a few matrix products over all runs at once. The gradients are derived by hand: for networks of this size,
-autograd's bookkeeping costs more than the arithmetic. On CUDA, an epoch's steps are recorded once as a CUDA graph and
-then replayed, which is one launch per epoch instead of some thirty per step
+autograd's bookkeeping costs more than the arithmetic. An epoch's steps on CUDA are recorded once as a CUDA graph
+and then replayed, which is one launch per epoch instead of some thirty per step
 (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 
 Shape letters: R runs in the stack, S steps of an epoch, B rows of a batch, padded to a multiple of 4; D inputs and H
@@ -72,7 +72,7 @@ class BatchedEngine:
         self._corrections = stack.parameters.new_ones(steps, 2, stack.size, 1)
         # The log-probabilities of every forward pass, S × R × B × C: losses are summed once per epoch, not per step.
         self._log_probabilities = stack.parameters.new_zeros(*self._orders.shape, NUM_CLASSES)
-        # R × B × 16: gradients with respect to the logits. The 6 padded classes stay 0: no step writes to them.
+        # R × B × 16: gradients with respect to the logits. The 6 padded classes stay 0, as in the one-hot labels.
         self._delta = stack.parameters.new_zeros(stack.size, rows, shape.layout.sizes[-1])
 
         sizes = torch.full((steps, 1), shape.batch_size, device=device)
@@ -123,7 +123,7 @@ class BatchedEngine:
         return _tally(torch.cat(losses), torch.cat(corrects), slots)
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        # Slots × P, squared; reduceat sums each layer's stretch of a row: slots × layers. In numpy and float64.
+        # Squares are slots × P, in numpy and float64; reduceat sums each layer's stretch of a row: slots × layers.
         starts = self._stack.shape.layout.starts[:-1]
         gradients, weights = (
             np.sqrt(np.add.reduceat(np.square(matrix[list(slots)].cpu().numpy(), dtype=np.float64), starts, axis=1))
@@ -284,8 +284,7 @@ def _pad_rows(count: int) -> int:
     """Round up to a multiple of 4.
 
     torch computes the last few numbers of a tensor one by one rather than as vectors, and a sigmoid can then differ in
-    a bit. With rows in multiples of 4 and widths in multiples of 16, no number of a run is among those few, in any
-    slot.
+    a bit. Rows in multiples of 4 and widths in multiples of 16 keep a run's numbers out of those last few, in any slot.
     """
     return -(-count // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
@@ -317,7 +316,7 @@ def _activation_groups(stack: Stack) -> list[tuple[str, int, int]]:
 def _unit_masks(stack: Stack) -> list[Tensor] | None:
     """For each hidden layer, R × 1 × H: 0 at a padded unit, else 1. None if padded units are 0 anyway.
 
-    Of the three activations, only sigmoid turns 0 into something else, 0.5. The weights that lead on from a padded unit
+    Sigmoid is the only activation that does not turn 0 into 0 but into 0.5. The weights that lead on from a padded unit
     are 0, but with a value of 0.5 their gradients would not be.
     """
     sizes = stack.shape.layout.hidden_sizes
