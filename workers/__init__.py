@@ -2,4 +2,4 @@
 
 import os
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as in app/__init__.py: training imports nothing of it
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as in app/__init__.py, which training does not import

@@ -1,8 +1,8 @@
-"""A process that loads what its children need once, then forks a child on request in milliseconds; Linux only.
+"""A server process that loads the children's code once, then forks a child on request in milliseconds; Linux only.
 
-A forked process becomes a child of the client, not of the server: it is forked twice, the process in between ends, and
-the kernel hands the orphan to the client (PR_SET_CHILD_SUBREAPER). So the client waits for it and kills it like any
-child of its own, and the end of the server concerns no process that was forked before.
+A forked process becomes a child of the client (the process that uses `ForkServer`), not of the server: the server forks
+twice, the process in between ends, and the kernel makes the client the orphan's parent (PR_SET_CHILD_SUBREAPER). So the
+client waits for it and kills it like any child of its own, and processes that were forked outlive the server.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from workers import processes
 
 StartMethod = Literal["spawn", "fork"]
 
-LOAD_SECONDS = 300.0  # until everything is loaded, and compiled the first time
-FORK_SECONDS = 30.0  # until a server that has loaded everything answers; a stopped one is noticed at once
-END_SECONDS = 5.0  # until a process that was being forked when its server was closed has said so
+LOAD_SECONDS = 300.0  # limit for a server to load everything, and to compile it the first time
+FORK_SECONDS = 30.0  # limit for a loaded server to fork a process; a stopped server is noticed at once
+END_SECONDS = 5.0  # limit for a process that was being forked when its server was closed to report its id
 EXIT_CODE_UNKNOWN = 255
 LOADED = b"loaded"
 FORK = b"fork"
@@ -37,7 +37,7 @@ MAX_MESSAGE_BYTES = 32
 
 
 class ForkServerFailed(Exception):
-    """The server has ended, is stopped, or does not answer; it has been killed, and the next request starts another."""
+    """The server has ended, is stopped, or does not reply; it has been killed, and the next request starts another."""
 
 
 class ForkedProcess:
@@ -54,7 +54,7 @@ class ForkedProcess:
         return self.exitcode is None
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the process's end, `timeout` seconds at most, and take its exit code; -N after signal N."""
+        """Wait `timeout` seconds at most for the process to end, and set `exitcode`; -N after signal N."""
         if self.exitcode is None and wait([self.sentinel], timeout):
             try:
                 _, status = os.waitpid(self.pid, 0)
@@ -65,7 +65,7 @@ class ForkedProcess:
 
     def send_signal(self, number: int) -> None:
         if self.exitcode is None:
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # the process has just ended
                 signal.pidfd_send_signal(self.sentinel, number)
 
     def kill(self) -> None:
@@ -73,14 +73,14 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """Starts processes that all run one function, from a server process that is started when it is first needed.
+    """Starts processes that all run one function. The server process is started at the first request.
 
     Args:
-        target: Run in each forked process; its connection leads to this process. SIGINT, SIGTERM and SIGHUP are ignored
-            there, as in the server, since a signal to the process group is for the client to handle.
-        preload: Run once in the server, before the first fork. It must not start threads or call CUDA: neither
+        target: Called in each forked process, with a connection to this process. The forked processes and the server
+            ignore SIGINT, SIGTERM and SIGHUP, since the client handles signals to the process group.
+        preload: Called once in the server, before the first fork. It must not start threads or call CUDA: neither
             survives a fork.
-        start_method: How the server itself is started: `fork` only by a process that has loaded everything already.
+        start_method: The start method of the server itself; `fork` only if this process has loaded everything already.
     """
 
     def __init__(
@@ -90,25 +90,25 @@ class ForkServer:
         self._preload = preload
         self._start_method = start_method
         self._process: BaseProcess | None = None
-        self._deadline = 0.0  # for the server's next message
+        self._deadline = 0.0  # of the server's next message
         self._has_loaded = False
 
     def request(self) -> Connection:
-        """Ask for a process, without waiting for it; `take_process` returns it. One request at a time."""
+        """Request a process without waiting for it; `take_process` returns it. Only one request may be open."""
         if self._process is None or not self._process.is_alive():
             self.close()
             self._start()
         ours, theirs = multiprocessing.Pipe()
-        with theirs, suppress(OSError):  # the server has just ended: `take_process` will tell
+        with theirs, suppress(OSError):  # the server has just ended: `take_process` raises it
             socket.send_fds(self._control, [FORK], [theirs.fileno()])
         self._deadline = time.monotonic() + (FORK_SECONDS if self._has_loaded else LOAD_SECONDS)
         return ours
 
     def take_process(self, timeout: float) -> ForkedProcess | None:
-        """Wait for the requested process, `timeout` seconds at most.
+        """Wait `timeout` seconds at most for the requested process; None: it is not there yet.
 
         Raises:
-            ForkServerFailed: There will be no such process.
+            ForkServerFailed: The server failed before it forked the process.
         """
         if not wait([self._control], timeout):
             self._check()
@@ -129,14 +129,14 @@ class ForkServer:
             raise self._failure("has forked a process that this one did not adopt") from None
 
     def close(self) -> None:
-        """End the server at once, and a requested process with it; those that were taken live on."""
+        """Kill the server and a process that is still requested; processes that were taken are not affected."""
         if self._process is not None:
             self._end()
             self._process = None
 
     def _start(self) -> None:
         processes.adopt_orphans()
-        # Messages keep their boundaries, and a server that has ended is the end of the stream.
+        # SOCK_SEQPACKET keeps the boundaries of messages, and reports the server's end as the end of the stream.
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         is_fork = self._start_method == "fork"
         context = multiprocessing.get_context("fork") if is_fork else multiprocessing.get_context("spawn")
@@ -150,13 +150,13 @@ class ForkServer:
         self._end = Finalize(self, _end, args=(process, control), exitpriority=0)
 
     def _check(self) -> None:
-        """Raise if the server cannot be expected to answer."""
+        """Raise if the server is stopped, or its next message is overdue."""
         if time.monotonic() > self._deadline:
             raise self._failure("does not answer")
         assert self._process is not None
         assert self._process.pid is not None
         if sys.platform == "linux":
-            with suppress(ChildProcessError):  # it has ended: the next call will tell
+            with suppress(ChildProcessError):  # the server has ended: the next call of `take_process` raises it
                 if os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT):
                     raise self._failure("is stopped")
 
@@ -166,12 +166,12 @@ class ForkServer:
 
 
 def is_supported() -> bool:
-    """Whether this process can adopt forked ones: on Linux, where the kernel and its sandbox allow it."""
+    """Whether this process can adopt forked processes: only on Linux, if no sandbox forbids the system calls."""
     return processes.has_pidfd() and processes.adopt_orphans()
 
 
 def _end(server: BaseProcess, control: socket.socket) -> None:
-    """Kill the server, and the process that it was forking, if any: its id is what is left to read."""
+    """Kill the server, and the process that it was forking, if any: its id can still be read."""
     server.kill()
     server.join()
     server.close()
@@ -186,25 +186,26 @@ def _end(server: BaseProcess, control: socket.socket) -> None:
 
 
 def _serve(control: socket.socket, target: Callable[[Connection], None], preload: Callable[[], None]) -> None:
-    """The server's life, until the client has gone."""
+    """The server's main function: load, then fork a process for each request until the client has gone."""
     processes.ignore_stop_signals()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or it could not wait for the processes that it forks
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it were ignored, the server could not wait for its forks
     processes.set_name("fork-server")
     processes.end_with_parent()
     preload()
-    gc.freeze()  # a collection writes into every object's header, which would copy the pages that forks share
+    gc.freeze()  # a collection would write to every object's header, and so copy the pages that forks share
     control.send(LOADED)
-    while descriptors := socket.recv_fds(control, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)[1]:  # none: no client
+    # A message without a descriptor is the end of the stream: the client has gone.
+    while descriptors := socket.recv_fds(control, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)[1]:
         with Connection(descriptors[0]) as connection:
             _fork_orphan(control, target, connection)
 
 
 def _fork_orphan(control: socket.socket, target: Callable[[Connection], None], connection: Connection) -> None:
-    """Fork a process that the client adopts; returns in the server alone."""
+    """Fork a process that the client adopts; returns only in the server."""
     gate, opener = os.pipe()
     if between := os.fork():
         _, status = os.waitpid(between, 0)
-        # The client is now the parent of the new process: close the pipe, which lets it begin.
+        # The process in between has ended, so the client is the new process's parent: closing the pipe lets it begin.
         os.close(gate)
         os.close(opener)
         if status:
@@ -216,7 +217,7 @@ def _fork_orphan(control: socket.socket, target: Callable[[Connection], None], c
 def _fork_again(
     gate: int, opener: int, control: socket.socket, target: Callable[[Connection], None], connection: Connection
 ) -> None:
-    """In the process between: fork the new process, which waits until the client has adopted it."""
+    """In the process in between: fork the new process, which waits until the client has adopted it."""
     if os.fork():
         return
     os.close(opener)
@@ -225,13 +226,13 @@ def _fork_again(
     with control:
         try:
             control.send(str(os.getpid()).encode())
-        except OSError:  # the client has gone, or has closed the server
+        except OSError:  # the client has gone or has closed the server
             sys.exit(processes.EXIT_PARENT_GONE)
     target(connection)
 
 
 def _exit_after(function: Callable[..., None], *arguments: Any) -> NoReturn:
-    """Call a function and end without the exit handlers of libraries, some of which wait for threads of the server."""
+    """Call a function, then end this process without libraries' exit handlers: some wait for threads of the server."""
     code = 1
     try:
         function(*arguments)

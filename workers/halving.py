@@ -1,4 +1,4 @@
-"""Ends the hopeless trials of a stack at the rungs of their sweeps."""
+"""Successive halving inside a stack: ends the trials that a sweep's rung rules out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def end_hopeless(
     database: Database, by_run: Mapping[TrainingRun, PreparedRun], evaluated: Sequence[tuple[TrainingRun, Metrics]]
 ) -> None:
-    """Judge the runs that have just reached a rung; those that are not to go on are finished with this epoch."""
+    """Compare the runs that have just reached a rung with the sweep's others there, and stop those that fall behind."""
     judged: dict[tuple[str, int, int], dict[TrainingRun, Metrics]] = defaultdict(dict)
     for run, metrics in evaluated:
         rungs = by_run[run].rungs

@@ -1,7 +1,7 @@
-"""Deletes what has been kept long enough: `last` checkpoints of finished runs, events, workers that are gone.
+"""Deletes rows past their retention: `last` checkpoints of finished runs, events, workers that are gone.
 
-It also deletes the rows of runs and sweeps that clients have deleted (until then these are marked, and no query sees
-them), and gives back the free pages of SQLite's file.
+It also deletes the rows of runs and sweeps that clients have deleted (such rows are marked, and no query returns them),
+and gives the free pages of SQLite's file back to the file system.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from app.worker_registry import repository as registry
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 60.0
-ROWS_PER_TRANSACTION = 500  # so that nobody waits long for the write lock
+ROWS_PER_TRANSACTION = 500  # so that no other process waits long for the write lock
 BLOBS_PER_TRANSACTION = 20
-LONG_SECONDS = 0.1  # a transaction that took longer is followed by a smaller one
+LONG_SECONDS = 0.1  # after a transaction that took longer, the next one is smaller
 DUE_TWICE_SECONDS = 3600.0
 DEAD_WORKERS_KEPT_SECONDS = 3600.0
 
 
 class Housekeeping:
-    """A little at a time, between a worker's heartbeats. Any number of workers may do it at once.
+    """Deletes a little at a time, between a worker's heartbeats. Any number of workers may do it at once.
 
-    Nothing is deleted because of one look at a clock that may have jumped: it has to have been due all through the last
-    hour of this worker's monotonic clock.
+    A clock may jump, so one reading of it deletes nothing: a row must have been due during the whole last hour of this
+    worker's monotonic clock.
     """
 
     def __init__(self, database: Database, settings: Settings, monotonic: Monotonic = time.monotonic) -> None:
@@ -46,10 +46,10 @@ class Housekeeping:
         self._clock = SteadyClock(DUE_TWICE_SECONDS, trusts_first=False, monotonic=monotonic)
         self._database_clock = SteadyClock(DUE_TWICE_SECONDS, trusts_first=False, monotonic=monotonic)
         self._next_turn = -math.inf
-        self._num_rows = ROWS_PER_TRANSACTION  # of what was deleted by clients; fewer where the disk is slow
+        self._num_rows = ROWS_PER_TRANSACTION  # for rows that clients have deleted; fewer where the disk is slow
 
     def clean_if_due(self) -> None:
-        """A few short transactions; when there is more to delete, the next one follows at the next call."""
+        """Run a few short transactions, once a minute; as long as rows are left to delete, at every call."""
         if self._monotonic() < self._next_turn:
             return
         self._next_turn = self._monotonic() + PAUSE_SECONDS
@@ -60,7 +60,7 @@ class Housekeeping:
             logger.error("No housekeeping: %s", describe_failure(error))
 
     def _clean(self) -> int:
-        """Returns how many rows there were to delete. A transaction for each kind: none waits for another's."""
+        """Delete some rows; returns how many. Each kind has its own transaction, so that none waits for another's."""
         settings, now = self._settings, self._clock.now(time.time())
         finished_before = _threshold(now, settings.last_checkpoint_retention_seconds)
         events_before = _threshold(now, settings.event_retention_seconds)
@@ -76,7 +76,7 @@ class Housekeeping:
         return num_checkpoints + num_events + self._purge_deleted() + self._give_back()
 
     def _purge_deleted(self) -> int:
-        """Some rows of the runs and sweeps that are marked as deleted."""
+        """Delete some rows of the runs and sweeps that are marked as deleted; returns how many."""
         since = time.monotonic()
         with self._database.writing() as session:
             number = runs.purge_deleted(session, self._num_rows)
@@ -90,7 +90,7 @@ class Housekeeping:
 
 
 def _threshold(now: float, retention_seconds: float) -> datetime:
-    """What is older is due. What is not to be kept at all is due whatever the time is."""
+    """The time before which rows are due. A retention of 0 makes every row due, whatever the steady clock says."""
     if not retention_seconds:
         return utc_now()
     return datetime.fromtimestamp(max(0.0, now - retention_seconds), UTC)

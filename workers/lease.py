@@ -1,4 +1,4 @@
-"""The worker's hold on what it trains: claims, heartbeats and renewals, by the parent process alone."""
+"""The worker's lease on the runs that it trains: claims, heartbeats and renewals, all by the parent process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """Keeps a worker alive in the database, and its claims with it. A database that fails is waited for."""
+    """Registers a worker's heartbeats in the database and renews its claims.
+
+    A database failure is logged once, and the next call tries again.
+    """
 
     def __init__(self, database: Database, settings: Settings, worker: str, pulse: Pulse) -> None:
         self._database = database
@@ -35,10 +38,10 @@ class Lease:
         self._watch = LeaseWatch(settings.lease_seconds)
         self._last_beat = -math.inf
         self._has_failed = False
-        self.claims: set[Claim] = set()  # of the stack in training, as far as it is not done
+        self.claims: set[Claim] = set()  # of the runs in training that are not done
 
     def claim_stack(self, devices: Collection[str]) -> list[Claim]:
-        """Claim runs to train, if there are any."""
+        """Claim the runs of a stack, if any are queued for these devices."""
         with self._trying():
             with self._database.reading() as session:
                 if not claiming.has_work(session, devices, self._watch):
@@ -53,17 +56,17 @@ class Lease:
                     max_stack_bytes=self._settings.max_stack_bytes,
                     watch=self._watch,
                 )
-            if claims:  # and they are committed
+            if claims:  # the transaction is committed
                 self.claims = set(claims)
                 self._hold_from(started)
             return claims
         return []
 
     def beat_if_due(self, info: WorkerInfo) -> set[Claim]:
-        """Every half second: say that the worker is alive and renew its claims.
+        """Every `heartbeat_seconds` (by default 0.5): record that the worker is alive, and renew its claims.
 
         Returns:
-            The claims whose runs are to be let go: somebody wants it so, or they are no longer this worker's.
+            The claims to release: a client has cancelled or paused the run, or the claim is no longer this worker's.
         """
         now = time.monotonic()
         if now - self._last_beat < self._settings.heartbeat_seconds:
@@ -80,26 +83,26 @@ class Lease:
         return set()
 
     def remove(self, claim: Claim) -> None:
-        """The child has nothing more to do with a run."""
+        """Stop renewing a claim: the child is done with its run."""
         self.claims.discard(claim)
         if not self.claims:
             self.clear()
 
     def clear(self) -> None:
-        """There is nothing left to hold."""
+        """Stop renewing all claims; the watchdogs have no lease to watch then."""
         self.claims = set()
         self._pulse.lease_until = math.inf
 
     def report_crash(self) -> None:
-        """Give the claims back over which the trainer child died."""
+        """Release all claims after a death of the trainer, which counts as a crash of their runs."""
         self._release_claims(claiming.report_crash)
 
     def release_all(self) -> None:
-        """Give the claims back that the child has not let go of by itself; nothing is counted."""
+        """Release the claims that the child has not released itself; no crash is counted."""
         self._release_claims(claiming.release)
 
     def _release_claims(self, how: Callable[[Session, Claim], None]) -> None:
-        """All that can be; what cannot be given back is lost when the lease runs out."""
+        """Release as many claims as possible; the others are lost when the lease runs out."""
         if not self.claims:
             return
         with self._trying(), self._database.writing() as session:
@@ -111,13 +114,16 @@ class Lease:
         self.clear()
 
     def _hold_from(self, moment: float) -> None:
-        """The database counts from a little later, when it has come to the statement: this side is on the safe one."""
+        """Set the watchdogs' deadline for a lease taken at `moment` (`time.monotonic()`).
+
+        The database's lease starts slightly after `moment`, so this deadline is early, never late.
+        """
         seconds = self._settings.lease_seconds
         self._pulse.lease_until = moment + seconds - margin(seconds)
 
     @contextmanager
     def _trying(self) -> Iterator[None]:
-        """Say once that the database fails, and once that it is there again."""
+        """Log once when the database fails, and once when it responds again."""
         try:
             yield
         except SQLAlchemyError as error:
@@ -131,6 +137,6 @@ class Lease:
 
 
 def _wait_for_write_lock(session: Session) -> float:
-    """On SQLite, this is where a transaction waits for others; returns when it goes on (`time.monotonic()`)."""
+    """Begin the transaction, which on SQLite waits for other writers; returns the time after that (monotonic)."""
     session.connection()
     return time.monotonic()

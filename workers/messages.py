@@ -1,4 +1,4 @@
-"""What the worker's parent process and its trainer child say to each other, over a pipe."""
+"""The messages between the worker's parent process and its trainer child, over a pipe."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from typing import Any
 
 from app.queue.claiming import Claim
 
-EXIT_DATABASE_FAILED = 77  # the child's exit code when it could not write: its runs are not to blame
+EXIT_DATABASE_FAILED = 77  # the child's exit code when a write failed, which is no crash of its runs
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Child: I have loaded everything, and this is where I can train."""
+    """Child to parent: everything is loaded; these are the devices."""
 
-    devices: list[str]  # what runs may ask for, `auto` included
-    device: str  # where runs with `device: auto` train
+    devices: list[str]  # the values of `device` that the child can train, `auto` included
+    device: str  # the device of runs with `device: auto`
     provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Parent: train these runs together."""
+    """Parent to child: train these runs together."""
 
     claims: list[Claim]
 
 
 @dataclass(frozen=True)
 class Done:
-    """Child: I have nothing more to do with this run, however it ended."""
+    """Child to parent: the run has ended or left, in whatever way; its claim needs no renewal."""
 
     claim: Claim
 
 
 @dataclass(frozen=True)
 class Idle:
-    """Child: the whole stack is done; I am free for another."""
+    """Child to parent: the whole stack is done; the child is free for another."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """Parent: train these runs no further than the next epoch boundary; their rows say what becomes of them."""
+    """Parent to child: release these runs at the next epoch boundary; their rows say what becomes of them."""
 
     claims: list[Claim]
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Parent: commit and release what you train, and exit."""
+    """Parent to child: commit and release the runs in training, and exit."""
 
 
 FromParent = Train | Release | Stop

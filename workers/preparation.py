@@ -1,4 +1,4 @@
-"""From claimed runs' rows to their training: configuration, data, and the state that was last committed."""
+"""Makes a training from the rows of claimed runs: configuration, data, and the last committed checkpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from workers.training.tensors import ImageTensors, SplitIndices
 
 @dataclass(frozen=True)
 class Rungs:
-    """Where a sweep that halves its trials judges this one."""
+    """The epochs at which a sweep with successive halving compares this trial with others."""
 
     sweep_id: str
     epochs: tuple[int, ...]
@@ -43,7 +43,7 @@ class Rungs:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """Everything that training a run takes."""
+    """Everything that is needed to train a run."""
 
     claim: Claim
     config: RunConfig
@@ -54,11 +54,11 @@ class PreparedRun:
 
 
 class Preparation:
-    """Reads claimed runs and what they train on, each dataset and split once.
+    """Reads claimed runs and their data; each dataset and split is read once.
 
     Args:
-        database: Where from.
-        default_device: Where runs with `device: auto` train.
+        database: Holds runs, datasets and splits.
+        default_device: The device of runs with `device: auto`.
     """
 
     def __init__(self, database: Database, default_device: str) -> None:
@@ -72,7 +72,7 @@ class Preparation:
         """A run's configuration, data and checkpoints.
 
         Raises:
-            DamagedData: Its dataset or a checkpoint is not what was stored.
+            DamagedData: The dataset or a checkpoint does not match its digest.
             ValueError: A checkpoint was written by another version.
         """
         with self._database.reading() as session:
@@ -90,10 +90,10 @@ class Preparation:
         return self._default_device if run.config.device == "auto" else run.config.device
 
     def make_training(self, runs: Sequence[PreparedRun]) -> tuple[TrainingLoop, list[TrainingRun]]:
-        """The training of runs that go together, restored from their checkpoints; its runs in the same order."""
+        """Make one training of runs that fit together, restored from their checkpoints; its runs are in this order."""
         model = runs[0].config.model
         if isinstance(model, RandomForest):
-            from workers.training.forest import ForestTraining  # it takes scikit-learn, which is slow to load
+            from workers.training.forest import ForestTraining  # imports scikit-learn, which is slow to load
 
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
@@ -147,7 +147,7 @@ def register_datasets(database: Database) -> None:
 
 
 def _ensure_split(database: Database, dataset: str, config: SplitConfig) -> Split:
-    """The stored split of this configuration, made at its first use."""
+    """The stored split of this configuration; it is made and stored at its first use."""
     with database.reading() as session:
         stored = _find_split(session, dataset, config)
         if stored is not None:
@@ -175,10 +175,12 @@ def _indices(row: Split) -> SplitIndices:
 
 
 def _check_fold(fold: SplitIndices, whole: SplitIndices) -> None:
-    """See to it that a fold's training sees nothing but the train split, and never the fold itself.
+    """Check that a fold's train and val together are the train split, each image once, and that it has no test.
+
+    So training sees neither the fold's own val images nor those of the split's val.
 
     Raises:
-        DamagedData: It would: a choice by this fold would rest on a leak.
+        DamagedData: They are not: a choice by this fold would rest on a leak.
     """
     images = np.concatenate([fold.train, fold.val])
     if len(fold.test) or not np.array_equal(np.sort(images), np.sort(whole.train)):
@@ -190,7 +192,7 @@ def _add_if_absent(database: Database, row: Dataset | Split) -> None:
         with database.writing() as session:
             session.add(row)
     except IntegrityError:
-        pass  # another worker was faster, with the same content
+        pass  # another worker has added the same content
 
 
 def _checked(checkpoint: Checkpoint) -> bytes:
@@ -208,7 +210,7 @@ def _read_rungs(session: Session, run: Run) -> Rungs | None:
 
 
 def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
-    """A network's configuration as training takes it."""
+    """A network's configuration as a dataclass of `workers.training`."""
     model, training = config.model, config.training
     assert isinstance(model, Mlp)
     assert training is not None, "validated: an mlp has training"

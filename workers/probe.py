@@ -1,4 +1,4 @@
-"""`python -m workers.probe`: whether a worker of this machine is heard of, for the image's health check."""
+"""`python -m workers.probe`: checks that a worker of this machine sends heartbeats, for the image's health check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.worker_registry import repository
 
 
 def main() -> int:
-    """0 if one has renewed its leases lately."""
+    """Returns the exit code: 0 if a worker of this machine is alive in the database."""
     settings = Settings()
     database = Database(settings.resolved_database_url)
     try:

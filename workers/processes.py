@@ -1,4 +1,4 @@
-"""What a process tells the kernel about itself and its parent, by prctl(2) and pidfd_open(2); Linux only."""
+"""A process's name, signals and parent, by prctl(2) and pidfd_open(2); most of it does nothing except on Linux."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def adopt_orphans() -> bool:
 
 
 def ignore_stop_signals() -> None:
-    """Ignore what Ctrl-C, a supervisor or a closed terminal sends to the whole process group: the parent acts on it."""
+    """Ignore SIGINT, SIGTERM and SIGHUP: the parent acts when they are sent to the whole process group."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if number := getattr(signal, name, None):  # Windows has no SIGHUP
             signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent() -> None:
-    """Have Linux kill this process when its parent ends, whatever this process is doing then."""
+    """Make Linux kill this process when its parent ends, whatever this process is doing then."""
     if sys.platform == "linux":
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent().pid:  # it ended before the call
+        if os.getppid() != parent().pid:  # the parent ended before the call
             os._exit(EXIT_PARENT_GONE)
 
 
 def parent() -> BaseProcess:
-    """The process that started this one, or had it forked."""
+    """The process that started this one, or that requested it from a fork server."""
     found = multiprocessing.parent_process()
     assert found is not None, "called in a child process"
     return found
@@ -50,13 +50,14 @@ def parent() -> BaseProcess:
 def parent_sentinel() -> int:
     """Open a file descriptor that becomes readable when the parent ends.
 
-    `multiprocessing` has one too, but a forked process has that of its fork server, which ends before the parent.
+    `multiprocessing` has a sentinel too, but a forked process inherits that of its fork server, and the server ends
+    before the parent.
     """
     return os.pidfd_open(os.getppid()) if has_pidfd() else parent().sentinel
 
 
 def has_pidfd() -> bool:
-    """Whether pidfd_open(2) and pidfd_send_signal(2) can be called: on Linux 5.3 and newer, if no sandbox objects."""
+    """Whether pidfd_open(2) and pidfd_send_signal(2) can be called: on Linux 5.3 or newer, if no sandbox forbids it."""
     if sys.platform != "linux":
         return False
     try:

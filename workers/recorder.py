@@ -1,7 +1,7 @@
-"""Puts what a training does into the database, from a thread of its own, so that training does not wait for it.
+"""Writes metrics, checkpoints and outcomes of a training to the database, in a thread, so that training does not wait.
 
-Every write of a run is fenced by its claim. A run's metrics never lie beyond the checkpoint that is committed with
-them, so that a client never sees an epoch twice.
+Every write of a run is fenced by its claim. A commit's metrics never go beyond its checkpoint, so a resumed run repeats
+no epoch that a client has seen.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from workers.training.result import Result
 
 logger = logging.getLogger(__name__)
 
-# Of one transaction, so that nobody waits long for the write lock:
+# Limits of one transaction, so that no other process waits long for the write lock:
 BYTES_PER_TRANSACTION = 4 * 2**20
 RUNS_PER_TRANSACTION = 50
 
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The run is trained: its model is to be saved, once the exported graph has answered as the network does."""
+    """The run is trained: its model is saved, after a check that the exported graph predicts as the network does."""
 
     result: Result
     config: RunConfig
@@ -56,7 +56,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Released:
-    """The worker trains the run no further; its row says whether it was cancelled, paused, or goes back."""
+    """The worker releases the run; its row says whether it was cancelled, paused, or returns to the queue."""
 
 
 Outcome = Succeeded | Failed | Released
@@ -64,7 +64,7 @@ Outcome = Succeeded | Failed | Released
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A run at an epoch boundary, and everything that is to be committed of it."""
+    """A run at an epoch boundary, with everything of it that the next commit writes."""
 
     claim: Claim
     epoch: int
@@ -82,22 +82,23 @@ class _Snapshot:
 
 @dataclass
 class _Recorded:
-    """A run, and how far it has been recorded."""
+    """A run in training, and what has been recorded of it."""
 
     claim: Claim
-    recorded_epoch: int  # a forest grows anew after an interruption; what was recorded of it stays as it is
+    recorded_epoch: int  # metrics up to here are in the database; a resumed forest grows from its first tree again
     last_epoch: int
     last_seconds: float
     metrics: list[Metrics] = field(default_factory=list)
 
 
 class Recorder:
-    """Collects what the runs of a stack do and commits it every so often.
+    """Collects metrics and outcomes of the runs of a stack and commits them at intervals.
 
     Args:
-        database: Where to.
-        commit_seconds: How often.
-        on_done: Called, in the recorder's thread, when a run's outcome has been committed or its claim is lost.
+        database: Receives the results.
+        commit_seconds: The interval between commits; it is longer for large stacks.
+        on_done: Called when a run's outcome has been committed or its claim is lost; in the recorder's thread, unless
+            `start` finds the claim lost.
     """
 
     def __init__(self, database: Database, commit_seconds: float, on_done: Callable[[Claim], None]) -> None:
@@ -108,12 +109,12 @@ class Recorder:
         self._lost: set[Claim] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._pending: deque[Future[float]] = deque()
-        self._failure: Exception | None = None  # of a commit; none may follow it
-        self._busy_seconds = 0.0  # of taking snapshots and of writing, since the last pause
-        self._next_commit = time.monotonic()  # the first epoch is progress at once, whatever becomes of the worker
+        self._failure: Exception | None = None  # of a commit; later commits raise it again
+        self._busy_seconds = 0.0  # spent on taking snapshots and writing since the last pause
+        self._next_commit = time.monotonic()  # the first epoch is committed at once, see `commit_if_due`
 
     def start(self, runs: Mapping[TrainingRun, Claim], provenance: Mapping[str, Any]) -> None:
-        """Take these runs on, and note where they train."""
+        """Begin to record these runs, and write their provenance (device, engine) to their rows."""
         with self._database.writing() as session:
             rows = claiming.fence_all(session, list(runs.values()))
             for row in rows.values():
@@ -125,7 +126,7 @@ class Recorder:
                 self._lose(claim)
 
     def is_lost(self, run: TrainingRun) -> bool:
-        """Whether the run is no longer this worker's: nothing more can be recorded of it."""
+        """Whether the run's claim is no longer this worker's, so that nothing more of it can be recorded."""
         return run not in self._runs or self._runs[run].claim in self._lost
 
     def add(self, run: TrainingRun, metrics: Metrics) -> None:
@@ -134,16 +135,18 @@ class Recorder:
             recorded.metrics.append(metrics)
 
     def commit_if_due(self, runs: Sequence[TrainingRun]) -> None:
-        """Start to write the metrics, checkpoints and progress of all runs in training, about once a second.
+        """Start to write the metrics, checkpoints and progress of all runs in training, if the interval has passed.
 
-        The first time is after the first epoch: a worker that is lost a moment later was not lost without progress.
+        The first commit follows the first epoch at once: a worker that is lost a moment later is then not counted as
+        lost without progress.
 
         Raises:
-            DBAPIError: An earlier write has failed; so from every method that follows.
+            DBAPIError: An earlier write has failed; `end` and `close` raise it too.
         """
         self._collect_finished()
         if not self._pending and self._busy_seconds:
-            # A large stack is committed less often, so that the recorder takes a tenth of the time at most.
+            # A large stack is committed less often: the pause is at least nine times the busy time, so the recorder is
+            # busy a tenth of the time at most.
             self._next_commit = time.monotonic() + max(self._commit_seconds, 9 * self._busy_seconds)
             self._busy_seconds = 0.0
         is_due = not self._pending and time.monotonic() >= self._next_commit
@@ -153,7 +156,7 @@ class Recorder:
             self._busy_seconds += time.monotonic() - started
 
     def end(self, outcomes: Mapping[TrainingRun, Outcome]) -> None:
-        """Commit everything that is left of these runs, and how they ended."""
+        """Commit everything of these runs that is not committed yet, and their outcomes."""
         self._collect_finished()
         self._write([self._take_snapshot(run, outcome) for run, outcome in outcomes.items()])
 
@@ -166,11 +169,11 @@ class Recorder:
         return run.epoch > self._runs[run].last_epoch
 
     def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> _Snapshot:
-        """Copies of a run's state; the training may go on at once."""
+        """Copy a run's state, so that the training can continue at once."""
         recorded = self._runs[run]
         checkpoints = run.take_checkpoints()
         if isinstance(outcome, Failed):
-            checkpoints.pop("last", None)  # a state that failed is nothing to resume from
+            checkpoints.pop("last", None)  # a failed run is not resumed
         speed = None
         if self._is_further(run):
             speed = (run.epoch - recorded.last_epoch) / (run.seconds - recorded.last_seconds)
@@ -187,9 +190,9 @@ class Recorder:
             self._busy_seconds += self._pending.popleft().result()
 
     def _commit(self, snapshots: Sequence[_Snapshot]) -> float:
-        """One transaction, in the recorder's thread; returns the seconds that it took.
+        """Write one transaction, in the recorder's thread; returns the seconds that it took.
 
-        What follows a failure builds on what was lost with it: it fails too.
+        Every commit that follows a failure fails too, since it builds on the data that was not written.
         """
         if self._failure is not None:
             raise self._failure
@@ -228,7 +231,7 @@ class Recorder:
 
 
 def _parts(snapshots: Sequence[_Snapshot]) -> Iterator[list[_Snapshot]]:
-    """Cut into lists that are written in one transaction each."""
+    """Cut into lists that are each written in one transaction."""
     part: list[_Snapshot] = []
     size = 0
     for snapshot in snapshots:
@@ -242,7 +245,7 @@ def _parts(snapshots: Sequence[_Snapshot]) -> Iterator[list[_Snapshot]]:
 
 
 def _export(outcome: Outcome | None) -> bytes | Failed | None:
-    """A trained run's model as an ONNX graph, or why there is none."""
+    """A trained run's model as an ONNX graph, or the reason why it cannot be saved; None if the run is not trained."""
     if not isinstance(outcome, Succeeded):
         return None
     try:
@@ -257,7 +260,7 @@ def _export(outcome: Outcome | None) -> bytes | Failed | None:
 
 
 def _serialize(snapshot: _Snapshot) -> list[dict[str, Any]]:
-    """The checkpoints' rows."""
+    """The rows of the table `checkpoints` for a snapshot."""
     rows = []
     for role, checkpoint in snapshot.checkpoints.items():
         blob = serialization.to_bytes(checkpoint)
@@ -272,7 +275,7 @@ def _insert_metrics(session: Session, snapshots: Sequence[_Snapshot]) -> None:
 
 
 def _row(run_id: str, metrics: Metrics) -> tuple[Any, ...]:
-    """In the order of the table's columns."""
+    """A row of the table `metrics`, in the order of its columns."""
     return (
         run_id,
         metrics.epoch,
@@ -289,7 +292,7 @@ def _row(run_id: str, metrics: Metrics) -> tuple[Any, ...]:
 
 
 def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Few statements whatever the number of rows: a large stack would hold the write lock for long otherwise."""
+    """Replace checkpoints in few statements, whatever their number, so that a large stack holds the lock briefly."""
     if rows:
         replaced = tuple_(Checkpoint.run_id, Checkpoint.role).in_([(row["run_id"], row["role"]) for row in rows])
         session.execute(delete(Checkpoint).where(replaced), execution_options={"synchronize_session": False})
@@ -297,14 +300,14 @@ def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> No
 
 
 def _write_progress(session: Session, rows: Mapping[Claim, Run], snapshots: Sequence[_Snapshot]) -> None:
-    """One statement for all runs that train on; SQLAlchemy's own update of a changed row is one a run."""
+    """Update all runs that continue in one statement; SQLAlchemy's update of changed rows would take one per run."""
     updates = []
     for snapshot in snapshots:
         run = rows[snapshot.claim]
         progress = _progress(run, snapshot)
         if snapshot.outcome is None:
             updates.append({"id": run.id, **progress})
-        else:  # how it ended changes more of the row, and reads it
+        else:  # `_write_outcome` reads and changes the row afterwards
             for name, value in progress.items():
                 setattr(run, name, value)
     if updates:
@@ -312,12 +315,12 @@ def _write_progress(session: Session, rows: Mapping[Claim, Run], snapshots: Sequ
 
 
 def _progress(run: Run, snapshot: _Snapshot) -> dict[str, Any]:
-    """The columns of a run that say how far it is."""
+    """The columns of a run that describe its progress."""
     best, speed = snapshot.best, snapshot.epochs_per_second
     best_values = run.best_epoch, run.best_val_accuracy, run.best_val_loss
     if best is not None and best.epoch >= (run.best_epoch or 0):
         best_values = best.epoch, best.val_accuracy, best.val_loss
-    is_further = snapshot.epoch > run.epoch  # a forest begins anew: what it only repeats is no progress
+    is_further = snapshot.epoch > run.epoch  # a resumed forest repeats its trees, which is no progress
     return {
         **dict(zip(("best_epoch", "best_val_accuracy", "best_val_loss"), best_values, strict=True)),
         "crashes_without_progress": 0 if is_further else run.crashes_without_progress,
@@ -346,7 +349,7 @@ def _write_outcome(session: Session, run: Run, snapshot: _Snapshot, model: bytes
 
 
 def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:
-    """The run's saved model and its evaluations."""
+    """Add the run's saved model and its evaluations."""
     result = outcome.result
     run.num_parameters, run.test_accuracy = result.num_parameters, result.test_accuracy
     session.add(

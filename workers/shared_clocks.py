@@ -1,7 +1,7 @@
-"""What the worker's parent process and its trainer child can tell about each other without a message: two clocks.
+"""Two clocks by which the worker's parent process and its trainer child watch each other without messages.
 
-Both count in seconds of `time.monotonic()`, which the processes of a machine share. They lie in shared memory, so that
-a watchdog reads them whatever the rest of its process is doing.
+Both hold times of `time.monotonic()`, which is the same for all processes of a machine. They lie in shared memory, so a
+watchdog can read them whatever the rest of its process is doing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ FOLLOW_SECONDS = 0.25
 
 
 class Pulse:
-    """Two clocks, each written by one side and read by both."""
+    """The two clocks: the parent sets the lease's end, both sides mark progress, and both read both."""
 
     def __init__(self, context: BaseContext) -> None:
-        # One aligned double each, with one writer: nobody reads half of it.
+        # Each is one aligned double, which is written in one instruction: no process reads half of it.
         self._lease_until = context.RawValue("d", math.inf)
         self._progressed_at = context.RawValue("d", time.monotonic())
 
     @property
     def lease_until(self) -> float:
-        """Parent: when the work has to be over, unless the lease is renewed before; infinite while there is none."""
+        """Set by the parent: the time at which work must end unless the lease is renewed; infinite without a lease."""
         return float(self._lease_until.value)
 
     @lease_until.setter
@@ -38,14 +38,18 @@ class Pulse:
         return time.monotonic() - float(self._progressed_at.value)
 
     def mark_progress(self) -> None:
-        """Child: a step is done, a run prepared or its outcome committed. Parent: the child got something to do."""
+        """Set the time of the last progress to now.
+
+        The child calls it when a step is done, a run is prepared or its outcome is committed; the parent when it sends
+        the child a stack.
+        """
         self._progressed_at.value = time.monotonic()
 
     @contextmanager
     def following(self, count: Callable[[], int]) -> Iterator[None]:
-        """Child: meanwhile, something that is counted elsewhere is progress whenever the count changes.
+        """Mark progress whenever `count` changes, inside the `with` block; called by the child.
 
-        A thread reads it, so that nothing is called between the steps of an epoch.
+        A thread calls `count` four times a second, so the training calls nothing between the steps of an epoch.
         """
         is_over = threading.Event()
 

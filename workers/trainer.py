@@ -1,6 +1,7 @@
 """The trainer child: trains one stack after the other, each run from its configuration to its saved model.
 
-The only place where database meets torch. It obeys the parent at epoch boundaries; a parent that is gone ends it.
+Only this process has both a database and torch. It handles the parent's messages at epoch boundaries, and ends when the
+parent has gone.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 def preload() -> None:
-    """Load the compiled code for the CPU; a process that has called this can fork trainers."""
+    """Load the compiled code for the CPU; a process that has called this function can fork trainers."""
     logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
-    torch.set_num_threads(1)  # the matrices are small: one thread is faster than several
+    torch.set_num_threads(1)  # torch's matrices are small: one thread is faster than several
     warm_up(torch.device("cpu"))
 
 
 def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
-    """The child's life: say that it is ready, then train what the parent sends, until told to stop."""
+    """The child's main function: report `Ready`, then train the parent's stacks until it sends `Stop`."""
     database = Database(settings.resolved_database_url)
     try:
         register_datasets(database)
@@ -52,7 +53,7 @@ def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
 
 
 class Trainer:
-    """Serves one parent over one pipe."""
+    """Trains stacks for one parent, which sends them over a pipe."""
 
     def __init__(self, connection: Connection, settings: Settings, database: Database, pulse: Pulse) -> None:
         self._connection = connection
@@ -65,10 +66,10 @@ class Trainer:
         self._is_stopping = False
 
     def serve(self) -> None:
-        """Train what the parent sends.
+        """Train the parent's stacks until it sends `Stop`.
 
         Raises:
-            EOFError: The parent is gone.
+            EOFError: The parent has gone.
         """
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
@@ -86,10 +87,10 @@ class Trainer:
                 return
 
     def _train(self, claims: Sequence[Claim]) -> None:
-        """Train a stack until all of its runs have ended or the parent wants it back.
+        """Train a stack until all of its runs have ended or been released.
 
-        Being cancelled is a state; an `Exception` fails a run and the child lives on; when the database or the parent
-        is gone, the process ends, and the lease brings the runs back.
+        A cancelled run changes its state. An `Exception` fails a run, and the child continues. When the database or the
+        parent has gone, the process ends, and the runs return to the queue when their lease ends.
         """
         preparation = Preparation(self._database, self._default_device)
         try:
@@ -104,7 +105,7 @@ class Trainer:
                 self._give_up(claim, f"{type(error).__name__}: {error}", is_alone=len(claims) == 1)
 
     def _prepare(self, preparation: Preparation, claims: Sequence[Claim]) -> list[PreparedRun]:
-        """Read the runs; one that cannot be read fails by itself."""
+        """Read the runs; a run that cannot be read fails, and the others continue."""
         prepared = []
         for claim in claims:
             self._pulse.mark_progress()
@@ -165,7 +166,7 @@ class Trainer:
                 run.leave()
 
     def _outcome(self, run: TrainingRun, prepared: PreparedRun) -> Outcome | None:
-        """How a run ends at this epoch boundary; None: it goes on."""
+        """The outcome of a run that ends at this epoch boundary; None: it continues."""
         if run.failure is not None:
             logger.warning("Run %s has diverged: %s", prepared.claim.run_id, run.failure)
             return Failed("diverged", run.failure)
@@ -179,10 +180,10 @@ class Trainer:
         return Released() if self._is_stopping else None
 
     def _hear_parent(self) -> None:
-        """What the parent has said since the last epoch.
+        """Handle the messages that the parent has sent since the last epoch.
 
         Raises:
-            EOFError: The parent is gone.
+            EOFError: The parent has gone.
         """
         while self._connection.poll():
             message: FromParent = self._connection.recv()
@@ -192,7 +193,7 @@ class Trainer:
                 self._to_let_go.update(message.claims)
 
     def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:
-        """Fail a run that an error came from; one of several is tried again in a smaller stack."""
+        """Record an error: a run alone fails; of several, each is tried again in a smaller stack."""
         try:
             with self._database.writing() as session:
                 if is_alone:

@@ -1,4 +1,4 @@
-"""The trainer as its parent sees it: a process, forked or spawned, and the pipe to it. Never loads torch itself."""
+"""The parent's view of the trainer: a process, forked or spawned, and the pipe to it. This module loads no torch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from workers.watchdog import margin, watch_parent
 
 logger = logging.getLogger(__name__)
 
-# numpy reads it when it is loaded. Its threads would not survive a fork, and their locks might be held for ever.
+# OpenBLAS reads it when numpy is loaded. Its threads would not survive a fork, and a lock that one of them held at
+# the fork would stay locked.
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class TrainerProcess:
-    """A trainer, from the moment at which it is asked for.
+    """A trainer, from the moment at which it is requested.
 
     Args:
         settings: Passed to the trainer.
         pulse: Shared with the trainer.
-        server: Forks the trainer; None: it is spawned, and loads everything anew.
+        server: Forks the trainer; None: the trainer is spawned, and loads everything anew.
     """
 
     def __init__(self, settings: Settings, pulse: Pulse, server: ForkServer | None) -> None:
@@ -46,11 +47,11 @@ class TrainerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """-N after signal N; None: it has not ended, or was never there."""
+        """The process's exit code, -N after signal N; None: it has not ended, or was never started."""
         return None if self._process is None else self._process.exitcode
 
     def receive(self, timeout: float) -> list[FromChild] | None:
-        """What the trainer says within `timeout` seconds; None when it is gone, or cannot be started."""
+        """The messages that arrive within `timeout` seconds; None: the trainer has gone, or cannot be started."""
         if self._process is None:
             return self._take_process(timeout)
         wait([self._connection, self._process.sentinel], timeout)
@@ -63,7 +64,7 @@ class TrainerProcess:
         return messages if messages or self._process.is_alive() else None
 
     def send(self, message: FromParent) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` will tell
+        with suppress(BrokenPipeError, ConnectionResetError):  # the next `receive` reports it
             self._connection.send(message)
 
     def kill(self) -> None:
@@ -75,12 +76,12 @@ class TrainerProcess:
             self._process.join(timeout)
 
     def end(self) -> None:
-        """Make sure that the process is gone."""
+        """Kill the process and wait for its end."""
         self.kill()
         self.join()
         self._connection.close()
         if self._process is None and self._server is not None:
-            self._server.close()  # or it would fork a trainer that the worker no longer waits for
+            self._server.close()  # else the server would fork a trainer that the worker no longer waits for
 
     def _take_process(self, timeout: float) -> list[FromChild] | None:
         assert self._server is not None, "a spawned process is there at once"
@@ -93,7 +94,7 @@ class TrainerProcess:
 
 
 def make_fork_server(settings: Settings, pulse: Pulse, start_method: StartMethod) -> ForkServer | None:
-    """The server that forks trainers, not started yet; None where they are to be spawned."""
+    """The server that forks trainers, not started yet; None: trainers are spawned."""
     if not settings.fork_server or not is_supported():
         return None
     return ForkServer(partial(_run_trainer, settings=settings, pulse=pulse), partial(_preload, settings), start_method)
@@ -103,7 +104,7 @@ def _spawn(settings: Settings, pulse: Pulse) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_spawned, args=(theirs, settings, pulse), name="digitlab-trainer", daemon=True)
-    with theirs:  # so that the pipe ends with the trainer
+    with theirs:  # only the trainer keeps this end open, so the pipe ends with it
         process.start()
     return ours, process
 

@@ -1,7 +1,7 @@
-"""Ends the worker's processes before a lease that could not be renewed runs out, even when one of them was stopped.
+"""Ends the worker's processes before a lease that could not be renewed runs out, even if one of them is stopped.
 
-Each of the two processes has a thread that looks after both. Whoever wakes first makes sure that neither goes on: a
-stopped process may hold locks, and one that wakes up late may believe that its lease still holds.
+Parent and child each have a watchdog thread. The first thread that finds the deadline passed ends both processes: a
+stopped process may hold locks, and a process that wakes up late may take its lease for valid.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ EXIT_LEASE_LOST = 75  # EX_TEMPFAIL of sysexits.h: start me again
 
 
 def margin(lease_seconds: float) -> float:
-    """How long before a lease's end the work on it has to be over."""
+    """The seconds before a lease's end at which the work on it must have ended."""
     return lease_seconds / 6
 
 
 def watch_child(pulse: Pulse, kill_child: Callable[[], None]) -> None:
-    """In the parent: when the lease has not been renewed in time, end the child and this process."""
+    """In the parent: end the child and this process when the lease has not been renewed in time."""
 
     def watch() -> None:
         while time.monotonic() < pulse.lease_until:
@@ -46,12 +46,12 @@ def watch_child(pulse: Pulse, kill_child: Callable[[], None]) -> None:
 
 
 def watch_parent(pulse: Pulse, grace_seconds: float) -> None:
-    """In the child: end with the parent; and when the parent has not renewed the lease in time, end it too.
+    """In the child: end when the parent ends, and end both when the parent has not renewed the lease in time.
 
     Args:
         pulse: Shared with the parent.
-        grace_seconds: How much later than the parent's own watchdog this one acts; it is needed when the parent was
-            stopped (SIGSTOP, a frozen container).
+        grace_seconds: The time by which this watchdog acts later than the parent's own. It has to act only if the
+            parent is stopped (SIGSTOP, a frozen container).
     """
     processes.end_with_parent()
     parent_pid, sentinel = processes.parent().pid, processes.parent_sentinel()

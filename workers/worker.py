@@ -1,7 +1,6 @@
-"""The worker's parent process: claims runs, hands them to its trainer child, and keeps their leases.
+"""The worker's parent process: claims runs, sends them to its trainer child, and renews their leases.
 
-It stays light, so that it answers at once whatever the child is doing; torch is loaded in the trainer and the fork
-server alone.
+It stays light, so that it reacts at once whatever the child is doing; only the trainer and the fork server load torch.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ STOP_SECONDS = 15.0
 
 
 class Worker:
-    """One worker: trains one stack after the other until it is told to stop.
+    """One worker: trains one stack after the other until a signal stops it.
 
     Args:
-        settings: Where it runs.
-        start_method: How its fork server starts: `fork` only where this process has loaded everything already.
+        settings: The service's settings.
+        start_method: The start method of its fork server; `fork` only if this process has loaded everything already.
     """
 
     def __init__(self, settings: Settings, start_method: StartMethod = "spawn") -> None:
@@ -57,12 +56,12 @@ class Worker:
         self._housekeeping = Housekeeping(self._database, settings)
         self._child: TrainerProcess | None = None
         self._is_training = False
-        self._leaving: set[Claim] = set()  # those that the child has been told to let go
+        self._leaving: set[Claim] = set()  # those that the child has been told to release
         self._is_stopping = False
         self._restart_seconds = FIRST_RESTART_SECONDS
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; then commit and release what is in training."""
+        """Work until SIGTERM or SIGINT; then commit and release the runs in training."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._wait_for_database()
@@ -95,7 +94,7 @@ class Worker:
             self._child.kill()
 
     def _wait_for_database(self) -> None:
-        """It may be starting too, or not be migrated yet: what is wrong is said once."""
+        """Wait until the database has started and is migrated; each problem is logged once."""
         said = None
         while not self._is_stopping:
             problem = self._try_database()
@@ -107,7 +106,7 @@ class Worker:
             time.sleep(DATABASE_RETRY_SECONDS)
 
     def _try_database(self) -> str | None:
-        """Announce this worker; returns what keeps it from that."""
+        """Register this worker in the database; returns the problem that prevents it, or None."""
         try:
             with self._database.writing() as session:
                 revision = current_revision(session)
@@ -123,7 +122,7 @@ class Worker:
         return replace(info, device=ready.device, provenance=ready.provenance, devices=ready.devices) if ready else info
 
     def _run_once(self, child: TrainerProcess) -> TrainerProcess:
-        """Look after everything once; returns the child, or its successor."""
+        """One turn of the main loop; returns the child, or the one that replaced it."""
         messages = child.receive(self._settings.poll_seconds)
         if messages is None:
             return self._replace(child)
@@ -155,7 +154,7 @@ class Worker:
             self._leaving |= to_let_go
 
     def _end_if_stuck(self, child: TrainerProcess) -> None:
-        """A child that trains but makes no progress is killed; the next turn finds it gone."""
+        """Kill a child that trains but makes no progress; the next turn replaces it."""
         seconds = self._pulse.seconds_without_progress
         if self._is_training and seconds > self._settings.stall_seconds:
             logger.error("The trainer has made no progress for %.0f s: it is killed", seconds)
@@ -176,9 +175,10 @@ class Worker:
     def _replace(self, child: TrainerProcess) -> TrainerProcess:
         """Start another trainer in the place of one that died.
 
-        Wait a little longer each time that nothing comes of it: it dies at its start, or the database fails.
+        If the trainer died before it was ready, or because the database failed, the worker first waits, each time
+        twice as long.
         """
-        child.join(1.0)  # it may still be on its way out: its own exit code is what to report
+        child.join(1.0)  # it may still be ending: its own exit code is reported, not that of a kill
         child.end()
         what = "could not be started" if child.exit_code is None else f"died (exit code {child.exit_code})"
         logger.error("The trainer %s; starting another", what)
@@ -200,7 +200,7 @@ class Worker:
             time.sleep(0.1)
 
     def _stop(self, child: TrainerProcess) -> None:
-        """Let the child commit and release its runs, in as long as that may take; then release the rest as it was."""
+        """Let the child commit and release its runs within `STOP_SECONDS`; then release the remaining claims."""
         logger.info("Worker %s is stopping", self.name)
         child.send(Stop())
         deadline = time.monotonic() + STOP_SECONDS

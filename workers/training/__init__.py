@@ -1,6 +1,7 @@
-"""Training, pure: no database, no settings, no web. Usable from a notebook.
+"""Training as a pure library: no database, no settings, no web. It can be used from a notebook.
 
-A training is driven from outside, an epoch at a time; between epochs its runs can be looked at, saved, or sent away:
+The caller drives a training, one epoch at a time, and can read the runs' metrics, save their checkpoints and make runs
+leave between epochs:
 
     while training.active:
         for run, metrics in training.run_epoch():
@@ -24,28 +25,28 @@ class TrainingRun(Protocol):
     """One run in training: an `MlpTraining` or a `ForestTraining`."""
 
     epoch: int  # done so far
-    seconds: float  # of training, without what happens between epochs
+    seconds: float  # of training; time between epochs is not counted
     best: Best | None
-    failure: str | None  # why it cannot go on: its loss is no longer a finite number
+    failure: str | None  # why the run cannot continue: its loss is no longer a finite number
 
     @property
     def is_finished(self) -> bool: ...
 
     def stop(self) -> None:
-        """Be finished with this epoch, which has been evaluated."""
+        """Finish the run at this epoch, which has been evaluated."""
 
     def take_checkpoints(self) -> dict[str, TrainingState]:
-        """Copies of the state by role; a role is left out when there is nothing new to keep in it."""
+        """Copies of the state by role (`last`, `best`); a role with nothing new to keep is left out."""
 
     def result(self) -> Result:
-        """What a finished run leaves behind."""
+        """The trained model and its evaluation; the run must be finished."""
 
     def leave(self) -> None:
-        """Go out of the training. The others do not notice."""
+        """Leave the training; the other runs are not affected."""
 
 
 class TrainingLoop(Protocol):
-    """What trains together: a `StackTraining` of one run or many, or a `ForestTraining`."""
+    """Runs that are trained together: a `StackTraining` of one run or many, or a `ForestTraining`."""
 
     @property
     def active(self) -> Sequence[TrainingRun]:
@@ -53,11 +54,11 @@ class TrainingLoop(Protocol):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """Where and by what it is computed, as far as a result may depend on it."""
+        """The engine, its threads and its number type, as far as a result may depend on them."""
 
     @property
     def num_done(self) -> int:
-        """What has been computed so far, in no unit: while it grows, an epoch makes progress. For other threads."""
+        """A count, in no particular unit, that grows while an epoch makes progress. Another thread may read it."""
 
     def run_epoch(self) -> Sequence[tuple[TrainingRun, Metrics]]:
         """Train every active run for one epoch; returns the metrics of those that are due for evaluation."""

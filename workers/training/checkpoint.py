@@ -1,4 +1,4 @@
-"""A training's state as named arrays, and JSON-ready values beside them."""
+"""A run's state as named arrays and JSON-ready values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A self-describing state: everything that a resume needs."""
+    """A self-describing state: everything that is needed to resume the run."""
 
     epoch: int
     arrays: Mapping[str, Array]

@@ -1,4 +1,4 @@
-"""What a training is given: plain dataclasses, validated before they come here."""
+"""The configuration of a training: plain dataclasses, whose values the caller has validated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NUM_CLASSES = 10
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """An optimizer by torch.optim's definition of it; fields of the other kind are not looked at."""
+    """An optimizer as torch.optim defines it; fields of the other kind are ignored."""
 
     kind: Literal["sgd", "adam"]
     learning_rate: float
@@ -42,7 +42,7 @@ class MlpConfig:
     evaluate_every: int
     keep: Literal["best", "last"] = "best"
     early_stopping: StoppingConfig | None = None
-    rungs: tuple[int, ...] = ()  # epochs that are evaluated too, since others are compared there
+    rungs: tuple[int, ...] = ()  # further epochs to evaluate: a sweep compares its trials there
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ class ForestConfig:
 
 
 def is_due(epoch: int, *, evaluate_every: int, epochs: int) -> bool:
-    """Whether an epoch (from 1) is evaluated: the first, the last, and every so many."""
+    """Whether an epoch (from 1) is evaluated: the first, the last, and every `evaluate_every` epochs."""
     return epoch in (1, epochs) or epoch % evaluate_every == 0

@@ -1,7 +1,8 @@
-"""The digits: where they come from, how they are split, how they become tensors.
+"""The digits: how they are loaded, split and turned into tensors.
 
-N images; pixels are uint8, N × 8 × 8, 0–16; tensors are float32, N × 64. scikit-learn is loaded where it is needed: a
-trainer starts a second sooner without it, and a dataset that is registered and split already takes none.
+N images; pixels are uint8, N × 8 × 8, 0–16; tensors are float32, N × 64. scikit-learn is imported inside the functions
+that need it: without it, a trainer starts a second sooner, and a dataset that is already registered and split needs it
+no more.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ def load_dataset(name: str) -> tuple[Pixels, Labels]:
 
 
 def split_indices(labels: Labels, *, val_size: float, test_size: float, seed: int) -> SplitIndices:
-    """A stratified split, as the notebook makes it with `train_test_split`.
+    """A stratified split, made with `train_test_split` as in the notebook.
 
-    Val is taken first, so that it does not depend on `test_size`; test comes out of what is left.
+    Val is drawn first, so that it does not depend on `test_size`; test is drawn from the rest.
 
     Args:
-        labels: Of the whole dataset.
-        val_size: Share of the whole.
-        test_size: Share of the whole; 0 for no test split.
-        seed: `random_state` of both splits.
+        labels: The labels of the whole dataset (N).
+        val_size: Val's share of the whole dataset.
+        test_size: Test's share of the whole dataset; 0: no test split.
+        seed: The `random_state` of both draws.
     """
     from sklearn.model_selection import train_test_split
 
@@ -74,32 +75,34 @@ def split_indices(labels: Labels, *, val_size: float, test_size: float, seed: in
 
 
 def fold_indices(labels: Labels, whole: SplitIndices, *, number: int, num_folds: int) -> SplitIndices:
-    """The train split without one of its folds, and that fold as val, as scikit-learn's GridSearchCV cuts it.
+    """The train split without one of its folds as train, and that fold as val, as scikit-learn's GridSearchCV cuts it.
 
     Args:
-        labels: Of the whole dataset.
-        whole: The split; its val and test are left out.
-        number: Which fold, from 0.
-        num_folds: How many there are.
+        labels: The labels of the whole dataset (N).
+        whole: The split whose train part is cut; its val and test are not used.
+        number: The fold's number, from 0.
+        num_folds: The number of folds.
     """
     from sklearn.model_selection import StratifiedKFold
 
+    # The features (here zeros) do not matter to a stratified cut. The folds are positions in whole.train.
     folds = StratifiedKFold(num_folds).split(np.zeros(len(whole.train)), labels[whole.train])
     train, val = list(folds)[number]
     return SplitIndices(whole.train[train], whole.train[val], whole.test[:0])
 
 
 def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
-    """Images as the network takes them: N × 64, float32, on the CPU.
+    """Scaled images for a network: N × 64, float32, on the CPU.
 
-    `byte` is what torchvision does to a uint8 image (`v2.ToDtype(torch.float32, scale=True)`; the notebook's `ToTensor`
-    divides, which differs by one unit in the last place at most): pixel · 1/255. `unit` fills 0–1: pixel / 16. Neither
-    takes torchvision itself, whose import takes more than a quarter of a trainer's; tests compare with it.
+    `byte` computes pixel · 1/255, as torchvision does for a uint8 image (`v2.ToDtype(torch.float32, scale=True)`). The
+    notebook's `ToTensor` divides by 255, which differs by one unit in the last place at most. `unit` computes pixel /
+    16, which fills 0–1. torchvision itself is not used: importing it takes more than a quarter of the time of a
+    trainer's imports. Tests compare with it.
     """
     images = torch.from_numpy(pixels.astype(np.float32)).reshape(-1, NUM_PIXELS)
     return images * (1 / SCALES["byte"]) if scaling == "byte" else images / MAX_PIXEL
 
 
 def to_image_tensors(pixels: Pixels, labels: Labels, scaling: Scaling) -> ImageTensors:
-    """A dataset as networks take it."""
+    """A dataset in the form that networks are trained on."""
     return ImageTensors(to_tensor(pixels, scaling), torch.from_numpy(labels.astype(np.int64)))

@@ -1,4 +1,4 @@
-"""Where to train, and what that place is."""
+"""The devices of this machine, and a description of one for a run's provenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def available_devices() -> list[str]:
-    """`cuda`, `mps` and `cpu`, as far as this machine has them, the preferred one first."""
+    """Those of `cuda`, `mps` and `cpu` that this machine has, the preferred one first."""
     devices = ["cpu"]
     if torch.backends.mps.is_available():
         devices.insert(0, "mps")

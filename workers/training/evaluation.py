@@ -1,7 +1,4 @@
-"""Metrics of a model on a split, and which epoch was best.
-
-N samples, C = 10 classes.
-"""
+"""Metrics of a model on a split, the best epoch, and early stopping."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ Probabilities = npt.NDArray[np.float32]
 
 
 class Score(NamedTuple):
-    """A model on a split: mean cross-entropy in nats, and the share of right answers."""
+    """A model's score on a split: mean cross-entropy in nats, and the share of right predictions."""
 
     loss: float
     accuracy: float
@@ -25,18 +22,18 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Metrics:
-    """A training's values at an evaluated epoch. Norms are Euclidean, one a layer, weights and biases together."""
+    """A run's metrics at an evaluated epoch. Norms are Euclidean, one per layer, over its weights and biases."""
 
     epoch: int
     train_loss: float  # as seen during the epoch, dropout on
     train_accuracy: float
-    train_eval_loss: float  # re-evaluated after it, dropout off
+    train_eval_loss: float  # re-evaluated after the epoch, dropout off
     train_eval_accuracy: float
     val_loss: float
     val_accuracy: float
     gradient_norms: list[float] | None  # at the epoch's last step
-    weight_norms: list[float] | None  # after it
-    seconds: float  # of training, up to here
+    weight_norms: list[float] | None  # after the epoch's last step
+    seconds: float  # of training, so far
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class EarlyStopping:
     reference: Best | None = None
 
     def should_stop(self, latest: Best) -> bool:
-        """Take in an evaluated epoch; True when it is `patience` epochs or more since the last improvement."""
+        """Record an evaluated epoch; returns whether the last improvement is `patience` epochs or more ago."""
         if self.reference is None or self._is_improvement(self.reference, latest):
             self.reference = latest
         return latest.epoch - self.reference.epoch >= self.config.patience

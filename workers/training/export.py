@@ -1,4 +1,4 @@
-"""Trained models as ONNX graphs: raw pixels in, the scaling is part of the first layer's weights, probabilities out.
+"""Trained models as ONNX graphs, from raw pixels to probabilities; the scaling is part of the first layer's weights.
 
 Every graph has one input, `pixels` (float32, N × 64, values 0–16), and an output `probabilities` (float32, N × 10).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
 
 OPSET = 21
-IR_VERSION = 10  # what onnxruntime 1.18 and newer read
+IR_VERSION = 10  # onnxruntime 1.18 and newer read it
 TOLERANCE = 1e-4
 NODES = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu"}
 
@@ -31,7 +31,7 @@ class ExportMismatch(Exception):
 
 
 def to_onnx(model: MlpModel | RandomForestClassifier, scaling: Scaling | None) -> bytes:
-    """A trained model as an ONNX graph; `scaling` is what a network was trained on, None for a forest."""
+    """A trained model as an ONNX graph; `scaling` is that of a network's training data, None for a forest."""
     if isinstance(model, MlpModel):
         assert scaling is not None
         return _export_mlp(model, scaling)
@@ -41,6 +41,7 @@ def to_onnx(model: MlpModel | RandomForestClassifier, scaling: Scaling | None) -
 def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
     nodes, constants = [], []
     for number, (weights, biases) in enumerate(network.layers, start=1):
+        # Weights are H × D. Dividing them by the scale is the same as scaling the pixels.
         scaled = weights / np.float32(SCALES[scaling]) if number == 1 else weights
         constants += [
             numpy_helper.from_array(scaled, f"weights{number}"),
@@ -48,6 +49,7 @@ def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
         ]
         before = "pixels" if number == 1 else f"layer{number - 1}"
         inputs = [before, f"weights{number}", f"biases{number}"]
+        # N × D · (H × D)ᵀ + H
         nodes.append(helper.make_node("Gemm", inputs, [f"linear{number}"], transB=1))
         if number == len(network.layers):
             nodes.append(helper.make_node("Softmax", [f"linear{number}"], ["probabilities"], axis=1))
@@ -68,7 +70,8 @@ def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
 
 def _export_forest(forest: RandomForestClassifier) -> bytes:
     """The graph has one further output: `label`, int64, N."""
-    import skl2onnx  # here, and scikit-learn with it: networks do without, and the trainer starts sooner
+    # Imported here, since it loads scikit-learn: networks need neither, and the trainer starts sooner.
+    import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
 
     model: Any = skl2onnx.to_onnx(
@@ -82,12 +85,12 @@ def _export_forest(forest: RandomForestClassifier) -> bytes:
 
 
 def check(model: bytes, pixels: Pixels, expected: Probabilities) -> None:
-    """Run an exported graph by onnxruntime and compare.
+    """Run an exported graph with onnxruntime and compare its probabilities with the trained model's.
 
     Args:
         model: The graph.
         pixels: N × 8 × 8.
-        expected: What the trained model answers to them, N × 10.
+        expected: The trained model's probabilities for them, N × 10.
 
     Raises:
         ExportMismatch: A probability differs by more than 1e-4.

@@ -18,10 +18,10 @@ from workers.training.result import Result
 
 
 class ForestTraining:
-    """Grows `RandomForestClassifier(n_estimators, max_depth, random_state=seed)` by warm starts.
+    """Grows `RandomForestClassifier(n_estimators, max_depth, random_state=seed)` by warm starts, one tree an epoch.
 
-    scikit-learn draws the same trees whether they are grown at once or one by one, so a resume grows them anew and has
-    nothing to restore.
+    scikit-learn grows the same trees at once and one by one. So a resumed run grows all of them again, and there are no
+    checkpoints. N are the samples of a split.
     """
 
     def __init__(self, config: ForestConfig, data: SplitData) -> None:
@@ -40,7 +40,7 @@ class ForestTraining:
         )
         self._train_pixels = _flatten(data.train_pixels)
         self._val_pixels = _flatten(data.val_pixels)
-        # Sums over trees, in their order, as the forest's own predict_proba adds them up.
+        # Probabilities summed over the trees so far (N × 10), in the order in which predict_proba adds them up.
         self._train_sum = np.zeros((len(data.train_labels), NUM_CLASSES))
         self._val_sum = np.zeros((len(data.val_labels), NUM_CLASSES))
 
@@ -50,10 +50,10 @@ class ForestTraining:
 
     @property
     def num_done(self) -> int:
-        return self.epoch  # a tree is at most 100 deep: it takes milliseconds
+        return self.epoch  # a tree takes milliseconds, as it is at most 100 deep: epochs show enough progress
 
     def stop(self) -> None:
-        """Be finished with this tree, which has been evaluated."""
+        """Finish the forest at this tree, which has been evaluated."""
         self._has_stopped = True
 
     def run_epoch(self) -> list[tuple[ForestTraining, Metrics]]:
@@ -73,11 +73,11 @@ class ForestTraining:
         self.active.clear()
 
     def take_checkpoints(self) -> dict[str, TrainingState]:
-        """None: see the class."""
+        """No checkpoints: see the class."""
         return {}
 
     def result(self) -> Result:
-        """The finished forest: always all of its trees, never those of the best epoch."""
+        """The finished forest, always with all of its trees, never cut at the best epoch."""
         assert self._latest is not None
         forest = self._forest
         val_probabilities = forest.predict_proba(self._val_pixels).astype(np.float32)
@@ -102,7 +102,10 @@ class ForestTraining:
 
 
 def _score(probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> Score:
-    """Loss and accuracy of predicted probabilities (N × C); a forest is often sure, so the log-loss clips them."""
+    """Loss and accuracy of predicted probabilities (N × 10).
+
+    A forest often predicts a probability of 0 or 1; `log_loss` clips them, so the loss stays finite.
+    """
     loss = log_loss(labels, probabilities, labels=range(NUM_CLASSES))
     return Score(float(loss), float((probabilities.argmax(axis=1) == labels).mean()))
 

@@ -1,6 +1,7 @@
-"""The training loop of a stack of networks, resumable at any epoch boundary.
+"""The training loop of a stack of networks, resumable at any epoch boundary. The arithmetic is in `engines`.
 
-R runs, P parameters of a network, padding included; N samples.
+Shape letters: R runs in the stack, P parameters of a network, padding included; N samples of a split, C = 10 classes.
+A run's slot is its row in the tensors of the stack (R × P). It changes when the stack is made smaller.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ from workers.training.result import MlpModel, Result
 from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
-# Of `Stack`, by the names of a checkpoint's arrays, and which of these an optimizer keeps.
+# The arrays of each optimizer's state: their names in a checkpoint and in `Stack`.
 STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
 
 
 def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool = True) -> Engine:
-    """The fastest engine there is for a stack's device.
+    """The fastest engine for a stack's device.
 
     Args:
-        stack: What it computes on.
-        threads: That train at once on a CPU; None: as many as there are cores.
-        is_compiled: False: do without Numba, as on a CPU where it is not installed.
+        stack: The stack on which the engine computes.
+        threads: The number of threads that train at once on a CPU; None: one a core.
+        is_compiled: False: never use Numba, as on a CPU where it is not installed.
     """
     if is_compiled and stack.parameters.device.type == "cpu":
+        # Imported here: Numba need not be installed, and the torch engine does without its slow import.
         try:
             from workers.training.engines.numba_engine import CompiledEngine
         except ImportError:
@@ -48,7 +50,10 @@ def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool =
 
 
 def warm_up(device: torch.device) -> None:
-    """Compile what training takes, or load what an earlier process compiled, so that the first run need not wait."""
+    """Compile the kernels, or load what an earlier process compiled, so that the first run does not wait for it.
+
+    A run of two images, one hidden unit and dropout, trained for an epoch, compiles every kernel.
+    """
     data = ImageTensors(torch.zeros(2, NUM_PIXELS), torch.zeros(2, dtype=torch.int64))
     indices = np.arange(2, dtype=np.int32)
     config = MlpConfig(0, (1,), "tanh", 0.5, OptimizerConfig("sgd", 0.1), 1, 1, 1)
@@ -61,14 +66,14 @@ class StackTraining:
     """Networks that are trained together.
 
     Args:
-        members: The runs; all of one shape.
-        device: Where to train.
-        dtype: Of parameters and all arithmetic on them.
-        threads: See `make_engine`; so `is_compiled`.
-        is_compiled: Whether Numba may be used.
+        members: The runs, all of one shape (`stack.Shape`), in any order.
+        device: The device to train on.
+        dtype: The type of parameters and of all arithmetic on them.
+        threads: See `make_engine`.
+        is_compiled: See `make_engine`.
 
     Raises:
-        ValueError: The runs do not fit together.
+        ValueError: The runs differ in shape.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class StackTraining:
         threads: int | None = None,
         is_compiled: bool = True,
     ) -> None:
+        # A stack is ordered by activation, `active` as the members are: slots maps a member's number to its slot.
         by_activation = sorted(
             range(len(members)), key=lambda number: ACTIVATIONS.index(members[number].config.activation)
         )
@@ -99,9 +105,12 @@ class StackTraining:
         return self.engine.num_done
 
     def run_epoch(self) -> list[tuple[MlpTraining, Metrics]]:
-        """Train every active run for one epoch; returns the metrics of those that are due for evaluation.
+        """Train every active run for one epoch, and evaluate those that are due.
 
-        A run whose loss is not finite gets a `failure`; it has no metrics for this epoch.
+        A run whose loss is not finite gets a `failure` and has no metrics for this epoch.
+
+        Returns:
+            The evaluated runs with their metrics.
 
         Raises:
             ValueError: The runs are not at the same epoch.
@@ -111,41 +120,50 @@ class StackTraining:
         if len(epochs) != 1:
             raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
         (epoch,) = epochs
-        runs = sorted(self.active, key=lambda run: run.slot)
-        tally = self.engine.train([run.slot for run in runs], epoch + 1)
+        runs = sorted(self.active, key=lambda run: run.slot)  # engines take slots in ascending order
+        tally = self.engine.train([run.slot for run in runs], epoch + 1)  # sums in the order of `runs`
         num_train = self.stack.shape.num_train
-        seen = {}
+        seen = {}  # each run's score as its forward passes of the epoch saw it, with dropout
         for run, loss, num_correct in zip(runs, tally.losses, tally.corrects, strict=True):
             run.epoch = epoch + 1
             seen[run] = Score(float(loss) / num_train, int(num_correct) / num_train)
-            run.check(seen[run].loss)
+            run.check(seen[run].loss)  # a run that diverged stays in `active` until the caller makes it leave
         due = [run for run in runs if run.failure is None and run.is_due()]
         evaluated = self._evaluate(due, seen, started) if due else []
         seconds = time.perf_counter() - started
         for run in runs:
-            run.seconds += seconds
+            run.seconds += seconds  # each run counts the whole time of the stack's epoch
         return evaluated
 
     def _evaluate(
         self, runs: Sequence[MlpTraining], seen: Mapping[MlpTraining, Score], started: float
     ) -> list[tuple[MlpTraining, Metrics]]:
+        """Evaluate runs on train and val; returns those with finite losses, with their metrics.
+
+        Args:
+            runs: The runs that are due, ordered by slot.
+            seen: Their scores as seen in training.
+            started: When the epoch began (`time.perf_counter()`).
+        """
         slots = [run.slot for run in runs]
         train, val = self._scores(slots, "train"), self._scores(slots, "val")
-        gradient_norms, weight_norms = self.engine.norms(slots)
+        gradient_norms, weight_norms = self.engine.norms(slots)  # runs × layers each
         seconds = time.perf_counter() - started
         evaluated = []
         for number, run in enumerate(runs):
+            # The losses seen in training may be finite while the weights after the last step are not.
             run.check(val[number].loss)
             run.check(train[number].loss)
             if run.failure is None:
                 norms = gradient_norms[number].tolist(), weight_norms[number].tolist()
-                scores = (*seen[run], *train[number], *val[number])
+                scores = (*seen[run], *train[number], *val[number])  # loss and accuracy each, in the order of Metrics
                 metrics = Metrics(run.epoch, *scores, *norms, run.seconds + seconds)
                 run.record_evaluation(metrics)
                 evaluated.append((run, metrics))
         return evaluated
 
     def _scores(self, slots: Sequence[int], split: SplitName) -> list[Score]:
+        """Mean loss and accuracy of the runs in these slots, from the engine's sums over a split."""
         tally = self.engine.evaluate(slots, split)
         size = self.stack.rows[split].shape[1]
         return [
@@ -154,9 +172,10 @@ class StackTraining:
         ]
 
     def remove(self, run: MlpTraining) -> None:
-        """Take a run out, whose result can no longer be asked for; the others' numbers do not change by a bit.
+        """Remove a run; its `result` is not available afterwards. The other runs' numbers do not change by a bit.
 
-        When half of the slots are empty, the others move together.
+        When half of the slots or more are empty, the remaining runs move into a smaller stack, so that an engine that
+        computes every slot does not compute mostly empty ones.
         """
         self.active.remove(run)
         if self.active and len(self.active) <= self.stack.size // 2:
@@ -164,11 +183,12 @@ class StackTraining:
             self.stack = self.stack.select([each.slot for each in runs])
             for slot, each in enumerate(runs):
                 each.slot = slot
+            # An engine keeps views of one stack's tensors, so the smaller stack needs its own.
             self.engine = make_engine(self.stack, **self._engine_options)
 
 
 class MlpTraining:
-    """One network of a stack."""
+    """One network of a stack: its progress, its best epoch, its checkpoints and its result."""
 
     def __init__(self, training: StackTraining, member: Member, slot: int) -> None:
         self.config: MlpConfig = member.config
@@ -179,10 +199,10 @@ class MlpTraining:
         self.failure: str | None = None
         self._training = training
         self._test_labels = member.data.labels.numpy()[member.split.test]
-        self._latest: Best | None = None
+        self._latest: Best | None = None  # the last evaluated epoch, best or not
         self._config_values = asdict(self.config)
         self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
-        self._has_stopped = False
+        self._has_stopped = False  # before its last epoch: early stopping, or a sweep's rung
         self._is_best_new = False
 
     @property
@@ -190,34 +210,38 @@ class MlpTraining:
         return self._has_stopped or self.epoch == self.config.epochs
 
     def is_due(self) -> bool:
+        # Rungs of a sweep come on top of the configured epochs.
         is_usual = is_due(self.epoch, evaluate_every=self.config.evaluate_every, epochs=self.config.epochs)
         return is_usual or self.epoch in self.config.rungs
 
     def check(self, loss: float) -> None:
-        """Give the run up if a loss of it is not a finite number."""
+        """Set `failure` if a loss of the run is not a finite number; the first failure stays."""
         if not math.isfinite(loss) and self.failure is None:
-            # As JSON's users write it: NaN, not nan.
+            # json.dumps writes NaN and Infinity as JSON's users do; str() would write nan and inf.
             self.failure = (
                 f"The loss is {json.dumps(float(loss))} at epoch {self.epoch}; a lower learning rate may help."
             )
 
     def record_evaluation(self, metrics: Metrics) -> None:
-        """Compare an evaluated epoch with the best one, and see whether to stop."""
+        """Keep an evaluated epoch's weights if it is the best so far, and decide whether to stop early."""
         self._latest = Best.of(metrics)
         if self.best is None or self.best.is_beaten_by(self._latest):
             self.best = self._latest
             stack = self._training.stack
-            stack.best[self.slot] = stack.parameters[self.slot]
+            stack.best[self.slot] = stack.parameters[self.slot]  # P numbers, copied
             self._is_best_new = True
         if self._stopping is not None:
             self._has_stopped = self._stopping.should_stop(self._latest)
 
     def stop(self) -> None:
-        """Be finished with this epoch, which has been evaluated."""
+        """Finish the run at this epoch, which has been evaluated."""
         self._has_stopped = True
 
     def take_checkpoints(self) -> dict[str, TrainingState]:
-        """`last`, to resume from, and `best`, its weights alone, if new since the last call."""
+        """Copies of the state by role: `last`, to resume from, and `best`, if it is new since the last call.
+
+        `best` holds weights alone, without optimizer state.
+        """
         stack, config = self._training.stack, self._config_values
         values = {
             "config": config,
@@ -227,6 +251,7 @@ class MlpTraining:
             "latest": _as_dict(self._latest),
             "stopping_reference": _as_dict(self._stopping.reference if self._stopping else None),
         }
+        # weights1, biases1, … and the same of the optimizer's state, such as momentum.weights1: without padding.
         arrays = self._read(stack.parameters)
         for name, field in STATE_NAMES[self.config.optimizer.kind].items():
             arrays |= {f"{name}.{layer}": array for layer, array in self._read(getattr(stack, field)).items()}
@@ -237,7 +262,9 @@ class MlpTraining:
         return found
 
     def restore(self, last: TrainingState, best: TrainingState | None) -> None:
-        """Go on from checkpoints of the same configuration, exactly as if there had been no interruption.
+        """Continue from checkpoints of the same configuration, exactly as if there had been no interruption.
+
+        Random numbers need no state: they depend on the seed, the epoch and the step (see `randomness`).
 
         Raises:
             ValueError: The best weights are missing.
@@ -248,6 +275,7 @@ class MlpTraining:
         self.best, self._latest = _as_best(values["best"]), _as_best(values["latest"])
         if self._stopping is not None:
             self._stopping.reference = _as_best(values["stopping_reference"])
+        # Parameters have no prefix: weights1. `layout.write_layers` ignores the other names, such as momentum.weights1.
         self._write(last.arrays, "", stack.parameters)
         for name, field in STATE_NAMES[self.config.optimizer.kind].items():
             self._write(last.arrays, f"{name}.", getattr(stack, field))
@@ -257,9 +285,9 @@ class MlpTraining:
             self._write(best.arrays, "", stack.best)
 
     def result(self) -> Result:
-        """The finished network: the best epoch's weights or the last one's, as the configuration says."""
+        """The finished network, with the weights of the best or the last epoch, as `config.keep` says."""
         stack, keeps_best = self._training.stack, self.config.keep == "best"
-        rows = stack.best if keeps_best else stack.parameters
+        rows = stack.best if keeps_best else stack.parameters  # R × P
         chosen = self.best if keeps_best else self._latest
         assert chosen is not None, "the last epoch is always evaluated"
         test_probabilities = test_accuracy = None
@@ -268,10 +296,11 @@ class MlpTraining:
             test_accuracy = float((test_probabilities.argmax(axis=1) == self._test_labels).mean())
         arrays = {name: array.astype(np.float32) for name, array in self._read(rows).items()}
         numbers = range(1, len(widths(self.config.hidden_sizes)))
+        # Outputs × inputs and outputs, as in torch.nn.Linear.
         layers = [(arrays[f"weights{number}"], arrays[f"biases{number}"]) for number in numbers]
         return Result(
             MlpModel(layers, self.config.activation),
-            sum(array.size for array in arrays.values()),
+            sum(array.size for array in arrays.values()),  # parameters without padding
             chosen,
             self._probabilities(rows, "val"),
             test_probabilities,
@@ -279,22 +308,26 @@ class MlpTraining:
         )
 
     def leave(self) -> None:
-        """Go out of the stack. The others do not notice."""
+        """Leave the stack; the other runs are not affected."""
         self._training.remove(self)
 
     def _probabilities(self, rows: torch.Tensor, split: SplitName) -> Probabilities:
-        logits = self._training.engine.logits(self.slot, rows[self.slot], split)
+        """Predictions on a split (N × C), with this run's row of `rows` (R × P)."""
+        logits = self._training.engine.logits(self.slot, rows[self.slot], split)  # N × C
+        # Softmax; the largest logit is subtracted so that no exponential overflows.
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities
 
     def _read(self, rows: torch.Tensor) -> dict[str, Array]:
+        """This run's row of `rows` (R × P) as layers without padding."""
         layout = self._training.stack.shape.layout
         return {**read_layers(layout, self.config.hidden_sizes, rows[self.slot].cpu().numpy())}
 
     def _write(self, arrays: Mapping[str, Array], prefix: str, rows: torch.Tensor) -> None:
+        """Write the arrays whose names begin with `prefix` to this run's row of `rows` (R × P)."""
         layers = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        row = rows[self.slot].cpu().numpy().copy()
+        row = rows[self.slot].cpu().numpy().copy()  # P; copied, since on a CPU it would be the stack's own memory
         write_layers(self._training.stack.shape.layout, self.config.hidden_sizes, layers, row)
         rows[self.slot] = torch.from_numpy(row)
 

@@ -1,11 +1,13 @@
-"""Every random number of a training is a pure function of (seed, purpose, epoch, index).
+"""Every random number of a training is a pure function of (seed, purpose, epoch, step, index).
 
-Nothing is carried from one number to the next, so a resumed training draws what the uninterrupted one would have drawn,
-and a run draws the same alone and in any slot of any stack, on every device.
+The generator has no state. So a resumed training draws what the uninterrupted one would have drawn, and a run draws the
+same numbers alone and in any slot of any stack, on every device.
 
-Counter-based: Philox 4×32-10, J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+The function is a counter-based generator, Philox 4×32-10: J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw,
+"Parallel random numbers: as easy as 1, 2, 3", SC 2011. `engines/kernels.py` draws the same numbers in compiled code.
 
-R runs in the stack, N samples of the train split, S steps of an epoch, B batch, T hidden units of a network, padded.
+Shape letters: R runs in the stack, N samples of the train split, S steps of an epoch, B samples of a batch, without
+padding; T hidden units of all layers of a network together, padded.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-INDEX_BITS = 21  # of a sort key, which has 32 random ones above them
+INDEX_BITS = 21  # low bits of a sort key: the sample's number. The 32 random bits are above them: 53 bits of an int64
 WORD = 2**32
-LANES = 8  # 16-bit numbers in a block
-# Of a temporary when many blocks are drawn: on a CPU it stays in the cache, on a GPU launches are what costs.
+LANES = 8  # 16-bit numbers in a block of 4 × 32 bits
+# Elements of a temporary tensor when many blocks are drawn. It stays in the cache on a CPU; a GPU is faster
+# with fewer and larger launches.
 MAX_ELEMENTS = {"cpu": 2**17, "cuda": 2**24}
 
 
 class Purpose(IntEnum):
-    """What a number is for; numbers of different purposes have nothing in common."""
+    """What a number is for. It is part of the counter, so numbers of different purposes are independent."""
 
     INITIAL_WEIGHTS = 1
     DATA_ORDER = 2
@@ -34,15 +37,18 @@ class Purpose(IntEnum):
 
 
 def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_high: Any) -> tuple[Any, Any, Any, Any]:
-    """A block: four 32-bit words, as 64-bit integers.
+    """One block of random bits: four 32-bit words, as 64-bit integers.
 
-    The counter is (index, epoch, purpose, step), the key a seed. These lines run on arrays and tensors as they stand,
-    and compiled on scalars; a product that wraps around to a negative number is put right by the masks.
+    The counter is (index, epoch, purpose, step); the key is a seed, as two 32-bit words. The same lines run on numpy
+    arrays, on tensors and, compiled by Numba, on scalars. All numbers are signed 64-bit integers: a product of two
+    32-bit words may wrap around to a negative number, and the masks then extract the right bits.
     """
+    # Multipliers and key increments are the constants of the paper, as in Random123's philox.h.
     c0, c1, c2, c3 = index, epoch, purpose, step
     for _ in range(10):
         product0 = c0 * 0xD2511F53
         product1 = c2 * 0xCD9E8D57
+        # The high half of one product is mixed with a word and the key; the low half becomes a word as it is.
         c0 = ((product1 >> 32) & 0xFFFFFFFF) ^ c1 ^ key_low
         c1 = product1 & 0xFFFFFFFF
         c2 = ((product0 >> 32) & 0xFFFFFFFF) ^ c3 ^ key_high
@@ -55,31 +61,33 @@ def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_hi
 def linear_layer(
     seed: int, layer: int, inputs: int, outputs: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Initial weights (outputs × inputs) and biases (outputs), distributed as `torch.nn.Linear`'s.
+    """Initial weights (outputs × inputs) and biases (outputs), distributed like those of `torch.nn.Linear`.
 
-    Both are uniform within ±1/√inputs (https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html).
+    Both are uniform in ±1/√inputs (https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html).
 
     Args:
-        seed: The run's.
-        layer: Its number in the network, from 1.
-        inputs: Of the layer, without padding.
-        outputs: Likewise.
+        seed: The run's seed.
+        layer: The layer's number in the network, from 1.
+        inputs: The layer's inputs, without padding, so that the numbers do not depend on it.
+        outputs: The layer's outputs, likewise.
     """
     count = outputs * inputs + outputs
     blocks = np.arange(-(-count // 4))
     words = philox(blocks, 0, int(Purpose.INITIAL_WEIGHTS), layer, seed & 0xFFFFFFFF, seed >> 32)
+    # Blocks × 4 words, flattened block by block. A word stands for the middle of one of 2^32 equal intervals.
     values = ((np.stack(words, axis=1).ravel()[:count] + 0.5) * (2 / WORD) - 1) / inputs**0.5
     return values[: outputs * inputs].reshape(outputs, inputs), values[outputs * inputs :]
 
 
 def data_orders(seeds: Tensor, epoch: int, num_samples: int) -> Tensor:
-    """In which order an epoch visits the samples: R × N, a permutation of 0 … N - 1 for each seed (R).
+    """The order in which an epoch visits the samples: R × N, a permutation of 0 … N - 1 for each seed (R).
 
-    The samples are sorted by a random word each; of equal words, the earlier sample comes first.
+    Each sample gets a random word, and the samples are sorted by it; of equal words, the earlier sample comes first.
     """
     blocks = torch.arange(-(-num_samples // 4), device=seeds.device)
     none = torch.zeros((), dtype=torch.int64, device=seeds.device)
-    words = torch.stack(_draw(blocks, epoch, Purpose.DATA_ORDER, none, seeds[:, None]), dim=2)
+    words = torch.stack(_draw(blocks, epoch, Purpose.DATA_ORDER, none, seeds[:, None]), dim=2)  # R × blocks × 4
+    # R × N: the sample's number in the low bits breaks ties, and is what remains after the sort.
     keys = (words.flatten(1)[:, :num_samples] << INDEX_BITS) | torch.arange(num_samples, device=seeds.device)
     order: Tensor = keys.sort(dim=1).values & (2**INDEX_BITS - 1)
     return order
@@ -88,27 +96,32 @@ def data_orders(seeds: Tensor, epoch: int, num_samples: int) -> Tensor:
 def dropout_lanes(seeds: Tensor, epoch: int, num_steps: int, batch_size: int, num_units: int) -> Tensor:
     """Random 16-bit numbers, R × S × B × T: a unit is dropped for a sample where its number is below 65536 × rate.
 
-    Eight samples share a block for each unit, so that a block's words are used up by a straight loop over units.
+    A block of 8 lanes serves one unit for 8 samples, rather than 8 units for one sample: so the compiled code uses up
+    the blocks in straight loops over units, which become vector code.
     """
     device = seeds.device
     groups = -(-batch_size // LANES)
-    units = torch.arange(groups * num_units, device=device)
+    units = torch.arange(groups * num_units, device=device)  # a block's index: group · T + unit
     lanes = torch.empty(len(seeds), num_steps, batch_size, num_units, dtype=torch.int32, device=device)
     steps_at_once = max(1, MAX_ELEMENTS[device.type] // (len(seeds) * len(units)))
     for start in range(0, num_steps, steps_at_once):
+        # Some of the S steps at a time: four words, R × steps × (groups · T) each.
         steps = torch.arange(start, min(start + steps_at_once, num_steps), device=device)
         words = _draw(units, epoch, Purpose.DROPOUT, steps[:, None], seeds[:, None, None])
+        # Lanes 0 to 7: the low half of the first word, its high half, the low half of the second and so on.
         halves = [half.to(torch.int32) for word in words for half in (word & 0xFFFF, word >> 16)]
         grouped = [half.view(len(seeds), -1, groups, num_units) for half in halves]
-        drawn = torch.stack(grouped, dim=3)  # R × S × groups × 8 × T
+        drawn = torch.stack(grouped, dim=3)  # R × steps × groups × 8 × T
+        # Groups and lanes together are the batch, whose last group may have lanes to spare.
         lanes[:, start : start + len(steps)] = drawn.flatten(2, 3)[:, :, :batch_size]
     return lanes
 
 
 def dropout_threshold(rate: float) -> int:
-    """Below which of 65536 a 16-bit number drops its unit."""
+    """The number of 65536 below which a 16-bit number drops its unit: a rate is rounded to 1/65536."""
     return round(rate * 2**16)
 
 
 def _draw(index: Tensor, epoch: int, purpose: Purpose, step: Tensor, seeds: Tensor) -> tuple[Tensor, ...]:
+    """Blocks of the shape to which index, step and seeds are broadcast: four words of this shape."""
     return philox(index, epoch, int(purpose), step, seeds & 0xFFFFFFFF, seeds >> 32)

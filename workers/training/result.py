@@ -1,4 +1,4 @@
-"""What a finished training leaves behind, whatever its kind."""
+"""The result of a finished training, for networks and forests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MlpModel:
-    """A trained network: weights (H × D) and biases (H) of each layer."""
+    """A trained network: weights (H outputs × D inputs) and biases (H) of each layer, without padding."""
 
     layers: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
     activation: str
@@ -29,7 +29,7 @@ class Result:
 
     model: MlpModel | RandomForestClassifier
     num_parameters: int
-    chosen: Best  # the epoch whose weights these are, with their metrics
-    val_probabilities: Probabilities
-    test_probabilities: Probabilities | None  # None: there is no test split
+    chosen: Best  # the epoch of these weights, and its metrics
+    val_probabilities: Probabilities  # val samples × 10
+    test_probabilities: Probabilities | None  # test samples × 10; None: there is no test split
     test_accuracy: float | None

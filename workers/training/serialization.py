@@ -1,4 +1,4 @@
-"""Checkpoints as bytes: safetensors, with everything that is not an array in its metadata. No pickle."""
+"""Checkpoints as bytes, in the format safetensors; values that are not arrays go into its metadata. No pickle."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def to_bytes(checkpoint: TrainingState) -> bytes:
 
 
 def from_bytes(blob: bytes) -> TrainingState:
-    """Read a checkpoint back.
+    """Read a checkpoint from its bytes.
 
     Raises:
-        ValueError: These bytes are not a checkpoint of this format.
+        ValueError: The bytes are not a checkpoint of this format.
     """
-    header_size = int.from_bytes(blob[:8], "little")  # https://huggingface.co/docs/safetensors#format
+    # 8 bytes of the header's size, the header as JSON, the arrays: https://huggingface.co/docs/safetensors#format
+    header_size = int.from_bytes(blob[:8], "little")
     metadata = json.loads(blob[8 : 8 + header_size])["__metadata__"]
     if metadata.get("format") != FORMAT:
         raise ValueError(f"not a checkpoint of format {FORMAT}")

@@ -1,10 +1,11 @@
 """A stack: R runs' parameters, optimizer state and settings, side by side on one device.
 
-What its runs must share is its shape: padded hidden widths, batch size, optimizer kind, sizes of the splits. Everything
-else may differ. How an epoch of it is computed is an engine's business: `compiled.py` on a CPU, `batched.py` elsewhere.
+The runs of a stack must have the same shape: padded hidden widths, batch size, optimizer kind, sizes of the splits.
+Everything else may differ. An engine computes the epochs: `engines/numba_engine.py` on a CPU, `engines/torch_engine.py`
+elsewhere.
 
-R runs, P parameters of a network, padding included; N samples of a split; M images of all datasets together; D = 64
-pixels.
+Shape letters: R runs in the stack, L layers, P parameters of a network, padding included; N samples of a split, M
+images of all datasets together, D = 64 pixels, C = 10 classes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ACTIVATIONS = ("sigmoid", "tanh", "relu")
 
 
 class Member(NamedTuple):
-    """One run of a stack: what to train, on what."""
+    """One run of a stack: what is trained, and on which data."""
 
     config: MlpConfig
     data: ImageTensors
@@ -39,7 +40,7 @@ class Member(NamedTuple):
 
 
 class Setting(IntEnum):
-    """Columns of a stack's settings: what may differ from run to run, as numbers."""
+    """Columns of `Stack.settings`: the numbers of a configuration that may differ from run to run."""
 
     LEARNING_RATE = 0
     MOMENTUM = 1
@@ -47,11 +48,11 @@ class Setting(IntEnum):
     BETA1 = 3
     BETA2 = 4
     EPSILON = 5
-    KEEP_SCALE = 6  # what a unit that dropout keeps is multiplied by
+    KEEP_SCALE = 6  # 1 / (1 - dropout rate): the factor of units that dropout keeps
 
 
 class Tally(NamedTuple):
-    """Over a split, for each run: the sum of cross-entropies in nats, and how many answers were right."""
+    """For each run, over a split: the sum of cross-entropies in nats, and the number of right predictions."""
 
     losses: npt.NDArray[np.float64]
     corrects: npt.NDArray[np.int64]
@@ -62,9 +63,9 @@ class Shape:
     """What the runs of a stack share."""
 
     layout: Layout
-    batch_size: int  # at most the train split's size: then it is a full batch
+    batch_size: int  # at most the size of the train split, which makes a full batch
     is_adam: bool
-    split_sizes: tuple[int, int, int]
+    split_sizes: tuple[int, int, int]  # train, val, test
 
     @classmethod
     def of(cls, member: Member) -> Shape:
@@ -79,7 +80,7 @@ class Shape:
 
     @property
     def num_steps(self) -> int:
-        """Of an epoch; the last batch may be smaller than the others."""
+        """The steps of an epoch; the last batch may be smaller than the others."""
         return math.ceil(self.num_train / self.batch_size)
 
 
@@ -88,26 +89,29 @@ class Stack:
     """The tensors of R runs; row r of each belongs to the run in slot r."""
 
     shape: Shape
-    parameters: Tensor  # R × P, as the layout says
-    gradients: Tensor  # R × P, of the last step
+    parameters: Tensor  # R × P, see `layout`
+    gradients: Tensor  # R × P, of the last step, without weight decay
     first: Tensor  # R × P: momentum (SGD) or the mean of gradients (Adam)
     second: Tensor  # R × P: the mean of squared gradients (Adam); R × 0 for SGD
     best: Tensor  # R × P: the parameters of each run's best epoch so far
-    settings: Tensor  # R × 7, columns as `Setting`; float64, on the CPU: 1 - β must not be rounded to 0
+    settings: Tensor  # R × 7, columns as `Setting`; float64, on the CPU: float32 would round 1 - β to 0
     activations: Tensor  # R, int64: index into ACTIVATIONS; in ascending order
-    thresholds: Tensor  # R, int64: of dropout, out of 65536
-    widths: Tensor  # R × (layers + 1), int64: without padding
+    thresholds: Tensor  # R, int64: dropout's rate × 65536, see `randomness.dropout_threshold`
+    widths: Tensor  # R × (L + 1), int64: pixels, hidden widths, classes, without padding
     seeds: Tensor  # R, int64
-    rows: dict[SplitName, Tensor]  # R × N, int64: which rows of `images`
-    images: Tensor  # M × D, floats: every dataset and scaling that a run of the stack uses
+    rows: dict[SplitName, Tensor]  # R × N each, int64: the samples of a run's split, as rows of `images`
+    images: Tensor  # M × D, floats: every dataset and scaling that a run of the stack uses, once each
     labels: Tensor  # M, int64
 
     @classmethod
     def build(cls, members: Sequence[Member], device: torch.device, dtype: torch.dtype = torch.float32) -> Stack:
-        """Fresh runs; the members must come ordered by activation.
+        """Make a stack of untrained runs; the members must be ordered by activation.
+
+        The order makes the runs of one activation neighbours, so the torch engine computes each activation for all of
+        them at once.
 
         Raises:
-            ValueError: They do not fit together.
+            ValueError: The members differ in shape, or are not ordered.
         """
         shape = Shape.of(members[0])
         if any(Shape.of(member) != shape for member in members):
@@ -119,10 +123,13 @@ class Stack:
         def integers(values: object) -> Tensor:
             return torch.tensor(values, dtype=torch.int64, device=device)
 
+        # Members that share an `ImageTensors` share its images: each is stored once, one after the other, and
+        # offsets[id] is its first row in `images`.
         datasets = list({id(member.data): member.data for member in members}.values())
         offsets = dict(
             zip(map(id, datasets), accumulate([len(each.labels) for each in datasets], initial=0), strict=False)
         )
+        # R × P, drawn in float64 and rounded to `dtype` afterwards
         parameters = torch.from_numpy(np.stack([_initial_row(shape.layout, member.config) for member in members]))
         parameters = parameters.to(dtype).to(device)
         return cls(
@@ -146,7 +153,7 @@ class Stack:
         )
 
     def select(self, slots: Sequence[int]) -> Stack:
-        """A smaller stack of these runs alone, in this order."""
+        """A smaller stack of these runs alone, in this order. Images and labels are shared, the rest is copied."""
         chosen = list(slots)
         per_run = {
             field.name: getattr(self, field.name)[chosen]
@@ -166,35 +173,43 @@ class Stack:
 
 
 class Engine(Protocol):
-    """Computes on a stack's tensors, in place. `slots` are always in ascending order."""
+    """Computes on a stack's tensors, in place. `slots` are in ascending order.
+
+    A run's numbers on a CPU do not depend by a bit on which other runs are in the stack or in `slots`.
+    """
 
     name: str
-    threads: int  # of a CPU
+    threads: int  # of the CPU, that compute
 
     @property
     def num_done(self) -> int:
-        """Steps and evaluations so far, read by another thread: it grows as long as something is computed."""
+        """Steps and evaluations so far; it grows while the engine makes progress. Another thread may read it."""
 
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
-        """An epoch of optimizer steps; returns what was seen on the way, dropout on."""
+        """Train an epoch; returns the tally of its forward passes, with dropout and with the weights of each step."""
 
     def evaluate(self, slots: Sequence[int], split: SplitName) -> Tally:
-        """Dropout off, losses clipped."""
+        """Evaluate on a split, with dropout off and each sample's loss clipped by `clip_bounds`."""
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Euclidean norms of the last step's gradients and of the parameters: slots × layers each."""
+        """Euclidean norms of the last step's gradients and of the parameters: slots × L each."""
 
     def logits(self, slot: int, parameters: Tensor, split: SplitName) -> npt.NDArray[np.floating]:
-        """What a run answers with these parameters (P), before softmax: N × C."""
+        """Forward pass of a run on a split with these parameters (P), dropout off: logits, N × C."""
 
 
 def clip_bounds(dtype: torch.dtype) -> tuple[float, float]:
-    """Between which a sample's loss lies when its probability is clipped as `sklearn.metrics.log_loss` clips it."""
+    """The least and greatest loss of a sample, -log(1 - ε) and -log(ε), where ε is the dtype's machine epsilon.
+
+    `sklearn.metrics.log_loss` clips probabilities to [ε, 1 - ε]
+    (https://scikit-learn.org/stable/modules/generated/sklearn.metrics.log_loss.html).
+    """
     epsilon = torch.finfo(dtype).eps
     return -math.log1p(-epsilon), -math.log(epsilon)
 
 
 def _initial_row(layout: Layout, config: MlpConfig) -> npt.NDArray[np.float64]:
+    """A run's initial parameters (P); they depend on its seed and unpadded widths only."""
     layers: dict[str, npt.NDArray[np.floating]] = {}
     sizes = widths(config.hidden_sizes)
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
@@ -206,6 +221,7 @@ def _initial_row(layout: Layout, config: MlpConfig) -> npt.NDArray[np.float64]:
 
 
 def _settings(config: MlpConfig) -> list[float]:
+    """A run's row of `Stack.settings`."""
     optimizer = config.optimizer
     by_column = {
         Setting.LEARNING_RATE: optimizer.learning_rate,

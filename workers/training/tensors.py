@@ -1,4 +1,4 @@
-"""What a network trains on: scaled images as tensors, and which of them a run uses for what."""
+"""The training data of a network: scaled images as tensors, and the indices of each split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class SplitIndices:
-    """Which images of a dataset a run uses for what; `test` may be empty."""
+    """The images of a dataset that belong to each split of a run; `test` may be empty."""
 
     train: Indices
     val: Indices
@@ -24,7 +24,7 @@ class SplitIndices:
 
 @dataclass(frozen=True)
 class ImageTensors:
-    """A dataset, scaled: images, floats, M × 64, and labels, int64, M; on the CPU. Runs of a stack may share one."""
+    """A scaled dataset on the CPU: images (floats, M × 64) and labels (int64, M). Runs of a stack may share one."""
 
     images: Tensor
     labels: Tensor

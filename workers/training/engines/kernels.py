@@ -1,7 +1,9 @@
 """The arithmetic of one network, compiled by Numba: layers forward and back, softmax, dropout, optimizer steps.
 
-D inputs and H outputs of a layer, both padded; B rows of a batch, padded to a multiple of 4; T hidden units, padded.
-Matrices lie row after row in flat, contiguous arrays.
+Shape letters: B rows of a batch, padded to a multiple of 4 (ROWS); D inputs and H outputs of a layer, padded to
+multiples of 16; T hidden units of all layers together, padded; P parameters of a network; C = 10 classes, padded to 16
+(COLUMNS); M images of all datasets; N samples of the train split. A matrix is stored row by row in a flat, contiguous
+array: element (b, h) of B × H is at b·H + h. `lines` names such an array seen as a matrix.
 """
 
 from __future__ import annotations
@@ -27,36 +29,39 @@ from workers.training.stack import Setting
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = npt.NDArray[Any]
 
-# Sums keep their order and NaN stays NaN: fast-math is limited to fused multiply-adds and reciprocals.
+# Full fast-math may reorder sums and assume that no number is NaN. These three flags do neither: they allow fused
+# multiply-adds (contract), ignore the sign of zero (nsz) and multiply by reciprocals (arcp),
+# https://llvm.org/docs/LangRef.html#fast-math-flags. `nogil` lets the engine's threads run at the same time.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
-DEPTH = 256  # rows of a full batch whose contribution to a gradient is summed at once: they stay in the cache
-BUCKET_BITS = 11  # of the radix sort
+DEPTH = 256  # a gradient sums this many rows of a large batch at a time: they stay in the cache
+BUCKET_BITS = 11  # of a word, that one pass of the radix sort looks at: three passes for 32 bits
 NUM_BUCKETS = 2**BUCKET_BITS
 DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DATA_ORDER)
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(column) for column in Setting)
 
 
-# What is compiled takes code and constants from these files, but Numba looks at the date of one file alone.
+# Numba checks one file before it reuses compiled code: the one that defines the function. The kernels also depend on
+# these files, so a digest of them all becomes part of the cache's file names.
 SOURCES = [Path(module.__file__ or "") for module in (config, randomness, stack, llvm_tiles)]
 DIGEST = sha256(b"".join(source.read_bytes() for source in (Path(__file__), *SOURCES))).hexdigest()[:12]
 
 
 def compiled(function: Function) -> Function:
-    """Compile at the first call; the machine code is kept on disk, where there is a place for it."""
-    function.__qualname__ += f"_{DIGEST}"  # Numba names the files after it
+    """Compile a function at its first call; Numba keeps the machine code on disk if it finds a writable folder."""
+    function.__qualname__ += f"_{DIGEST}"  # Numba names the cache's files after the qualified name
     try:
         return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
-    except RuntimeError:  # no folder for the cache can be written to
+    except RuntimeError:  # Numba found no writable folder for its cache: each process compiles for itself
         return cast(Function, numba.njit(**OPTIONS)(function))
 
 
-# Put in the place of every call, or loops around it would not become vector code.
+# `inline="always"` copies the body to each place that calls it: LLVM does not vectorize a loop around a call.
 _philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
 
 
 @code_generator
 def _float_of_bits(_context: Any, bits: Any) -> Any:
-    """The float32 whose bits these are."""
+    """The float32 that has these 32 bits (int32): a reinterpretation, like C's memcpy, not a conversion."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
@@ -66,14 +71,19 @@ def _float_of_bits(_context: Any, bits: Any) -> Any:
 
 @compiled
 def _exp32(x: Any) -> Any:
-    """E to the x in float32, to about one unit in the last place, without a branch, so that loops become vector code.
+    """E to the x in float32, accurate to about one unit in the last place.
 
-    The range reduction and polynomial of the Cephes library's expf, S. L. Moshier, https://www.netlib.org/cephes/.
+    It has no branch and calls no library, so LLVM vectorizes the loops around it. The range reduction and polynomial
+    are those of expf in the Cephes library, S. L. Moshier, https://www.netlib.org/cephes/.
     """
+    # These bounds keep the exponent between -126 and 127, where 2^exponent is a normal float32.
     clipped = min(max(x, np.float32(-87.0)), np.float32(88.0))
+    # e^x = 2^exponent · e^r, where exponent = round(x / ln 2) and r = x - exponent · ln 2, so |r| is at most ln 2 / 2.
+    # ln 2 is subtracted in two parts: the first has so few bits that its product with the exponent is exact.
     exponent = np.floor(clipped * np.float32(1.44269504088896341) + np.float32(0.5))
     r = clipped - exponent * np.float32(0.693359375)
     r = r - exponent * np.float32(-2.12194440e-4)
+    # e^r = 1 + r + r² · polynomial(r), by Horner's rule.
     polynomial = np.float32(1.9875691500e-4)
     polynomial = polynomial * r + np.float32(1.3981999507e-3)
     polynomial = polynomial * r + np.float32(8.3334519073e-3)
@@ -81,8 +91,9 @@ def _exp32(x: Any) -> Any:
     polynomial = polynomial * r + np.float32(1.6666665459e-1)
     polynomial = polynomial * r + np.float32(5.0000001201e-1)
     polynomial = polynomial * r * r + r + np.float32(1.0)
+    # A float32 stores its exponent plus 127 above 23 bits of mantissa: these bits are 2^exponent.
     power = polynomial * _float_of_bits(np.int32((np.int32(exponent) + np.int32(127)) << np.int32(23)))
-    return power if x == x else x  # NaN stays NaN
+    return power if x == x else x  # the clipping loses a NaN: return it as it came
 
 
 @compiled
@@ -91,7 +102,10 @@ def _exp64(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """E to the x, in compiled code, in the type of x."""
+    """E to the x in the type of x (float32 or float64).
+
+    Only compiled code can call it: Numba replaces the call with `_exp32` or `_exp64`, by the type of x.
+    """
     raise NotImplementedError
 
 
@@ -104,45 +118,51 @@ def _choose_exp(x: Any) -> Callable[[Any], Any]:
 
 @compiled
 def activate(kind: int, values: Array) -> None:
-    """Apply an activation in place; `kind` is an index into ACTIVATIONS."""
-    one = values.dtype.type(1)
-    if kind == 0:
-        for i in range(values.size):
+    """Apply an activation in place to B × H values; `kind` is an index into ACTIVATIONS."""
+    one = values.dtype.type(1)  # a literal 1.0 would be a float64, and turn the arithmetic into float64
+    if kind == 0:  # sigmoid(x) = 1 / (1 + e^-x)
+        for i in range(values.size):  # B·H
             values[i] = one / (one + exp(-values[i]))
-    elif kind == 1:
+    elif kind == 1:  # tanh(x) = 1 - 2 / (e^2x + 1)
         two = one + one
-        for i in range(values.size):
+        for i in range(values.size):  # B·H
             values[i] = one - two / (exp(two * values[i]) + one)
-    else:
+    else:  # relu
         zero = values.dtype.type(0)
-        for i in range(values.size):
-            values[i] = zero if values[i] < zero else values[i]  # NaN stays NaN
+        for i in range(values.size):  # B·H
+            values[i] = zero if values[i] < zero else values[i]  # NaN stays NaN, which max() would not promise
 
 
 @compiled
 def multiply_by_derivative(kind: int, deltas: Array, values: Array) -> None:
-    """Multiply by an activation's derivative, taken from its own values."""
+    """Multiply deltas (B × H) in place by the activation's derivative, computed from the activation's output `values`.
+
+    `values` may be longer than `deltas`: the rest is not read.
+    """
     one = values.dtype.type(1)
-    if kind == 0:
-        for i in range(deltas.size):
+    if kind == 0:  # sigmoid' = sigmoid · (1 - sigmoid)
+        for i in range(deltas.size):  # B·H
             deltas[i] *= values[i] * (one - values[i])
-    elif kind == 1:
-        for i in range(deltas.size):
+    elif kind == 1:  # tanh' = 1 - tanh²
+        for i in range(deltas.size):  # B·H
             deltas[i] *= one - values[i] * values[i]
-    else:
+    else:  # relu' = 1 where the output is positive, else 0
         zero = values.dtype.type(0)
-        for i in range(deltas.size):
+        for i in range(deltas.size):  # B·H
             deltas[i] = deltas[i] if values[i] > zero else zero
 
 
 @compiled
 def apply_layer(x: Array, inputs: int, layer: Array, outputs: int, out: Array) -> None:
-    """Out (B × H) = x (B × D) · weights + biases."""
-    lines, biases = out.reshape(-1, outputs), layer[inputs * outputs :]
+    """Out (B × H) = x (B × D) · weights (D × H) + biases (H); `layer` holds the weights, then the biases."""
+    lines, biases = out.reshape(-1, outputs), layer[inputs * outputs :]  # B × H, H
     rows = lines.shape[0]
+    # A product tile adds to what lies in `out`: start from the biases.
     for b in range(rows):
         for h in range(outputs):
             lines[b, h] = biases[h]
+    # One tile of 4 × 16 at a time. The same 16 columns of the weights (D × 16) serve all rows of the batch in turn,
+    # so the columns are the outer loop.
     for h in range(0, outputs, COLUMNS):
         for b in range(0, rows, ROWS):
             add_product_tile(out, b * outputs + h, outputs, x, b * inputs, inputs, 1, layer, h, outputs, inputs)
@@ -150,34 +170,39 @@ def apply_layer(x: Array, inputs: int, layer: Array, outputs: int, out: Array) -
 
 @compiled
 def layer_gradient(x: Array, inputs: int, width: int, deltas: Array, outputs: int, gradient: Array) -> None:
-    """Gradients of a layer: of its weights xᵀ (D × B) · deltas (B × H), of its biases the deltas' sum.
+    """A layer's gradients (D·H + H): xᵀ (D × B) · deltas (B × H) for the weights, column sums of deltas for the biases.
 
-    `width` is the number of inputs without padding: a padded unit's value need not be 0, its weights' gradient must be.
+    `width` is the number of inputs without padding. The gradient of a padded input's weights must be 0, but the input
+    itself need not be: a padded sigmoid unit's value is 0.5. So the rows from `width` on are set to 0.
     """
-    lines, biases = deltas.reshape(-1, outputs), gradient[inputs * outputs :]
+    lines, biases = deltas.reshape(-1, outputs), gradient[inputs * outputs :]  # B × H, H
     rows = lines.shape[0]
     gradient[:] = 0
+    # Blocks of at most 256 rows of the batch: each block of x and deltas stays in the cache for all of its tiles.
     for first in range(0, rows, DEPTH):
         depth = min(DEPTH, rows - first)
         for d in range(0, width, ROWS):
             for h in range(0, outputs, COLUMNS):
+                # x is read as its transpose: down a tile by 1 (the next input), along the depth by D (the next sample).
                 place, step = first * inputs + d, first * outputs + h
                 add_product_tile(gradient, d * outputs + h, outputs, x, place, 1, inputs, deltas, step, outputs, depth)
-    gradient[width * outputs : inputs * outputs] = 0
-    for b in range(rows):
+    gradient[width * outputs : inputs * outputs] = 0  # the padded inputs' rows, (D - width) × H
+    for b in range(rows):  # B × H, summed over B; the deltas of padded samples are 0
         for h in range(outputs):
             biases[h] += lines[b, h]
 
 
 @compiled
 def propagate_back(deltas: Array, outputs: int, layer: Array, inputs: int, transposed: Array, out: Array) -> None:
-    """Out (B × D) = deltas (B × H) · weightsᵀ; `transposed` is room for the transposed weights."""
+    """Out (B × D) = deltas (B × H) · weightsᵀ (H × D); `transposed` is a buffer of H·D numbers or more for weightsᵀ."""
     rows = out.size // inputs
+    # A product tile loads 16 neighbouring numbers of its right matrix at once, so the weights (D × H) are written
+    # out transposed (H × D), in squares of 16 × 16.
     for d in range(0, inputs, COLUMNS):
         for h in range(0, outputs, COLUMNS):
             transpose_tile(transposed, h * inputs + d, inputs, layer, d * outputs + h, outputs)
     out[:] = 0
-    for d in range(0, inputs, COLUMNS):
+    for d in range(0, inputs, COLUMNS):  # tiles of B × D, H deep
         for b in range(0, rows, ROWS):
             add_product_tile(
                 out, b * inputs + d, inputs, deltas, b * outputs, outputs, 1, transposed, d, inputs, outputs
@@ -186,9 +211,14 @@ def propagate_back(deltas: Array, outputs: int, layer: Array, inputs: int, trans
 
 @compiled
 def multiply(out: Array, x: Array, factors: Array, first_unit: int, width: int) -> None:
-    """Out = x · factors, number by number: B × H; the factors are some columns of B × T."""
-    lines, sources = out.reshape(-1, width), x.reshape(-1, width)
+    """Out (B × H) = x (B × H) · factors, element by element.
+
+    The factors are columns `first_unit` to `first_unit + width` of an array of at least B rows and T columns: one
+    layer's units among those of all hidden layers. `out` may be `x`.
+    """
+    lines, sources = out.reshape(-1, width), x.reshape(-1, width)  # B × H
     for b in range(lines.shape[0]):
+        # One-dimensional slices: LLVM vectorizes the loop over them.
         line, source, line_factors = lines[b], sources[b], factors[b][first_unit : first_unit + width]
         for h in range(width):
             line[h] = source[h] * line_factors[h]
@@ -196,22 +226,28 @@ def multiply(out: Array, x: Array, factors: Array, first_unit: int, width: int) 
 
 @compiled
 def subtract_row_max(logits: Array, labels: Array) -> int:
-    """Subtract from each row of logits (B × 16) its largest; returns how many rows have their label's first."""
+    """Subtract from each row of logits (B × 16) the largest of its 10 classes; returns how many predictions are right.
+
+    Softmax does not change by it, and no exponential overflows. A prediction is the class of the largest logit, the
+    first of equal ones, as argmax has it.
+    """
     num_correct = 0
-    for b in range(labels.size):
+    for b in range(labels.size):  # the rows of padded samples are left alone
         label_logit, top, num_above = logits[b, labels[b]], logits[b, 0], 0
         for c in range(NUM_CLASSES):
             value = logits[b, c]
             top = max(top, value)
+            # Classes that argmax would prefer to the label. Adding up truth values needs no branch.
             num_above += (value > label_logit) | ((value == label_logit) & (c < labels[b]))
         num_correct += num_above == 0
-        for c in range(COLUMNS):
+        for c in range(COLUMNS):  # the padding too: one whole vector
             logits[b, c] -= top
     return num_correct
 
 
 @compiled
 def sum_classes(powers: Array, b: int) -> Any:
+    """The sum of row b of powers (B × 16) over the 10 classes."""
     total = powers[b, 0]
     for c in range(1, NUM_CLASSES):
         total += powers[b, c]
@@ -220,48 +256,56 @@ def sum_classes(powers: Array, b: int) -> Any:
 
 @compiled
 def softmax(logits: Array, labels: Array, deltas: Array) -> tuple[float, int]:
-    """Gradients of a batch's mean cross-entropy with respect to its logits, B × 16; padded classes and rows get 0.
+    """Write the gradients of a batch's mean cross-entropy with respect to its logits (B × 16) to `deltas` (B × 16).
+
+    The gradient is (softmax - one-hot label) / number of samples (cf. C. M. Bishop, "Pattern Recognition and Machine
+    Learning", 2006, equation 4.109); padded classes and samples get 0. The logits are changed: see `subtract_row_max`.
 
     Returns:
-        The sum of the rows' cross-entropies, and how many rows have their label's logit first.
+        The sum of the samples' cross-entropies in nats, and how many predictions are right.
     """
-    rows = labels.size
+    rows = labels.size  # without padded samples
     logit_lines, lines = logits.reshape(-1, COLUMNS), deltas.reshape(-1, COLUMNS)
     num_correct = subtract_row_max(logit_lines, labels)
-    for i in range(rows * COLUMNS):
+    for i in range(rows * COLUMNS):  # one straight loop over B·16, padding included, becomes vector code
         deltas[i] = exp(logits[i])
-    loss, share = 0.0, deltas.dtype.type(1 / rows)
+    loss, share = 0.0, deltas.dtype.type(1 / rows)  # the loss is summed in float64
     for b in range(rows):
         total = sum_classes(lines, b)
+        # -log(e^z_label / Σ e^z), where z are the logits less the largest
         loss += math.log(total) - logit_lines[b, labels[b]]
         scale = share / total
         for c in range(COLUMNS):
             lines[b, c] = lines[b, c] * scale if c < NUM_CLASSES else 0
         lines[b, labels[b]] -= share
-    lines[rows:] = 0
+    lines[rows:] = 0  # padded samples: with deltas of 0 they add nothing to any gradient
     return loss, num_correct
 
 
 @compiled
 def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
-    """`randomness.data_orders` of one seed: a stable radix sort of the samples by their words."""
-    words = np.empty(num_samples + 3, np.uint32)
+    """The order (N) of `randomness.data_orders` for one seed: samples sorted by their random words, ties by number.
+
+    A radix sort from the lowest bits to the highest, each pass a stable distribution into 2048 buckets (D. E. Knuth,
+    "The Art of Computer Programming", volume 3, section 5.2.5).
+    """
+    words = np.empty(num_samples + 3, np.uint32)  # a block is four words: the last one may run over by three
     for block in range((num_samples + 3) // 4):
         w0, w1, w2, w3 = _philox(block, epoch, DATA_ORDER, 0, seed & 0xFFFFFFFF, seed >> 32)
         words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
     order = np.arange(num_samples)
     sorted_order = np.empty_like(order)
     places = np.empty(NUM_BUCKETS, np.int64)
-    for shift in range(0, 32, BUCKET_BITS):
-        places[:] = 0
+    for shift in range(0, 32, BUCKET_BITS):  # bits 0 to 10, 11 to 21, 22 to 31
+        places[:] = 0  # first: how many samples each bucket gets
         for i in range(num_samples):
             places[(words[i] >> shift) & (NUM_BUCKETS - 1)] += 1
-        total = 0
+        total = 0  # then: where each bucket begins, the sum of the counts before it
         for digit in range(NUM_BUCKETS):
             count = places[digit]
             places[digit] = total
             total += count
-        for i in range(num_samples):
+        for i in range(num_samples):  # in the order so far, which makes the pass stable
             digit = (words[order[i]] >> shift) & (NUM_BUCKETS - 1)
             sorted_order[places[digit]] = order[i]
             places[digit] += 1
@@ -271,56 +315,77 @@ def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
 
 @compiled
 def draw_dropout(seed: int, epoch: int, step: int, threshold: int, scale: Any, out: Array) -> None:
-    """What hidden values are multiplied by: 0, or `scale` (inverted dropout). Cf. `randomness.dropout_lanes`.
+    """Write what hidden values are multiplied by to `out`: 0, or `scale` = 1 / (1 - rate), which is inverted dropout.
 
-    `out` has the shape groups of samples × 8 × T.
+    The method is that of N. Srivastava et al., "Dropout", JMLR 15, 2014, scaled in training as in torch.nn.Dropout.
+    The random numbers are those of `randomness.dropout_lanes` for one seed and step. `out` is groups × 8 × T: sample
+    8·group + lane of the batch, hidden unit of all layers together.
     """
     zero, num_units = out.dtype.type(0), out.shape[2]
     low, high = seed & 0xFFFFFFFF, seed >> 32
-    words = np.empty((4, num_units), np.int64)
+    words = np.empty((4, num_units), np.int64)  # 4 × T: a group's block of four 32-bit words for each unit
     words0, words1, words2, words3 = words[0], words[1], words[2], words[3]
     for group in range(out.shape[0]):
-        for unit in range(num_units):
+        for unit in range(num_units):  # T; stored by word, so that the loops below read neighbours
             w0, w1, w2, w3 = _philox(group * num_units + unit, epoch, DROPOUT, step, low, high)
             words0[unit], words1[unit], words2[unit], words3[unit] = w0, w1, w2, w3
-        for number in range(4):
+        for number in range(4):  # a word's low half is for lane 2·number, its high half for the next lane
             halves, even, odd = words[number], out[group, 2 * number], out[group, 2 * number + 1]
-            for unit in range(num_units):
+            for unit in range(num_units):  # T
                 even[unit] = scale if (halves[unit] & 0xFFFF) >= threshold else zero
                 odd[unit] = scale if (halves[unit] >> 16) >= threshold else zero
 
 
 @compiled
 def step_sgd(settings: Array, row: Array, gradients: Array, momenta: Array) -> None:
-    """As torch.optim.SGD."""
-    kind = row.dtype.type
+    """One step of torch.optim.SGD with momentum, on a network's parameters `row` (P); changes `row` and `momenta` (P).
+
+    The formulas are those of https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html, without dampening
+    and Nesterov. `settings` is one run's row of `Stack.settings` (7, float64).
+    """
+    kind = row.dtype.type  # settings in the parameters' type: a float64 among them would make the loop float64
     rate, momentum, decay = kind(settings[LEARNING_RATE]), kind(settings[MOMENTUM]), kind(settings[WEIGHT_DECAY])
-    for i in range(row.size):
+    for i in range(row.size):  # P; padding too: parameters and gradients are 0 there, and stay so
         momenta[i] = momentum * momenta[i] + (gradients[i] + decay * row[i])
         row[i] -= rate * momenta[i]
 
 
 @compiled
 def step_adam(settings: Array, row: Array, gradients: Array, first: Array, second: Array, step: int) -> None:
-    """As torch.optim.Adam; steps count from 1."""
+    """One step of torch.optim.Adam on a network's parameters `row` (P); changes `row`, `first` and `second` (P each).
+
+    D. P. Kingma and J. Ba, "Adam: A method for stochastic optimization", ICLR 2015, https://arxiv.org/abs/1412.6980,
+    with weight decay added to the gradient, as torch does it
+    (https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html).
+
+    Args:
+        settings: One run's row of `Stack.settings` (7, float64).
+        row: The parameters.
+        gradients: Of the loss, without weight decay.
+        first: The running mean of gradients.
+        second: The running mean of squared gradients.
+        step: Counts from 1 over the whole training; the bias corrections depend on it.
+    """
+    # All that has 1 - β in it is computed in float64 and rounded last: in float32, 1 - β may be 0.
     kind = row.dtype.type
     decay, epsilon = kind(settings[WEIGHT_DECAY]), kind(settings[EPSILON])
     gain1, beta2, gain2 = kind(1 - settings[BETA1]), kind(settings[BETA2]), kind(1 - settings[BETA2])
     rate = kind(settings[LEARNING_RATE] / (1 - settings[BETA1] ** step))
     root = kind(math.sqrt(1 - settings[BETA2] ** step))
-    for i in range(row.size):
+    for i in range(row.size):  # P, padding included
         gradient = gradients[i] + decay * row[i]
         first[i] += (gradient - first[i]) * gain1
         second[i] = beta2 * second[i] + gain2 * gradient * gradient
+        # The bias corrections of both means are in `rate` and `root`.
         row[i] -= rate * first[i] / (np.sqrt(second[i]) / root + epsilon)
 
 
 @compiled
 def load_batch(images: Array, indices: Array, x: Array) -> None:
-    """Copy images (M × D) to the rows of a batch, the padding filled with zeros."""
-    lines = x.reshape(-1, images.shape[1])
+    """Copy the images (M × 64) at `indices` to the rows of a batch x (B × 64); padded rows become 0."""
+    lines = x.reshape(-1, images.shape[1])  # B × 64
     for b in range(indices.size):
-        image = images[indices[b]]
+        image = images[indices[b]]  # 64
         for d in range(image.size):
             lines[b, d] = image[d]
     lines[indices.size :] = 0
@@ -331,11 +396,22 @@ def forward(
     kind: int, row: Array, sizes: Array, starts: Array, rows: int, values: Array,
     has_dropout: bool, factors: Array, dropped: Array,
 ) -> None:  # fmt: skip
-    """A batch, which lies in values[0], through all layers, to values[1], values[2] and so on, B × H each.
+    """The forward pass of a batch: from values[0] (B × 64) through all layers.
 
-    With dropout, hidden values go on multiplied by factors (B × T), to dropped[1] and so on.
+    Args:
+        kind: The activation, an index into ACTIVATIONS.
+        row: The parameters (P).
+        sizes: Padded widths, layers + 1: 64, the hidden ones, 16.
+        starts: Where each layer's parameters begin in `row`, as in `Layout.starts`.
+        rows: B.
+        values: Layer n's outputs (B × H) are written to values[n], at its beginning: hidden ones after activation, the
+            last one's are the logits (B × 16).
+        has_dropout: Whether a hidden layer's outputs are multiplied by `factors` for the next layer.
+        factors: B × T, or more rows, from `draw_dropout`; read with dropout only.
+        dropped: Receives the products, dropped[n] those of values[n]; written with dropout only. Backpropagation needs
+            both: the values for the derivative, the products as the next layer's inputs.
     """
-    source, unit, last = values[0], 0, sizes.size - 1
+    source, unit, last = values[0], 0, sizes.size - 1  # `unit`: the layer's first column in `factors`
     for number in range(1, sizes.size):
         inputs, outputs = sizes[number - 1], sizes[number]
         out = values[number, : rows * outputs]

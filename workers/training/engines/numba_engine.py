@@ -1,9 +1,11 @@
-"""An engine for CPUs: a run's whole epoch is one call into code that Numba has compiled, without Python or its lock.
+"""The engine for CPUs: one call of code that Numba compiled trains a run for an epoch, without Python and its lock.
 
-Runs do not touch each other here: each is trained by itself, in memory that fits a core's cache, as many at once as
-there are cores. So nothing about a run's bits can depend on its stack.
+Each run is trained by itself, in memory that fits a core's cache, and as many runs at once as there are cores. Runs
+share no sums, so a run's bits cannot depend on its stack. The kernels' arithmetic is in `kernels.py`.
 
-R runs, P parameters of a network, N samples of a split, M images; all widths padded.
+Shape letters: R runs in the stack, L layers, P parameters of a network, N samples of a split, M images of all
+datasets, D = 64 pixels, B rows of a batch, padded to a multiple of 4; H outputs of a layer and T hidden units of all
+layers together, both padded; C = 10 classes, padded to 16 (COLUMNS).
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ from workers.training.randomness import LANES
 from workers.training.stack import Stack, Tally, clip_bounds
 from workers.training.tensors import SplitName
 
-EVALUATED_ROWS = 64  # at once: what goes through all layers stays in the cache
-SLOTS_AT_ONCE = 4  # in one call, where there are many: a call costs some microseconds
+EVALUATED_ROWS = 64  # samples of one forward pass: the values of all layers stay in the cache
+SLOTS_AT_ONCE = 4  # runs of one call, where there are many: a call costs some microseconds
 
 
 @compiled
@@ -58,17 +60,45 @@ def train_runs(
     images: Array, labels: Array, sizes: Array, starts: Array,
     done: Array, losses: Array, corrects: Array,
 ) -> None:  # fmt: skip
-    """An epoch of each run in `slots`; fields of a `Stack` as arrays, results and finished steps at the runs' slots."""
+    """Train each run in `slots` for an epoch, one after the other.
+
+    Args:
+        slots: Of the runs, at most R.
+        epoch: From 1.
+        batch_size: Without padding.
+        is_adam: Else SGD.
+        parameters: R × P, changed; so are `gradients`, `first` and `second`. These and all up to `labels` are the
+            fields of a `Stack` of the same names.
+        gradients: R × P, overwritten at each step.
+        first: R × P.
+        second: R × P, or R × 0 for SGD.
+        settings: R × 7.
+        activations: R.
+        thresholds: R.
+        widths: R × (L + 1), without padding.
+        seeds: R.
+        indices: R × N, the rows of `images` of each run's train split.
+        images: M × 64.
+        labels: M.
+        sizes: L + 1, padded widths.
+        starts: L + 1, see `Layout.starts`.
+        done: R, the finished steps; counted up.
+        losses: R, output: the sum of cross-entropies as seen in training.
+        corrects: R, output: the right predictions, likewise.
+    """
     num_samples, last = indices.shape[1], sizes.size - 1
     num_steps = (num_samples + batch_size - 1) // batch_size
-    rows = (batch_size + ROWS - 1) // ROWS * ROWS
+    rows = (batch_size + ROWS - 1) // ROWS * ROWS  # B
     groups = (batch_size + LANES - 1) // LANES
-    num_units = sizes[1:last].sum()
+    num_units = sizes[1:last].sum()  # T
     kind = parameters.dtype
+    # Room for all layers, L + 1 rows of B × the largest width: values, the same after dropout, and gradients with
+    # respect to a layer's outputs before its activation. All runs of this call use it in turn. A layer of H outputs
+    # takes the first B·H numbers of its row.
     buffers = np.zeros((3, sizes.size, rows * sizes.max()), kind)
     values, dropped, deltas = buffers[0], buffers[1], buffers[2]
-    grouped_factors = np.zeros((groups, LANES, num_units), kind)
-    factors = grouped_factors.reshape(groups * LANES, num_units)
+    grouped_factors = np.zeros((groups, LANES, num_units), kind)  # samples in groups of 8, T
+    factors = grouped_factors.reshape(groups * LANES, num_units)  # the same memory, sample by sample
     transposed = np.zeros(sizes.max() ** 2, kind)
     in_order = np.arange(num_samples)
 
@@ -78,18 +108,21 @@ def train_runs(
         outputs_of_hidden = dropped if has_dropout else values
         scale = parameters.dtype.type(settings[slot, KEEP_SCALE])
         order = draw_order(seeds[slot], epoch, num_samples) if batch_size < num_samples else in_order
-        order = indices[slot][order]
+        order = indices[slot][order]  # N: rows of `images`, in the order of this epoch
         loss, num_correct = 0.0, 0
         for step in range(num_steps):
-            batch = order[step * batch_size : (step + 1) * batch_size]
+            batch = order[step * batch_size : (step + 1) * batch_size]  # the last one may be shorter
             load_batch(images, batch, values[0, : rows * sizes[0]])
             if has_dropout:
                 draw_dropout(seeds[slot], epoch, step, thresholds[slot], scale, grouped_factors)
             forward(activation, row, sizes, starts, rows, values, has_dropout, factors, dropped)
-            out = rows * COLUMNS
+            out = rows * COLUMNS  # logits are B × 16
             step_loss, step_correct = softmax(values[last, :out], labels[batch], deltas[last, :out])
             loss, num_correct = loss + step_loss, num_correct + step_correct
-            unit = num_units
+            # Backpropagation, from the last layer to the first: I. Goodfellow, Y. Bengio and A. Courville, "Deep
+            # Learning", 2016, section 6.5. deltas[number] (B × H) are the gradients with respect to layer `number`'s
+            # outputs before the activation.
+            unit = num_units  # the column of `factors` at which the layer before begins
             for number in range(last, 0, -1):
                 inputs, outputs = sizes[number - 1], sizes[number]
                 source = outputs_of_hidden[number - 1] if number > 1 else values[0]
@@ -98,6 +131,7 @@ def train_runs(
                 if number > 1:
                     before = deltas[number - 1, : rows * inputs]
                     propagate_back(delta, outputs, row[part], inputs, transposed, before)
+                    # `before` is multiplied by the derivative, and by the dropout factors of the forward pass.
                     multiply_by_derivative(activation, before, values[number - 1])
                     unit -= inputs
                     if has_dropout:
@@ -106,17 +140,20 @@ def train_runs(
                 step_adam(settings[slot], row, gradient, first[slot], second[slot], (epoch - 1) * num_steps + step + 1)
             else:
                 step_sgd(settings[slot], row, gradient, first[slot])
-            done[slot] += 1  # each slot is one thread's: nothing is counted twice
+            done[slot] += 1  # only one thread works on a slot, so no count is lost
         losses[slot], corrects[slot] = loss, num_correct
 
 
 @compiled
 def answer(activation: int, row: Array, indices: Array, images: Array, sizes: Array, starts: Array, out: Array) -> None:
-    """One run's logits for the images at `indices`, N × 16; `out` has room for a multiple of 64 rows."""
-    last, rows = sizes.size - 1, min(EVALUATED_ROWS, out.size)
-    values = np.empty((sizes.size, rows * sizes.max()), row.dtype)
-    has_dropout = rows == 0  # never; a literal False would have everything below compiled a second time
-    for start in range(0, indices.size, rows):
+    """Write one run's logits (N × 16) for the images at `indices` (N) to `out`.
+
+    `out` has room for whole blocks of 64 rows; `row` (P) are the parameters; dropout is off.
+    """
+    last, rows = sizes.size - 1, min(EVALUATED_ROWS, out.size)  # 64 rows, whenever there is an image
+    values = np.empty((sizes.size, rows * sizes.max()), row.dtype)  # L + 1 × (64 · the largest width)
+    has_dropout = rows == 0  # always False; for a literal False, Numba would compile `forward` a second time
+    for start in range(0, indices.size, rows):  # blocks of 64 samples; the last one is padded
         load_batch(images, indices[start : start + rows], values[0, : rows * sizes[0]])
         forward(activation, row, sizes, starts, rows, values, has_dropout, values, values)
         out[start * COLUMNS : (start + rows) * COLUMNS] = values[last, : rows * COLUMNS]
@@ -127,21 +164,27 @@ def evaluate_runs(
     slots: Array, lowest: float, highest: float, parameters: Array, activations: Array, indices: Array,
     images: Array, labels: Array, sizes: Array, starts: Array, done: Array, losses: Array, corrects: Array,
 ) -> None:  # fmt: skip
-    """Cross-entropy and right answers of each run in `slots`, dropout off, a sample's loss clipped to these bounds."""
+    """Evaluate each run in `slots` on a split, dropout off.
+
+    Arguments are those of `train_runs`. `losses` and `corrects` (R each) receive the sum of cross-entropies, each
+    clipped to the range from `lowest` to `highest`, and the number of right predictions.
+    """
     num_samples = indices.shape[1]
+    # N rounded up to whole blocks of 64
     room = (num_samples + EVALUATED_ROWS - 1) // EVALUATED_ROWS * EVALUATED_ROWS
     logits, powers = np.empty(room * COLUMNS, parameters.dtype), np.empty(room * COLUMNS, parameters.dtype)
     logit_lines, lines = logits.reshape(-1, COLUMNS), powers.reshape(-1, COLUMNS)
     for slot in slots:
         answer(activations[slot], parameters[slot], indices[slot], images, sizes, starts, logits)
-        wanted = labels[indices[slot]]
+        wanted = labels[indices[slot]]  # N
         corrects[slot] = subtract_row_max(logit_lines, wanted)
-        for i in range(num_samples * COLUMNS):
+        for i in range(num_samples * COLUMNS):  # N·16, one straight loop: vector code
             powers[i] = exp(logits[i])
         loss = 0.0
         for n in range(num_samples):
+            # -log of the label's probability; the logits lie below their largest, as in `kernels.softmax`.
             sample_loss = math.log(sum_classes(lines, n)) - logit_lines[n, wanted[n]]
-            if sample_loss < lowest:  # written so that NaN stays NaN
+            if sample_loss < lowest:  # comparisons with NaN are false: NaN stays NaN
                 sample_loss = lowest
             elif sample_loss > highest:
                 sample_loss = highest
@@ -152,7 +195,7 @@ def evaluate_runs(
 
 @compiled
 def sum_squares(slots: Array, matrix: Array, starts: Array, out: Array) -> None:
-    """For each run in `slots` and each layer, the sum of squares of its part of the run's row."""
+    """Sums of squares of a matrix (R × P) by run and layer, to `out` (R × L), for the runs in `slots`."""
     for slot in slots:
         for layer in range(starts.size - 1):
             total = 0.0
@@ -162,7 +205,7 @@ def sum_squares(slots: Array, matrix: Array, starts: Array, out: Array) -> None:
 
 
 class CompiledEngine:
-    """Trains a stack on the CPU, several runs at once."""
+    """Trains a stack on the CPU, as many runs at once as there are threads; see `stack.Engine` for the methods."""
 
     name = f"numba {version('numba')}"
 
@@ -171,7 +214,7 @@ class CompiledEngine:
         self.threads = threads or available_cores()
         self._sizes = np.array(stack.shape.layout.sizes)
         self._starts = np.array(stack.shape.layout.starts)
-        # Views of the tensors, made once: making them costs as much as a step.
+        # numpy arrays that share the tensors' memory. Made once: making them takes as long as a training step.
         state = (stack.parameters, stack.gradients, stack.first, stack.second, stack.settings)
         properties = (stack.activations, stack.thresholds, stack.widths, stack.seeds)
         self._state, self._properties = _views(state), _views(properties)
@@ -195,23 +238,27 @@ class CompiledEngine:
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         chosen = np.array(slots)
-        squares = np.zeros((2, self._stack.size, len(self._starts) - 1))
+        squares = np.zeros((2, self._stack.size, len(self._starts) - 1))  # gradients and parameters: 2 × R × L
         parameters, gradients = self._state[:2]
         for matrix, out in zip((gradients, parameters), squares, strict=True):
             sum_squares(chosen, matrix, self._starts, out)
-        norms = np.sqrt(squares[:, chosen])
+        norms = np.sqrt(squares[:, chosen])  # 2 × slots × L
         return norms[0], norms[1]
 
     def logits(self, slot: int, parameters: Tensor, split: SplitName) -> npt.NDArray[np.floating]:
         indices = self._rows[split][slot]
-        room = -(-len(indices) // EVALUATED_ROWS) * EVALUATED_ROWS
+        room = -(-len(indices) // EVALUATED_ROWS) * EVALUATED_ROWS  # N rounded up to whole blocks
         out = np.empty(room * COLUMNS, parameters.numpy().dtype)
         activation, images = self._properties[0][slot], self._data[0]
         answer(activation, parameters.numpy(), indices, images, self._sizes, self._starts, out)
-        return out.reshape(room, COLUMNS)[: len(indices), :NUM_CLASSES]
+        return out.reshape(room, COLUMNS)[: len(indices), :NUM_CLASSES]  # N × 10
 
     def _tally(self, kernel: Callable[..., None], slots: Sequence[int], arguments: tuple[Any, ...]) -> Tally:
-        """Run a kernel over some slots, a few at a time in every thread."""
+        """Run a kernel over some slots: each thread takes the next few until none are left.
+
+        A thread that gets quick runs takes more of them. The order changes no result: a run writes to its own rows
+        only.
+        """
         losses, corrects = np.zeros(self._stack.size), np.zeros(self._stack.size, np.int64)
         at_once = SLOTS_AT_ONCE if len(slots) > 4 * SLOTS_AT_ONCE * self.threads else 1
         chunks = deque(np.array(slots[start : start + at_once]) for start in range(0, len(slots), at_once))
@@ -220,14 +267,15 @@ class CompiledEngine:
             while chunks:
                 try:
                     chunk = chunks.popleft()
-                except IndexError:  # another thread was faster
+                except IndexError:  # another thread took the last one between the two lines
                     return
                 kernel(chunk, *arguments, self._done, losses, corrects)
 
+        # This thread works too: the pool is started only when there is work for two.
         helpers = [self._pool.submit(work) for _ in range(min(self.threads, len(chunks)) - 1)]
         work()
         for helper in helpers:
-            helper.result()
+            helper.result()  # raises what a kernel raised
         return Tally(losses[list(slots)], corrects[list(slots)])
 
     @cached_property
@@ -240,7 +288,7 @@ def _views(tensors: Sequence[Tensor]) -> tuple[Array, ...]:
 
 
 def available_cores() -> int:
-    """That this process may run on."""
+    """How many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,12 +1,13 @@
-"""An engine of batched torch operations: for GPUs, and for a CPU without Numba.
+"""The engine of batched torch operations: for GPUs, and for a CPU without Numba.
 
-A step is a few matrix products over all runs at once, with gradients derived by hand: for networks of this size,
-autograd's bookkeeping costs more than the arithmetic. On CUDA an epoch's steps are recorded once, as a CUDA graph, and
-replayed: one launch an epoch instead of some thirty a step
+A step is a few matrix products over all runs at once. The gradients are derived by hand: for networks of this size,
+autograd's bookkeeping costs more than the arithmetic. An epoch's steps on CUDA are recorded once as a CUDA graph
+and then replayed, which is one launch per epoch instead of some thirty per step
 (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 
-R runs, S steps of an epoch, B batch, D inputs and H outputs of a layer, C = 10 classes, T hidden units, N samples of a
-split, M images of all datasets; widths are padded.
+Shape letters: R runs in the stack, S steps of an epoch, B rows of a batch, padded to a multiple of 4; D inputs and H
+outputs of a layer, padded to multiples of 16; C = 10 classes, padded to 16 in the last layer; T hidden units of all
+layers together, padded; P parameters of a network; N samples of a split; M images of all datasets, of 64 pixels.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ from workers.training.tensors import SplitName
 
 Layer = tuple[Tensor, Tensor]  # weights R × D × H, biases R × 1 × H
 
-ROWS_MULTIPLE = 4  # to which a batch is padded
-MAX_RECORDED_STEPS = 256  # beyond, a graph would be large and slow to record
-WARM_UP_STEPS = 3  # before a CUDA graph is recorded: libraries set themselves up at their first calls
-EVALUATED_NUMBERS = 2**23  # pixels that are gathered at once
+ROWS_MULTIPLE = 4  # a batch is padded to a multiple of it
+MAX_RECORDED_STEPS = 256  # an epoch of more steps is not recorded: its graph would be large and slow to record
+WARM_UP_STEPS = 3  # run before a CUDA graph is recorded: libraries initialize themselves at their first calls
+EVALUATED_NUMBERS = 2**23  # pixels that an evaluation gathers at once, as a bound on memory
 
 
 class BatchedEngine:
-    """Trains all runs of a stack in step; those that have left are computed along, and nobody looks at them."""
+    """Trains all slots together. Slots of finished runs are still computed, and their results ignored.
+
+    See `stack.Engine` for the methods.
+    """
 
     name = f"torch {torch.__version__}"
 
@@ -44,32 +48,38 @@ class BatchedEngine:
         self._stack = stack
         shape, device = stack.shape, stack.parameters.device
         self._device = device
-        # Where random numbers are drawn; they are the same everywhere, but not every device has 64-bit integers.
+        # Random numbers are drawn where the seeds are. They are the same everywhere, but need 64-bit integers, which
+        # not every device has.
         self._seeds = stack.seeds if device.type == "cuda" else stack.seeds.cpu()
         self._layers = _layer_views(stack, stack.parameters)
         self._gradients = _layer_views(stack, stack.gradients)
         self._groups = _activation_groups(stack)
         settings = stack.settings.T[..., None]  # 7 × R × 1
         self._settings = settings.to(stack.parameters.dtype).to(device)
+        # 2 × R × 1: 1 - β, computed in float64 before it is rounded.
         betas = settings[[Setting.BETA1, Setting.BETA2]]
         self._gains = (1 - betas).to(stack.parameters.dtype).to(device)
         self._unit_masks = _unit_masks(stack)
         self._one_hot = functional.one_hot(stack.labels, shape.layout.sizes[-1]).to(stack.parameters.dtype)  # M × 16
 
-        # What changes from epoch to epoch lies at fixed places, where a recorded graph finds it, step after step.
+        # A recorded graph reads and writes fixed addresses. So these tensors hold all inputs of an epoch, step by step,
+        # and `_prepare_epoch` overwrites their contents.
         steps, rows, dtype = shape.num_steps, _pad_rows(shape.batch_size), stack.parameters.dtype
         self._orders = torch.zeros(steps, stack.size, rows, dtype=torch.int64, device=device)  # S × R × B
         units = shape.layout.num_hidden if stack.has_dropout else 0
         self._factors = stack.parameters.new_zeros(steps, stack.size, rows, units)  # S × R × B × T
-        self._corrections = stack.parameters.new_ones(steps, 2, stack.size, 1)  # of Adam's two means
-        # What the networks answered, S × R × B × C: looked at once an epoch, not at every step.
+        # Adam's bias corrections 1 - β^t of both means: S × 2 × R × 1.
+        self._corrections = stack.parameters.new_ones(steps, 2, stack.size, 1)
+        # The log-probabilities of every forward pass, S × R × B × C: losses are summed once per epoch, not per step.
         self._log_probabilities = stack.parameters.new_zeros(*self._orders.shape, NUM_CLASSES)
-        self._delta = stack.parameters.new_zeros(stack.size, rows, shape.layout.sizes[-1])  # R × B × 16
+        # R × B × 16: gradients with respect to the logits. The 6 padded classes stay 0, as in the one-hot labels.
+        self._delta = stack.parameters.new_zeros(stack.size, rows, shape.layout.sizes[-1])
 
         sizes = torch.full((steps, 1), shape.batch_size, device=device)
+        # The last batch holds what is left.
         sizes[-1] = shape.num_train - shape.batch_size * (steps - 1)
-        self._is_real = torch.arange(rows, device=device) < sizes  # S × B: not padding
-        self._shares = self._is_real.to(dtype) / sizes  # S × B: a sample's share of its batch
+        self._is_real = torch.arange(rows, device=device) < sizes  # S × B: whether a row is a sample, not padding
+        self._shares = self._is_real.to(dtype) / sizes  # S × B: 1 / samples of the batch; 0 for padding
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @torch.no_grad()
@@ -82,9 +92,10 @@ class BatchedEngine:
         else:
             self._run_steps(self._stack.shape.num_steps)
         labels = self._stack.labels[self._orders]  # S × R × B
-        is_real = self._is_real[:, None]
-        label_losses = -self._log_probabilities.gather(3, labels[..., None])[..., 0]
+        is_real = self._is_real[:, None]  # S × 1 × B
+        label_losses = -self._log_probabilities.gather(3, labels[..., None])[..., 0]  # S × R × B
         is_right = (self._log_probabilities.argmax(dim=3) == labels) & is_real
+        # S × R × B to R × (S·B), summed to R. `where` rather than a product: 0 · NaN would be NaN.
         losses, corrects = (
             each.transpose(0, 1).flatten(1).sum(dim=1) for each in (torch.where(is_real, label_losses, 0), is_right)
         )
@@ -94,22 +105,25 @@ class BatchedEngine:
     def evaluate(self, slots: Sequence[int], split: SplitName) -> Tally:
         stack = self._stack
         num_samples = stack.rows[split].shape[1]
+        # R × N, N padded with the index 0: the padding's results are cut off below.
         indices = functional.pad(stack.rows[split], (0, _pad_rows(num_samples) - num_samples))
         lowest, highest = clip_bounds(stack.parameters.dtype)
         at_once = max(1, EVALUATED_NUMBERS // (indices.shape[1] * stack.images.shape[1]))
         losses, corrects = [], []
-        for start in range(0, stack.size, at_once):
+        for start in range(0, stack.size, at_once):  # some slots of R at a time
             part = slice(start, start + at_once)
             layers = [(weights[part], biases[part]) for weights, biases in self._layers]
             logits = self._answer(start, layers, stack.images[indices[part]])
             labels = stack.labels[indices[part]]
-            sample_losses = functional.cross_entropy(logits.movedim(2, 1), labels, reduction="none")  # R × N
+            # cross_entropy takes the classes as the second dimension: R × C × N gives R × N.
+            sample_losses = functional.cross_entropy(logits.movedim(2, 1), labels, reduction="none")
             losses.append(sample_losses[:, :num_samples].clamp(lowest, highest).sum(dim=1))
             corrects.append((logits.argmax(dim=2) == labels)[:, :num_samples].sum(dim=1))
             self.num_done += 1
         return _tally(torch.cat(losses), torch.cat(corrects), slots)
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        # Squares are slots × P, in numpy and float64; reduceat sums each layer's stretch of a row: slots × layers.
         starts = self._stack.shape.layout.starts[:-1]
         gradients, weights = (
             np.sqrt(np.add.reduceat(np.square(matrix[list(slots)].cpu().numpy(), dtype=np.float64), starts, axis=1))
@@ -119,34 +133,40 @@ class BatchedEngine:
 
     @torch.no_grad()
     def logits(self, slot: int, parameters: Tensor, split: SplitName) -> npt.NDArray[np.floating]:
-        images = self._stack.images[self._stack.rows[split][slot]]
+        images = self._stack.images[self._stack.rows[split][slot]]  # N × 64
         layers = _layer_views(self._stack, parameters[None])
         answered: npt.NDArray[np.floating] = self._answer(slot, layers, images[None])[0].cpu().numpy()
         return answered
 
     def _prepare_epoch(self, epoch: int) -> None:
-        """Data order, dropout and Adam's bias corrections of an epoch."""
+        """Write an epoch's data order, dropout factors and bias corrections into the tensors that its steps read."""
         stack, shape = self._stack, self._stack.shape
         rows = stack.rows["train"]
-        if shape.batch_size < shape.num_train:
+        if shape.batch_size < shape.num_train:  # a full batch is one sum over all samples: no order is drawn
             order = randomness.data_orders(self._seeds, epoch, shape.num_train).to(self._device)
             rows = rows.gather(1, order)
         steps, batch_size = shape.num_steps, shape.batch_size
+        # R × N to R × S × batch size; the last batch is filled up with the index 0, and these rows have a share of 0.
         padded = functional.pad(rows, (0, steps * batch_size - shape.num_train)).view(-1, steps, batch_size)
         self._orders[:, :, :batch_size] = padded.transpose(0, 1)
         if self._factors.numel():
             lanes = randomness.dropout_lanes(self._seeds, epoch, steps, batch_size, shape.layout.num_hidden)
             is_kept = lanes.to(self._device) >= stack.thresholds[:, None, None, None]  # R × S × B × T
-            factors = is_kept * self._settings[Setting.KEEP_SCALE][..., None, None]
+            factors = is_kept * self._settings[Setting.KEEP_SCALE][..., None, None]  # inverted dropout
             self._factors[:, :, :batch_size] = factors.transpose(0, 1)
         if shape.is_adam:
             betas = stack.settings[:, [Setting.BETA1, Setting.BETA2]].numpy().T  # 2 × R
-            numbers = (epoch - 1) * steps + np.arange(1, steps + 1)
+            numbers = (epoch - 1) * steps + np.arange(1, steps + 1)  # S: steps since the training began, from 1
+            # S × 2 × R × 1, in float64 before it is rounded
             corrections = 1 - betas[None, :, :, None] ** numbers[:, None, None, None]
             self._corrections.copy_(torch.from_numpy(corrections).to(self._corrections.dtype))
 
     def _record(self) -> torch.cuda.CUDAGraph:
-        """An epoch's steps as a graph. The warm-up trains for real, so the state is put back afterwards."""
+        """Record an epoch's steps as a CUDA graph; nothing is trained by it.
+
+        The warm-up does train, on a stream of its own, as torch's documentation of CUDA graphs asks; so parameters and
+        optimizer state are copied before and restored after it.
+        """
         state = (self._stack.parameters, self._stack.first, self._stack.second)
         before = [tensor.clone() for tensor in state]
         stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -168,20 +188,22 @@ class BatchedEngine:
             self.num_done += 1
 
     def _backpropagate(self, step: int) -> None:
-        """The gradients of each run's mean cross-entropy over its batch.
+        """Compute the gradients of each run's mean cross-entropy over its batch.
 
-        Backpropagation as in I. Goodfellow, Y. Bengio and A. Courville, "Deep Learning", 2016, section 6.5.
+        Backpropagation as in I. Goodfellow, Y. Bengio and A. Courville, "Deep Learning", 2016, section 6.5. No
+        branch here depends on a number on the device, so a CUDA graph can record all of it.
         """
         indices = self._orders[step]  # R × B
         inputs = [self._stack.images[indices]]  # of each layer: R × B × D
-        values = []  # of each hidden layer, before dropout
+        values = []  # of each hidden layer, after activation, before dropout: R × B × H
+        # R × B × T, split by layer
         factors = (
             torch.split(self._factors[step], list(self._stack.shape.layout.hidden_sizes), dim=2)
             if self._factors.numel()
             else ()
         )
         for number, (weights, biases) in enumerate(self._layers[:-1]):
-            value = torch.baddbmm(biases, inputs[-1], weights)
+            value = torch.baddbmm(biases, inputs[-1], weights)  # R × 1 × H + R × B × D · R × D × H
             self._activate(value)
             if self._unit_masks is not None:
                 value.mul_(self._unit_masks[number])
@@ -190,20 +212,25 @@ class BatchedEngine:
         weights, biases = self._layers[-1]
         logits = torch.baddbmm(biases, inputs[-1], weights)[:, :, :NUM_CLASSES]
         log_probabilities = torch.log_softmax(logits, dim=2, out=self._log_probabilities[step])
+        # Gradients with respect to the logits: (softmax - one-hot label) / samples of the batch (cf. C. M. Bishop,
+        # "Pattern Recognition and Machine Learning", 2006, equation 4.109).
         torch.exp(log_probabilities, out=self._delta[:, :, :NUM_CLASSES])
         delta = self._delta.sub_(self._one_hot[indices]).mul_(self._shares[step][:, None])
         for number in range(len(self._layers) - 1, -1, -1):
             weights_gradient, biases_gradient = self._gradients[number]
-            torch.bmm(inputs[number].mT, delta, out=weights_gradient)
-            torch.sum(delta, dim=1, keepdim=True, out=biases_gradient)
+            torch.bmm(inputs[number].mT, delta, out=weights_gradient)  # R × D × B · R × B × H
+            torch.sum(delta, dim=1, keepdim=True, out=biases_gradient)  # R × 1 × H
             if number > 0:
-                delta = torch.bmm(delta, self._layers[number][0].mT)
+                delta = torch.bmm(delta, self._layers[number][0].mT)  # R × B × H · R × H × D
                 self._multiply_by_derivative(delta, values[number - 1])
                 if factors:
                     delta.mul_(factors[number - 1])
 
     def _update(self, step: int) -> None:
-        """A step of torch.optim's SGD or Adam, for each run by its own settings."""
+        """One step of torch.optim's SGD or Adam on all parameters (R × P), for each run by its own settings (R × 1).
+
+        The formulas and their sources are those of `kernels.step_sgd` and `kernels.step_adam`.
+        """
         stack = self._stack
         rate = self._settings[Setting.LEARNING_RATE]
         gradients = torch.addcmul(stack.gradients, self._settings[Setting.WEIGHT_DECAY], stack.parameters)
@@ -213,12 +240,15 @@ class BatchedEngine:
             return
         stack.first.lerp_(gradients, self._gains[0])
         stack.second.mul_(self._settings[Setting.BETA2]).add_(self._gains[1] * gradients * gradients)
-        correction1, correction2 = self._corrections[step]
+        correction1, correction2 = self._corrections[step]  # R × 1 each
         root = (stack.second / correction2).sqrt_().add_(self._settings[Setting.EPSILON])
         stack.parameters.sub_(rate / correction1 * stack.first / root)
 
     def _answer(self, first_slot: int, layers: Sequence[Layer], images: Tensor) -> Tensor:
-        """Logits (R × N × C) of the runs from a slot on, dropout off; layers and images (R × N × D) are theirs."""
+        """Forward pass, dropout off: logits (R × N × C) of the runs in slots from `first_slot` on.
+
+        `layers` and `images` (R × N × 64) are those of these runs alone.
+        """
         hidden = images
         for weights, biases in layers[:-1]:
             hidden = torch.baddbmm(biases, hidden, weights)
@@ -227,8 +257,9 @@ class BatchedEngine:
         return torch.baddbmm(biases, hidden, weights)[:, :, :NUM_CLASSES]
 
     def _activate(self, values: Tensor, first_slot: int = 0) -> None:
-        """Apply each run's activation in place; the runs in slots from the first one on are R × N × H."""
+        """Apply each run's activation in place to values (R × B × H) of the runs in slots from `first_slot` on."""
         for activation, start, end in self._groups:
+            # The group's slots as rows of `values`; empty when none of them is there.
             group = values[max(start - first_slot, 0) : max(end - first_slot, 0)]
             if activation == "sigmoid":
                 group.sigmoid_()
@@ -238,7 +269,7 @@ class BatchedEngine:
                 group.relu_()
 
     def _multiply_by_derivative(self, deltas: Tensor, values: Tensor) -> None:
-        """Multiply by each activation's derivative, taken from its own values."""
+        """Multiply deltas in place by the activations' derivatives, computed from their outputs; R × B × H both."""
         for activation, start, end in self._groups:
             delta, value = deltas[start:end], values[start:end]
             if activation == "sigmoid":
@@ -250,15 +281,16 @@ class BatchedEngine:
 
 
 def _pad_rows(count: int) -> int:
-    """To a multiple: torch computes the last few numbers of a tensor one by one, and sigmoids then differ in a bit.
+    """Round up to a multiple of 4.
 
-    With it, and with widths that are multiples of 16, a run's numbers never are among those few, in any slot.
+    torch computes the last few numbers of a tensor one by one rather than as vectors, and a sigmoid can then differ in
+    a bit. Rows in multiples of 4 and widths in multiples of 16 keep a run's numbers out of those last few, in any slot.
     """
     return -(-count // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
 
 def _layer_views(stack: Stack, rows: Tensor) -> list[Layer]:
-    """Views of rows of parameters (R × P): each layer's weights, R × D × H, and biases, R × 1 × H."""
+    """Each layer's weights (R × D × H) and biases (R × 1 × H) as views of rows of parameters (R × P)."""
     layout = stack.shape.layout
     views = []
     for start, (inputs, outputs) in zip(layout.starts, pairwise(layout.sizes), strict=False):
@@ -268,7 +300,10 @@ def _layer_views(stack: Stack, rows: Tensor) -> list[Layer]:
 
 
 def _activation_groups(stack: Stack) -> list[tuple[str, int, int]]:
-    """Runs of slots with the same activation: its name, the first slot, the one after the last."""
+    """Neighbouring slots with the same activation: its name, the first slot, the one after the last.
+
+    A stack is ordered by activation, so there are at most three groups.
+    """
     groups = []
     start = 0
     for activation, slots in groupby(stack.activations.tolist()):
@@ -281,7 +316,8 @@ def _activation_groups(stack: Stack) -> list[tuple[str, int, int]]:
 def _unit_masks(stack: Stack) -> list[Tensor] | None:
     """For each hidden layer, R × 1 × H: 0 at a padded unit, else 1. None if padded units are 0 anyway.
 
-    Only a sigmoid makes something of nothing, 0.5; its weights are 0, but the gradients of them would not be.
+    Sigmoid is the only activation that does not turn 0 into 0 but into 0.5. The weights that lead on from a padded unit
+    are 0, but with a value of 0.5 their gradients would not be.
     """
     sizes = stack.shape.layout.hidden_sizes
     is_padded = stack.widths[:, 1:-1] < torch.tensor(sizes, device=stack.widths.device)
@@ -296,6 +332,9 @@ def _unit_masks(stack: Stack) -> list[Tensor] | None:
 
 
 def _tally(losses: Tensor, corrects: Tensor, slots: Sequence[int]) -> Tally:
-    """The values of some slots, read once: reading a value on a GPU waits for all that was queued before it."""
+    """The tally of some slots, from sums over all (R each).
+
+    Each tensor is copied from the GPU once: each copy waits for all work that was queued before it.
+    """
     chosen = list(slots)
     return Tally(losses.cpu().double().numpy()[chosen], corrects.cpu().numpy()[chosen])
