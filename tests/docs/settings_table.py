@@ -1,6 +1,6 @@
 """The table of `docs/settings.md`, from `Settings`. After a setting has changed, write it anew:
 
-    python -m tests.docs.settings_table
+python -m tests.docs.settings_table
 """
 
 from __future__ import annotations
