@@ -1,4 +1,4 @@
-"""Makes the README's pictures anew: run by hand, in the repository's root, about four minutes.
+"""Makes the pictures of README.md and `docs/` anew: run by hand, in the repository's root, about four minutes.
 
     python -m tests.benchmarks.pictures
 

@@ -24,7 +24,7 @@ LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 
 
 def is_documented(path: str, folder: Path) -> bool:
-    """Whether the README names it as something that is written; devices and the kernel's files are no files."""
+    """Whether docs/serving.md names it as something that is written; devices and the kernel's files are no files."""
     if path.startswith(("/dev/", "/proc/")) or "__pycache__" in path:  # Python's own, and numba's beside the code
         return True
     resolved = Path(path).resolve()
