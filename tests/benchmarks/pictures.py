@@ -1,8 +1,8 @@
-"""Makes the README's pictures anew: run by hand, in the repository's root, about four minutes.
+"""Makes the pictures of README.md and `docs/` anew: run by hand, in the repository's root, about four minutes.
 
     python -m tests.benchmarks.pictures
 
-It starts `digitlab up` on an empty database, runs presets, and downloads what a client would, into `.github/pictures`.
+It starts `digitlab up` on an empty database, runs presets, and downloads what a client would, into `docs/pictures`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.benchmarks.sweep import run_sweep, serve
 
-FOLDER = Path(__file__).parents[2] / ".github" / "pictures"
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 SWEEPS = ("learning-rates", "practice", "dropout", "cross-validated")
 COLOURS = 128
 # Of a run of this preset, by file name.

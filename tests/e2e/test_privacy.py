@@ -24,7 +24,7 @@ LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
 
 
 def is_documented(path: str, folder: Path) -> bool:
-    """Return whether the README names a path as written; device and kernel files do not count as files."""
+    """Return whether docs/serving.md names a path as written; device and kernel files do not count as files."""
     if path.startswith(("/dev/", "/proc/")) or "__pycache__" in path:  # Python's and Numba's caches
         return True
     resolved = Path(path).resolve()
