@@ -14,70 +14,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, insert, tuple_, update
-from sqlalchemy.orm import Session
-
-from app import blobs
-from app.database import Database, insert_plainly, to_json
-from app.events import journal
-from app.models import promotion
-from app.queue import claiming, lifecycle
+from app.database import Database
+from app.queue import claiming
 from app.queue.claiming import Claim
-from app.run_config import RunConfig
-from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
-from workers.training import TrainingRun, export, serialization
-from workers.training.checkpoint import TrainingState
-from workers.training.data import Pixels
-from workers.training.evaluation import Best, Metrics
-from workers.training.export import ExportMismatch
-from workers.training.result import Result
+from workers import results
+from workers.results import Failed, Outcome, Snapshot
+from workers.training import TrainingRun
+from workers.training.evaluation import Metrics
 
 logger = logging.getLogger(__name__)
 
 # Limits of one transaction, so that no other process waits long for the write lock:
 BYTES_PER_TRANSACTION = 4 * 2**20
 RUNS_PER_TRANSACTION = 50
-
-
-@dataclass(frozen=True)
-class Succeeded:
-    """The run is trained: its model is saved, after a check that the exported graph predicts as the network does."""
-
-    result: Result
-    config: RunConfig
-    val_pixels: Pixels
-
-
-@dataclass(frozen=True)
-class Failed:
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Released:
-    """The worker releases the run; its row says whether it was cancelled, paused, or returns to the queue."""
-
-
-Outcome = Succeeded | Failed | Released
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """A run at an epoch boundary, with everything of it that the next commit writes."""
-
-    claim: Claim
-    epoch: int
-    seconds: float
-    epochs_per_second: float | None
-    best: Best | None
-    metrics: Sequence[Metrics]
-    checkpoints: Mapping[str, TrainingState]  # by role
-    outcome: Outcome | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(array.nbytes for checkpoint in self.checkpoints.values() for array in checkpoint.arrays.values())
 
 
 @dataclass
@@ -168,7 +117,7 @@ class Recorder:
     def _is_further(self, run: TrainingRun) -> bool:
         return run.epoch > self._runs[run].last_epoch
 
-    def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> _Snapshot:
+    def _take_snapshot(self, run: TrainingRun, outcome: Outcome | None = None) -> Snapshot:
         """Copy a run's state, so that the training can continue at once."""
         recorded = self._runs[run]
         checkpoints = run.take_checkpoints()
@@ -179,9 +128,9 @@ class Recorder:
             speed = (run.epoch - recorded.last_epoch) / (run.seconds - recorded.last_seconds)
         recorded.last_epoch, recorded.last_seconds = run.epoch, run.seconds
         metrics, recorded.metrics = recorded.metrics, []
-        return _Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome)
+        return Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome)
 
-    def _write(self, snapshots: Sequence[_Snapshot]) -> None:
+    def _write(self, snapshots: Sequence[Snapshot]) -> None:
         for part in _parts(snapshots):
             self._pending.append(self._thread.submit(self._commit, part))
 
@@ -189,7 +138,7 @@ class Recorder:
         while self._pending and self._pending[0].done():
             self._busy_seconds += self._pending.popleft().result()
 
-    def _commit(self, snapshots: Sequence[_Snapshot]) -> float:
+    def _commit(self, snapshots: Sequence[Snapshot]) -> float:
         """Write one transaction, in the recorder's thread; returns the seconds that it took.
 
         Every commit that follows a failure fails too, since it builds on the data that was not written.
@@ -202,21 +151,12 @@ class Recorder:
             self._failure = error
             raise
 
-    def _commit_all(self, snapshots: Sequence[_Snapshot]) -> float:
+    def _commit_all(self, snapshots: Sequence[Snapshot]) -> float:
         started = time.monotonic()
-        models = {snapshot.claim: _export(snapshot.outcome) for snapshot in snapshots}
-        blobs = {snapshot.claim: _serialize(snapshot) for snapshot in snapshots}
+        prepared = [results.prepare(snapshot) for snapshot in snapshots]
         with self._database.writing() as session:
-            rows = claiming.fence_all(session, models)
-            held = [snapshot for snapshot in snapshots if snapshot.claim in rows]
-            _insert_metrics(session, held)
-            _replace_checkpoints(session, [blob for snapshot in held for blob in blobs[snapshot.claim]])
-            _write_progress(session, rows, held)
-            for snapshot in held:
-                _write_events(session, rows[snapshot.claim], snapshot, blobs[snapshot.claim])
-                _write_outcome(session, rows[snapshot.claim], snapshot, models[snapshot.claim])
-            if any(isinstance(snapshot.outcome, Succeeded) for snapshot in held):
-                promotion.elect(session)
+            rows = claiming.fence_all(session, [snapshot.claim for snapshot in snapshots])
+            results.write(session, rows, [each for each in prepared if each.snapshot.claim in rows])
         for snapshot in snapshots:
             if snapshot.claim not in rows:
                 self._lose(snapshot.claim)
@@ -230,9 +170,9 @@ class Recorder:
         self._on_done(claim)
 
 
-def _parts(snapshots: Sequence[_Snapshot]) -> Iterator[list[_Snapshot]]:
+def _parts(snapshots: Sequence[Snapshot]) -> Iterator[list[Snapshot]]:
     """Cut into lists that are each written in one transaction."""
-    part: list[_Snapshot] = []
+    part: list[Snapshot] = []
     size = 0
     for snapshot in snapshots:
         if part and (len(part) == RUNS_PER_TRANSACTION or size + snapshot.size_bytes > BYTES_PER_TRANSACTION):
@@ -242,132 +182,3 @@ def _parts(snapshots: Sequence[_Snapshot]) -> Iterator[list[_Snapshot]]:
         size += snapshot.size_bytes
     if part:
         yield part
-
-
-def _export(outcome: Outcome | None) -> bytes | Failed | None:
-    """A trained run's model as an ONNX graph, or the reason why it cannot be saved; None if the run is not trained."""
-    if not isinstance(outcome, Succeeded):
-        return None
-    try:
-        model = export.to_onnx(outcome.result.model, outcome.config.scaling)
-        export.check(model, outcome.val_pixels, outcome.result.val_probabilities)
-    except ExportMismatch as error:
-        return Failed("export_mismatch", str(error))
-    except Exception as error:
-        logger.exception("The model could not be exported")
-        return Failed("internal_error", f"{type(error).__name__}: {error}")
-    return model
-
-
-def _serialize(snapshot: _Snapshot) -> list[dict[str, Any]]:
-    """The rows of the table `checkpoints` for a snapshot."""
-    rows = []
-    for role, checkpoint in snapshot.checkpoints.items():
-        blob = serialization.to_bytes(checkpoint)
-        row = {"run_id": snapshot.claim.run_id, "role": role, "epoch": checkpoint.epoch}
-        rows.append({**row, "blob": blob, "sha256": blobs.digest(blob), "size_bytes": len(blob)})
-    return rows
-
-
-def _insert_metrics(session: Session, snapshots: Sequence[_Snapshot]) -> None:
-    rows = [_row(snapshot.claim.run_id, metrics) for snapshot in snapshots for metrics in snapshot.metrics]
-    insert_plainly(session, Metric, rows)
-
-
-def _row(run_id: str, metrics: Metrics) -> tuple[Any, ...]:
-    """A row of the table `metrics`, in the order of its columns."""
-    return (
-        run_id,
-        metrics.epoch,
-        metrics.train_loss,
-        metrics.train_accuracy,
-        metrics.train_eval_loss,
-        metrics.train_eval_accuracy,
-        metrics.val_loss,
-        metrics.val_accuracy,
-        None if metrics.gradient_norms is None else to_json(metrics.gradient_norms),
-        None if metrics.weight_norms is None else to_json(metrics.weight_norms),
-        metrics.seconds,
-    )
-
-
-def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Replace checkpoints in few statements, whatever their number, so that a large stack holds the lock briefly."""
-    if rows:
-        replaced = tuple_(Checkpoint.run_id, Checkpoint.role).in_([(row["run_id"], row["role"]) for row in rows])
-        session.execute(delete(Checkpoint).where(replaced), execution_options={"synchronize_session": False})
-        session.execute(insert(Checkpoint), rows)
-
-
-def _write_progress(session: Session, rows: Mapping[Claim, Run], snapshots: Sequence[_Snapshot]) -> None:
-    """Update all runs that continue in one statement; SQLAlchemy's update of changed rows would take one per run."""
-    updates = []
-    for snapshot in snapshots:
-        run = rows[snapshot.claim]
-        progress = _progress(run, snapshot)
-        if snapshot.outcome is None:
-            updates.append({"id": run.id, **progress})
-        else:  # `_write_outcome` reads and changes the row afterwards
-            for name, value in progress.items():
-                setattr(run, name, value)
-    if updates:
-        session.execute(update(Run), updates)
-
-
-def _progress(run: Run, snapshot: _Snapshot) -> dict[str, Any]:
-    """The columns of a run that describe its progress."""
-    best, speed = snapshot.best, snapshot.epochs_per_second
-    best_values = run.best_epoch, run.best_val_accuracy, run.best_val_loss
-    if best is not None and best.epoch >= (run.best_epoch or 0):
-        best_values = best.epoch, best.val_accuracy, best.val_loss
-    is_further = snapshot.epoch > run.epoch  # a resumed forest repeats its trees, which is no progress
-    return {
-        **dict(zip(("best_epoch", "best_val_accuracy", "best_val_loss"), best_values, strict=True)),
-        "crashes_without_progress": 0 if is_further else run.crashes_without_progress,
-        "epochs_per_second": run.epochs_per_second if speed is None else speed,
-        "epoch": max(run.epoch, snapshot.epoch),
-        "training_seconds": snapshot.seconds,
-    }
-
-
-def _write_events(session: Session, run: Run, snapshot: _Snapshot, blobs: Sequence[dict[str, Any]]) -> None:
-    journal.record_metrics(session, run, [metrics.epoch for metrics in snapshot.metrics])
-    for row in blobs:
-        data = {name: row[name] for name in ("role", "epoch", "sha256", "size_bytes")}
-        journal.record(session, run, EventType.CHECKPOINT, **data)
-
-
-def _write_outcome(session: Session, run: Run, snapshot: _Snapshot, model: bytes | Failed | None) -> None:
-    outcome = model if isinstance(model, Failed) else snapshot.outcome
-    if isinstance(outcome, Succeeded) and isinstance(model, bytes):
-        _save_model(session, run, outcome, model)
-        lifecycle.end(session, run, RunStatus.SUCCEEDED)
-    elif isinstance(outcome, Failed):
-        lifecycle.end(session, run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
-    elif isinstance(outcome, Released):
-        lifecycle.release(session, run)
-
-
-def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:
-    """Add the run's saved model and its evaluations."""
-    result = outcome.result
-    run.num_parameters, run.test_accuracy = result.num_parameters, result.test_accuracy
-    session.add(
-        SavedModel(
-            run_id=run.id,
-            epoch=result.chosen.epoch,
-            onnx=model,
-            sha256=blobs.digest(model),
-            size_bytes=len(model),
-            num_parameters=result.num_parameters,
-            train_accuracy=result.chosen.train_accuracy,
-            val_accuracy=result.chosen.val_accuracy,
-            val_loss=result.chosen.val_loss,
-            on_canonical_split=outcome.config.split.is_canonical,
-        )
-    )
-    for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
-        if probabilities is not None:
-            blob = probabilities.tobytes()
-            digest = blobs.digest(blob)
-            session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))

@@ -22,7 +22,8 @@ from app.wording import count
 from workers.halving import end_hopeless
 from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, Ready, Release, Stop, Train
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Failed, Outcome, Recorder, Released, Succeeded
+from workers.recorder import Recorder
+from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device
 from workers.training.loop import warm_up

@@ -47,7 +47,8 @@ from app.datasets.catalog import CANONICAL_SPLIT_SEED, CANONICAL_VAL_SIZE
 from app.queue import claiming
 from app.sweeps import service as sweeps
 from workers.preparation import Preparation, register_datasets
-from workers.recorder import Outcome, Recorder, Succeeded
+from workers.recorder import Recorder
+from workers.results import Outcome, Succeeded
 
 ACTIVATIONS = {"sigmoid": "logistic"}  # scikit-learn's names where they differ from digitlab's
 PATIENCE_SECONDS = 180

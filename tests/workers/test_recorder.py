@@ -23,7 +23,8 @@ from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, Run
 from tests.conftest import AddRun, counting_statements
 from tests.e2e.conftest import wait_for
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Failed, Recorder, Released, Succeeded
+from workers.recorder import Recorder
+from workers.results import Failed, Released, Succeeded
 from workers.training import TrainingLoop, TrainingRun
 
 NEVER = 1e9

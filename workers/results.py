@@ -1,0 +1,231 @@
+"""What is written of runs in training: metrics, checkpoints, progress, events, saved models. The recorder says when.
+
+A run's metrics never lie beyond the checkpoint that is committed with them, so a client never sees an epoch twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, tuple_, update
+from sqlalchemy.orm import Session
+
+from app import blobs
+from app.database import insert_plainly, to_json
+from app.events import journal
+from app.models import promotion
+from app.queue import lifecycle
+from app.queue.claiming import Claim
+from app.run_config import RunConfig
+from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
+from workers.training import export, serialization
+from workers.training.checkpoint import TrainingState
+from workers.training.data import Pixels
+from workers.training.evaluation import Best, Metrics
+from workers.training.export import ExportMismatch
+from workers.training.result import Result
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The run is trained: its model is saved, after a check that the exported graph predicts as the network does."""
+
+    result: Result
+    config: RunConfig
+    val_pixels: Pixels
+
+
+@dataclass(frozen=True)
+class Failed:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """The worker releases the run; its row says whether it was cancelled, paused, or returns to the queue."""
+
+
+Outcome = Succeeded | Failed | Released
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at an epoch boundary, with everything of it that the next commit writes."""
+
+    claim: Claim
+    epoch: int
+    seconds: float
+    epochs_per_second: float | None
+    best: Best | None
+    metrics: Sequence[Metrics]
+    checkpoints: Mapping[str, TrainingState]  # by role
+    outcome: Outcome | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(array.nbytes for checkpoint in self.checkpoints.values() for array in checkpoint.arrays.values())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A snapshot, with everything that takes long to make from it."""
+
+    snapshot: Snapshot
+    checkpoints: list[dict[str, Any]]  # rows of the table `checkpoints`
+    model: bytes | Failed | None  # see `_export`
+
+
+def prepare(snapshot: Snapshot) -> Prepared:
+    """Serialize a run's checkpoints and export its model, before a transaction holds the write lock."""
+    return Prepared(snapshot, _serialize(snapshot), _export(snapshot.outcome))
+
+
+def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepared]) -> None:
+    """Write what was prepared, in few statements whatever the number of runs.
+
+    Args:
+        session: A writing session.
+        rows: The fenced rows of all these runs.
+        prepared: What is written; its order is that of the events.
+    """
+    snapshots = [each.snapshot for each in prepared]
+    metrics = [_row(snapshot.claim.run_id, metrics) for snapshot in snapshots for metrics in snapshot.metrics]
+    insert_plainly(session, Metric, metrics)
+    _replace_checkpoints(session, [row for each in prepared for row in each.checkpoints])
+    _write_progress(session, rows, snapshots)
+    for each in prepared:
+        run = rows[each.snapshot.claim]
+        _write_events(session, run, each.snapshot, each.checkpoints)
+        _write_outcome(session, run, each.snapshot, each.model)
+    if any(isinstance(snapshot.outcome, Succeeded) for snapshot in snapshots):
+        promotion.elect(session)
+
+
+def _export(outcome: Outcome | None) -> bytes | Failed | None:
+    """A trained run's model as an ONNX graph, or the reason why it cannot be saved; None if the run is not trained."""
+    if not isinstance(outcome, Succeeded):
+        return None
+    try:
+        model = export.to_onnx(outcome.result.model, outcome.config.scaling)
+        export.check(model, outcome.val_pixels, outcome.result.val_probabilities)
+    except ExportMismatch as error:
+        return Failed("export_mismatch", str(error))
+    except Exception as error:
+        logger.exception("The model could not be exported")
+        return Failed("internal_error", f"{type(error).__name__}: {error}")
+    return model
+
+
+def _serialize(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The rows of the table `checkpoints` for a snapshot."""
+    rows = []
+    for role, checkpoint in snapshot.checkpoints.items():
+        blob = serialization.to_bytes(checkpoint)
+        row = {"run_id": snapshot.claim.run_id, "role": role, "epoch": checkpoint.epoch}
+        rows.append({**row, "blob": blob, "sha256": blobs.digest(blob), "size_bytes": len(blob)})
+    return rows
+
+
+def _row(run_id: str, metrics: Metrics) -> tuple[Any, ...]:
+    """A row of the table `metrics`, in the order of its columns."""
+    return (
+        run_id,
+        metrics.epoch,
+        metrics.train_loss,
+        metrics.train_accuracy,
+        metrics.train_eval_loss,
+        metrics.train_eval_accuracy,
+        metrics.val_loss,
+        metrics.val_accuracy,
+        None if metrics.gradient_norms is None else to_json(metrics.gradient_norms),
+        None if metrics.weight_norms is None else to_json(metrics.weight_norms),
+        metrics.seconds,
+    )
+
+
+def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Replace checkpoints in few statements, whatever their number, so that a large stack holds the lock briefly."""
+    if rows:
+        replaced = tuple_(Checkpoint.run_id, Checkpoint.role).in_([(row["run_id"], row["role"]) for row in rows])
+        session.execute(delete(Checkpoint).where(replaced), execution_options={"synchronize_session": False})
+        session.execute(insert(Checkpoint), rows)
+
+
+def _write_progress(session: Session, rows: Mapping[Claim, Run], snapshots: Sequence[Snapshot]) -> None:
+    """Update all runs that continue in one statement; SQLAlchemy's update of changed rows would take one per run."""
+    updates = []
+    for snapshot in snapshots:
+        run = rows[snapshot.claim]
+        progress = _progress(run, snapshot)
+        if snapshot.outcome is None:
+            updates.append({"id": run.id, **progress})
+        else:  # `_write_outcome` reads and changes the row afterwards
+            for name, value in progress.items():
+                setattr(run, name, value)
+    if updates:
+        session.execute(update(Run), updates)
+
+
+def _progress(run: Run, snapshot: Snapshot) -> dict[str, Any]:
+    """The columns of a run that describe its progress."""
+    best, speed = snapshot.best, snapshot.epochs_per_second
+    best_values = run.best_epoch, run.best_val_accuracy, run.best_val_loss
+    if best is not None and best.epoch >= (run.best_epoch or 0):
+        best_values = best.epoch, best.val_accuracy, best.val_loss
+    is_further = snapshot.epoch > run.epoch  # a resumed forest repeats its trees, which is no progress
+    return {
+        **dict(zip(("best_epoch", "best_val_accuracy", "best_val_loss"), best_values, strict=True)),
+        "crashes_without_progress": 0 if is_further else run.crashes_without_progress,
+        "epochs_per_second": run.epochs_per_second if speed is None else speed,
+        "epoch": max(run.epoch, snapshot.epoch),
+        "training_seconds": snapshot.seconds,
+    }
+
+
+def _write_events(session: Session, run: Run, snapshot: Snapshot, checkpoints: Sequence[dict[str, Any]]) -> None:
+    journal.record_metrics(session, run, [metrics.epoch for metrics in snapshot.metrics])
+    for row in checkpoints:
+        data = {name: row[name] for name in ("role", "epoch", "sha256", "size_bytes")}
+        journal.record(session, run, EventType.CHECKPOINT, **data)
+
+
+def _write_outcome(session: Session, run: Run, snapshot: Snapshot, model: bytes | Failed | None) -> None:
+    outcome = model if isinstance(model, Failed) else snapshot.outcome
+    if isinstance(outcome, Succeeded) and isinstance(model, bytes):
+        _save_model(session, run, outcome, model)
+        lifecycle.end(session, run, RunStatus.SUCCEEDED)
+    elif isinstance(outcome, Failed):
+        lifecycle.end(session, run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
+    elif isinstance(outcome, Released):
+        lifecycle.release(session, run)
+
+
+def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:
+    """Add the run's saved model and its evaluations."""
+    result = outcome.result
+    run.num_parameters, run.test_accuracy = result.num_parameters, result.test_accuracy
+    session.add(
+        SavedModel(
+            run_id=run.id,
+            epoch=result.chosen.epoch,
+            onnx=model,
+            sha256=blobs.digest(model),
+            size_bytes=len(model),
+            num_parameters=result.num_parameters,
+            train_accuracy=result.chosen.train_accuracy,
+            val_accuracy=result.chosen.val_accuracy,
+            val_loss=result.chosen.val_loss,
+            on_canonical_split=outcome.config.split.is_canonical,
+        )
+    )
+    for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
+        if probabilities is not None:
+            blob = probabilities.tobytes()
+            digest = blobs.digest(blob)
+            session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))
