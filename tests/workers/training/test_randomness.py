@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.training import randomness
-from workers.training.engines import kernels
+from workers.training.engines import draws
 
 seeds = st.integers(0, 2**32 - 1)
 epochs = st.integers(1, 100_000)
@@ -38,7 +38,7 @@ def test_blocks_are_those_of_the_authors_known_answers(counter: list[int], key: 
 def test_compiled_code_draws_the_same_data_order(seed: int, epoch: int, num_samples: int) -> None:
     order = randomness.data_orders(torch.tensor([seed]), epoch, num_samples)[0].numpy()
     assert np.array_equal(np.sort(order), np.arange(num_samples))
-    assert np.array_equal(kernels.draw_order(seed, epoch, num_samples), order)
+    assert np.array_equal(draws.draw_order(seed, epoch, num_samples), order)
 
 
 @settings(max_examples=30, deadline=None)
@@ -48,7 +48,7 @@ def test_compiled_code_drops_the_same_units(seed: int, epoch: int, batch_size: i
     threshold = randomness.dropout_threshold(0.25)
     factors = np.empty((-(-batch_size // 8), 8, num_units), np.float32)
     for step in range(3):
-        kernels.draw_dropout(seed, epoch, step, threshold, np.float32(2), factors)
+        draws.draw_dropout(seed, epoch, step, threshold, np.float32(2), factors)
         kept = factors.reshape(-1, num_units)[:batch_size]
         assert np.array_equal(kept, np.where(lanes[step].numpy() >= threshold, np.float32(2), np.float32(0)))
 

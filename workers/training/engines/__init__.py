@@ -69,7 +69,7 @@ How to debug the compiled engine
 * Compare it with the torch engine: `StackTraining(members, device, is_compiled=False)`, in which every tensor can be
   printed. Both follow plain torch to 1e-8 with `dtype=torch.float64`. `tests/workers/training/test_stack.py` checks
   that, and a run's bits in stacks; test_randomness.py checks the random numbers against Random123's known answers.
-* Call one kernel with numpy arrays: `kernels.draw_order(3, 1, 6)`. `print` works inside a kernel. A kernel that calls
+* Call one kernel with numpy arrays: `draws.draw_order(3, 1, 6)`. `print` works inside a kernel. A kernel that calls
   neither a tile nor `exp` also runs as Python, under a debugger: `kernels.step_sgd.py_func(...)`.
 * `NUMBA_DISABLE_JIT=1` does not help: tiles exist only as LLVM code and raise NotImplementedError in Python. The
   service removes the variable from its environment (`app/surroundings.py`).
@@ -77,6 +77,6 @@ How to debug the compiled engine
   needs an empty cache: `NUMBA_CACHE_DIR=/tmp/checked`.
 * The cache: `engines/__pycache__/*.nbi` and `*.nbc`; Numba's user-wide cache folder if that is not writable; or
   `NUMBA_CACHE_DIR` (in the Docker image, /data/numba-cache). File names carry a digest of the sources
-  (`kernels.DIGEST`), so after any edit, of a comment too, the kernels are compiled anew, in a dozen seconds or more.
-  Old files may be deleted.
+  (`compilation.DIGEST`), so after any edit, of a comment too, the kernels are compiled anew, in a dozen seconds or
+  more. Old files may be deleted.
 """

@@ -10,53 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import numba
 import numpy as np
-import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from workers.training import config, randomness, stack
 from workers.training.config import NUM_CLASSES
-from workers.training.engines import llvm_tiles
+from workers.training.engines.compilation import OPTIONS, Array, compiled
 from workers.training.engines.llvm_tiles import COLUMNS, ROWS, add_product_tile, code_generator, transpose_tile
 from workers.training.stack import Setting
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Array = npt.NDArray[Any]
-
-# Full fast-math may reorder sums and assume that no number is NaN. These three flags do neither: they allow fused
-# multiply-adds (contract), ignore the sign of zero (nsz) and multiply by reciprocals (arcp),
-# https://llvm.org/docs/LangRef.html#fast-math-flags. `nogil` lets the engine's threads run at the same time.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
 DEPTH = 256  # a gradient sums this many rows of a large batch at a time: they stay in the cache
-BUCKET_BITS = 11  # of a word, that one pass of the radix sort looks at: three passes for 32 bits
-NUM_BUCKETS = 2**BUCKET_BITS
-DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DATA_ORDER)
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(column) for column in Setting)
-
-
-# Numba checks one file before it reuses compiled code: the one that defines the function. The kernels also depend on
-# these files, so a digest of them all becomes part of the cache's file names.
-SOURCES = [Path(module.__file__ or "") for module in (config, randomness, stack, llvm_tiles)]
-DIGEST = sha256(b"".join(source.read_bytes() for source in (Path(__file__), *SOURCES))).hexdigest()[:12]
-
-
-def compiled(function: Function) -> Function:
-    """Compile a function at its first call; Numba keeps the machine code on disk if it finds a writable folder."""
-    function.__qualname__ += f"_{DIGEST}"  # Numba names the cache's files after the qualified name
-    try:
-        return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
-    except RuntimeError:  # Numba found no writable folder for its cache: each process compiles for itself
-        return cast(Function, numba.njit(**OPTIONS)(function))
-
-
-# `inline="always"` copies the body to each place that calls it: LLVM does not vectorize a loop around a call.
-_philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
 
 
 @code_generator
@@ -280,60 +246,6 @@ def softmax(logits: Array, labels: Array, deltas: Array) -> tuple[float, int]:
         lines[b, labels[b]] -= share
     lines[rows:] = 0  # padded samples: with deltas of 0 they add nothing to any gradient
     return loss, num_correct
-
-
-@compiled
-def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
-    """The order (N) of `randomness.data_orders` for one seed: samples sorted by their random words, ties by number.
-
-    A radix sort from the lowest bits to the highest, each pass a stable distribution into 2048 buckets (D. E. Knuth,
-    "The Art of Computer Programming", volume 3, section 5.2.5).
-    """
-    words = np.empty(num_samples + 3, np.uint32)  # a block is four words: the last one may run over by three
-    for block in range((num_samples + 3) // 4):
-        w0, w1, w2, w3 = _philox(block, epoch, DATA_ORDER, 0, seed & 0xFFFFFFFF, seed >> 32)
-        words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
-    order = np.arange(num_samples)
-    sorted_order = np.empty_like(order)
-    places = np.empty(NUM_BUCKETS, np.int64)
-    for shift in range(0, 32, BUCKET_BITS):  # bits 0 to 10, 11 to 21, 22 to 31
-        places[:] = 0  # first: how many samples each bucket gets
-        for i in range(num_samples):
-            places[(words[i] >> shift) & (NUM_BUCKETS - 1)] += 1
-        total = 0  # then: where each bucket begins, the sum of the counts before it
-        for digit in range(NUM_BUCKETS):
-            count = places[digit]
-            places[digit] = total
-            total += count
-        for i in range(num_samples):  # in the order so far, which makes the pass stable
-            digit = (words[order[i]] >> shift) & (NUM_BUCKETS - 1)
-            sorted_order[places[digit]] = order[i]
-            places[digit] += 1
-        order, sorted_order = sorted_order, order
-    return order
-
-
-@compiled
-def draw_dropout(seed: int, epoch: int, step: int, threshold: int, scale: Any, out: Array) -> None:
-    """Write what hidden values are multiplied by to `out`: 0, or `scale` = 1 / (1 - rate), which is inverted dropout.
-
-    The method is that of N. Srivastava et al., "Dropout", JMLR 15, 2014, scaled in training as in torch.nn.Dropout.
-    The random numbers are those of `randomness.dropout_lanes` for one seed and step. `out` is groups × 8 × T: sample
-    8·group + lane of the batch, hidden unit of all layers together.
-    """
-    zero, num_units = out.dtype.type(0), out.shape[2]
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    words = np.empty((4, num_units), np.int64)  # 4 × T: a group's block of four 32-bit words for each unit
-    words0, words1, words2, words3 = words[0], words[1], words[2], words[3]
-    for group in range(out.shape[0]):
-        for unit in range(num_units):  # T; stored by word, so that the loops below read neighbours
-            w0, w1, w2, w3 = _philox(group * num_units + unit, epoch, DROPOUT, step, low, high)
-            words0[unit], words1[unit], words2[unit], words3[unit] = w0, w1, w2, w3
-        for number in range(4):  # a word's low half is for lane 2·number, its high half for the next lane
-            halves, even, odd = words[number], out[group, 2 * number], out[group, 2 * number + 1]
-            for unit in range(num_units):  # T
-                even[unit] = scale if (halves[unit] & 0xFFFF) >= threshold else zero
-                odd[unit] = scale if (halves[unit] >> 16) >= threshold else zero
 
 
 @compiled

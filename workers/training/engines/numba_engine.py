@@ -24,12 +24,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from workers.training.config import NUM_CLASSES
+from workers.training.engines.compilation import Array, compiled
+from workers.training.engines.draws import draw_dropout, draw_order
 from workers.training.engines.kernels import (
     KEEP_SCALE,
-    Array,
-    compiled,
-    draw_dropout,
-    draw_order,
     exp,
     forward,
     layer_gradient,
