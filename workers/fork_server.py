@@ -29,7 +29,7 @@ StartMethod = Literal["spawn", "fork"]
 
 LOAD_SECONDS = 300.0  # limit for a server to load everything, and to compile it the first time
 FORK_SECONDS = 30.0  # limit for a loaded server to fork a process; a stopped server is noticed at once
-END_SECONDS = 5.0  # limit for a process that was being forked when its server was closed to report its id
+END_SECONDS = 5.0  # how long `_end` waits for the id of a process whose fork was under way
 EXIT_CODE_UNKNOWN = 255
 LOADED = b"loaded"
 FORK = b"fork"
@@ -217,7 +217,7 @@ def _fork_orphan(control: socket.socket, target: Callable[[Connection], None], c
 def _fork_again(
     gate: int, opener: int, control: socket.socket, target: Callable[[Connection], None], connection: Connection
 ) -> None:
-    """In the process in between: fork the new process, which waits until the client has adopted it."""
+    """The process in between forks the new process, which waits until the client has adopted it."""
     if os.fork():
         return
     os.close(opener)

@@ -35,8 +35,8 @@ DEAD_WORKERS_KEPT_SECONDS = 3600.0
 class Housekeeping:
     """Deletes a little at a time, between a worker's heartbeats. Any number of workers may do it at once.
 
-    A clock may jump, so one reading of it deletes nothing: a row must have been due during the whole last hour of this
-    worker's monotonic clock.
+    A clock may jump, so a row is deleted after it has been due for a whole hour of this worker's monotonic clock; a
+    retention of 0 deletes at once.
     """
 
     def __init__(self, database: Database, settings: Settings, monotonic: Monotonic = time.monotonic) -> None:

@@ -132,7 +132,7 @@ class Lease:
             self._has_failed = True
         else:
             if self._has_failed:
-                logger.info("The database answers again")
+                logger.info("The database responds again")
             self._has_failed = False
 
 

@@ -54,7 +54,7 @@ class PreparedRun:
 
 
 class Preparation:
-    """Reads claimed runs and their data; each dataset and split is read once.
+    """Reads claimed runs and their data; each dataset and split is read once per stack.
 
     Args:
         database: Holds runs, datasets and splits.

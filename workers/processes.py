@@ -50,8 +50,8 @@ def parent() -> BaseProcess:
 def parent_sentinel() -> int:
     """Open a file descriptor that becomes readable when the parent ends.
 
-    `multiprocessing` has a sentinel too, but a forked process inherits that of its fork server, and the server ends
-    before the parent.
+    `multiprocessing` has a sentinel too, but a forked process inherits its fork server's, which becomes readable when
+    the server ends, although the parent lives.
     """
     return os.pidfd_open(os.getppid()) if has_pidfd() else parent().sentinel
 

@@ -1,7 +1,7 @@
 """Writes metrics, checkpoints and outcomes of a training to the database, in a thread, so that training does not wait.
 
-Every write of a run is fenced by its claim. A commit's metrics never go beyond its checkpoint, so a resumed run repeats
-no epoch that a client has seen.
+Every write of a run is fenced by its claim. A network's metrics never go beyond the checkpoint of their commit, and
+`add` drops the epochs that a resumed forest repeats: a client sees no epoch twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Recorded:
     """A run in training, and what has been recorded of it."""
 
     claim: Claim
-    recorded_epoch: int  # metrics up to here are in the database; a resumed forest grows from its first tree again
+    epoch_at_claim: int  # older metrics are in the database; a resumed forest grows from its first tree again
     last_epoch: int
     last_seconds: float
     metrics: list[Metrics] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Recorder:
 
     def add(self, run: TrainingRun, metrics: Metrics) -> None:
         recorded = self._runs[run]
-        if metrics.epoch > recorded.recorded_epoch:
+        if metrics.epoch > recorded.epoch_at_claim:
             recorded.metrics.append(metrics)
 
     def commit_if_due(self, runs: Sequence[TrainingRun]) -> None:
@@ -165,7 +165,7 @@ class Recorder:
         return time.monotonic() - started
 
     def _lose(self, claim: Claim) -> None:
-        logger.warning("Run %s is no longer this worker's; letting go of it", claim.run_id)
+        logger.warning("Run %s is no longer this worker's; releasing it", claim.run_id)
         self._lost.add(claim)
         self._on_done(claim)
 

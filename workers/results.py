@@ -1,7 +1,4 @@
-"""What is written of runs in training: metrics, checkpoints, progress, events, saved models. The recorder says when.
-
-A run's metrics never lie beyond the checkpoint that is committed with them, so a client never sees an epoch twice.
-"""
+"""What is written of runs in training: metrics, checkpoints, progress, events, saved models. The recorder says when."""
 
 from __future__ import annotations
 

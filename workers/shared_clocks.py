@@ -17,7 +17,7 @@ FOLLOW_SECONDS = 0.25
 
 
 class Pulse:
-    """The two clocks: the parent sets the lease's end, both sides mark progress, and both read both."""
+    """The two clocks. The parent sets the lease's end, for both watchdogs; both sides mark progress, for the parent."""
 
     def __init__(self, context: BaseContext) -> None:
         # Each is one aligned double, which is written in one instruction: no process reads half of it.

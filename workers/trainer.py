@@ -63,7 +63,7 @@ class Trainer:
         self._pulse = pulse
         self._devices = device.available_devices()
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
-        self._to_let_go: set[Claim] = set()
+        self._to_release: set[Claim] = set()
         self._is_stopping = False
 
     def serve(self) -> None:
@@ -81,7 +81,7 @@ class Trainer:
         while not self._is_stopping:
             message: FromParent = self._connection.recv()
             if isinstance(message, Train):
-                self._to_let_go.clear()
+                self._to_release.clear()
                 self._train(message.claims)
                 self._connection.send(Idle())
             elif isinstance(message, Stop):
@@ -90,8 +90,9 @@ class Trainer:
     def _train(self, claims: Sequence[Claim]) -> None:
         """Train a stack until all of its runs have ended or been released.
 
-        A cancelled run changes its state. An `Exception` fails a run, and the child continues. When the database or the
-        parent has gone, the process ends, and the runs return to the queue when their lease ends.
+        An `Exception` fails a lone run; the runs of a larger stack are tried again in smaller ones. If the database
+        fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
+        leases run out.
         """
         preparation = Preparation(self._database, self._default_device)
         try:
@@ -175,8 +176,8 @@ class Trainer:
             result = run.result()
             logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
             return Succeeded(result, prepared.config, prepared.data.val_pixels)
-        if prepared.claim in self._to_let_go:
-            logger.info("Letting go of run %s at epoch %d, as somebody wants", prepared.claim.run_id, run.epoch)
+        if prepared.claim in self._to_release:
+            logger.info("Releasing run %s at epoch %d, as requested", prepared.claim.run_id, run.epoch)
             return Released()
         return Released() if self._is_stopping else None
 
@@ -191,7 +192,7 @@ class Trainer:
             if isinstance(message, Stop):
                 self._is_stopping = True
             elif isinstance(message, Release):
-                self._to_let_go.update(message.claims)
+                self._to_release.update(message.claims)
 
     def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:
         """Record an error: a run alone fails; of several, each is tried again in a smaller stack."""

@@ -31,7 +31,7 @@ def margin(lease_seconds: float) -> float:
 
 
 def watch_child(pulse: Pulse, kill_child: Callable[[], None]) -> None:
-    """In the parent: end the child and this process when the lease has not been renewed in time."""
+    """The parent's watchdog ends the child and this process when the lease has not been renewed in time."""
 
     def watch() -> None:
         while time.monotonic() < pulse.lease_until:
@@ -46,7 +46,7 @@ def watch_child(pulse: Pulse, kill_child: Callable[[], None]) -> None:
 
 
 def watch_parent(pulse: Pulse, grace_seconds: float) -> None:
-    """In the child: end when the parent ends, and end both when the parent has not renewed the lease in time.
+    """The child's watchdog ends this process with the parent, and both when the lease was not renewed in time.
 
     Args:
         pulse: Shared with the parent.

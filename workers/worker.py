@@ -148,10 +148,10 @@ class Worker:
             self._clear_claims()
 
     def _send_heartbeat(self, child: TrainerProcess) -> None:
-        to_let_go = self._lease.beat_if_due(self._info(child.ready))
-        if to_let_go - self._leaving:
-            child.send(Release(list(to_let_go - self._leaving)))
-            self._leaving |= to_let_go
+        to_release = self._lease.beat_if_due(self._info(child.ready))
+        if to_release - self._leaving:
+            child.send(Release(list(to_release - self._leaving)))
+            self._leaving |= to_release
 
     def _end_if_stuck(self, child: TrainerProcess) -> None:
         """Kill a child that trains but makes no progress; the next turn replaces it."""

@@ -136,7 +136,7 @@ def _set_pragmas(dbapi_connection: Any, _record: object) -> None:
     # synchronous=FULL: committed data survives a power failure too (https://www.sqlite.org/pragma.html).
     # journal_size_limit: the WAL does not keep its size after a large transaction.
     (num_pages,) = dbapi_connection.execute("PRAGMA page_count").fetchone()
-    if not num_pages:  # a file with pages would make it wait for the write lock (digitlab vacuum does it)
+    if not num_pages:  # on a file with pages it would wait for the write lock; `digitlab vacuum` sets it there
         dbapi_connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()
     for pragma in (
         "journal_mode=WAL",

@@ -19,7 +19,7 @@ def to_json(value: Any) -> str:
 
 
 class database_now(FunctionElement[float]):  # noqa: N801, it reads as a function
-    """The database's clock in seconds since 1970: the only clock that leases use."""
+    """The database's clock in seconds since 1970: the clock in which leases are stored."""
 
     type = Float()
     inherit_cache = True

@@ -27,7 +27,7 @@ from app.tables import EventType
 logger = logging.getLogger(__name__)
 
 PAGE = 500
-MAX_RECENT = 5_000
+MAX_RECENT = 5_000  # at least so many of the newest events are in memory, and at most twice as many
 KEEPALIVE_SECONDS = 15.0  # as the HTML standard recommends
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.database import before_commit, utc_now
 from app.tables import Event, EventCounter, EventType, Run
 
-MAX_BLOCK_EVENTS = 500  # per row; a page shows only a part of at most two blocks
+MAX_BLOCK_EVENTS = 500  # per row; a page cuts two blocks at most, its first and its last
 
 _PENDING = "events"
 

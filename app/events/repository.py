@@ -125,7 +125,7 @@ def last_event_id(session: Session) -> int:
 
 
 def delete_of_run(session: Session, run_id: str, limit: int) -> int:
-    """Delete at most `limit` events of a deleted run, except its `deleted` event; return the number deleted."""
+    """Delete at most `limit` rows of a deleted run, except its `deleted` event; return the number deleted."""
     of_run = (Event.run_id == run_id, Event.type != EventType.DELETED)
     ids = session.scalars(select(Event.id).where(*of_run).order_by(Event.id).limit(limit)).all()
     if ids:
@@ -134,7 +134,7 @@ def delete_of_run(session: Session, run_id: str, limit: int) -> int:
 
 
 def delete_older(session: Session, moment: datetime, limit: int) -> int:
-    """Delete at most `limit` events from before a moment, oldest first; return the number deleted."""
+    """Delete at most `limit` rows from before a moment, oldest first; return the number deleted."""
     oldest = session.execute(select(Event.id, Event.created_at).order_by(Event.id).limit(limit)).all()
     old = [event.id for event in oldest if event.created_at < moment]
     if old:

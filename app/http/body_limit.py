@@ -12,7 +12,9 @@ from app.http.headers import find_header
 
 
 class BodyLimit:
-    """Raises a 413 or 503 inside the application as soon as a limit is known to be exceeded. It belongs innermost.
+    """Raises a 413 or 503 inside the application as soon as a limit is known to be exceeded.
+
+    `FastPath` and `HeadAsGet` stand inside it, so that it limits every reader of a body.
 
     Args:
         app: The application, which reads the bodies.

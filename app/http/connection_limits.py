@@ -1,12 +1,12 @@
-"""What one connection may take: bytes around bodies, bodies that nobody reads any more, and time. Knows no sockets."""
+"""What one connection may take: bytes around bodies, bodies after their responses, and time. Knows no sockets."""
 
 from __future__ import annotations
 
 # A one-byte chunk carries five bytes of framing. More than eight framing bytes per body byte is treated as an attack.
 FRAMING_BYTES_PER_BODY_BYTE = 8
 MIN_BODY_BYTES_PER_SECOND = 1_000
-# The rest of a body is thrown away once its request has its response, so that the client gets to read that. The rest of
-# an endless body is not.
+# Bytes of a body that arrive after its response are discarded, so that the client can read the response. The connection
+# ends after so many times the largest body.
 DISCARDED_BODIES = 4
 
 
@@ -17,7 +17,8 @@ class ConnectionLimits:
         now: Seconds of the event loop's clock, as everywhere below.
         max_header_bytes: Largest request head, in bytes.
         max_body_bytes: Largest request body, in bytes.
-        timeout_seconds: How long a client may be silent, or leave a response unread.
+        timeout_seconds: Longest time for a request without its body, and for a response of which the client reads
+            nothing. A body adds a second for each `MIN_BODY_BYTES_PER_SECOND`.
     """
 
     def __init__(self, now: float, *, max_header_bytes: int, max_body_bytes: int, timeout_seconds: float) -> None:
@@ -75,7 +76,7 @@ class ConnectionLimits:
             self._receiving_since = now
 
     def note_unsent(self, now: float, num_bytes: int) -> None:
-        """So many bytes of responses wait for the client; fewer than before: it has read some of them."""
+        """Note how many bytes of responses are unsent; fewer than before: the client reads, its time starts anew."""
         if not num_bytes or num_bytes < self._unsent_bytes or not self._unsent_bytes:
             self._unsent_since = now
         self._unsent_bytes = num_bytes

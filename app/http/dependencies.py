@@ -64,7 +64,8 @@ async def _dry_run(
 
 
 DryRun = Annotated[bool, Depends(_dry_run)]
-AdminUnlessDry = Depends(_dry_run)  # first among an operation's dependencies: errors of the others reveal more
+# An operation lists it first: the errors of later dependencies would tell a read-only key more than a 403.
+AdminUnlessDry = Depends(_dry_run)
 
 
 async def _take_turn(request: Request) -> AsyncIterator[None]:

@@ -20,7 +20,7 @@ from app.validation import MAX_INTEGER, invalid_input, is_text, whole_number, wr
 
 MAX_ERRORS = 20
 NO_TEXT = "A text holds U+0000, or half of a surrogate pair (\\ud800 to \\udfff), which is no character"
-# A body with such a text matches, and so does one with a character beyond 16 bits. Other bodies need not be searched.
+# A body with such a text matches; so does one with an escaped pair (`\ud83d\ude00`), which `_require_texts` accepts.
 _SUSPICIOUS = re.compile("[\ud800-\udfff]|\\\\u(?:0000|[dD][89a-fA-F])")
 
 MAX_DIGITS = 20  # a longer integer is beyond 64 bits; Python parses thousands of digits slowly, or not at all
@@ -29,7 +29,7 @@ INLINE_BYTES = 2**16  # a larger body is parsed in a thread, so that other reque
 
 
 def parse(body: bytes) -> Any:
-    """Parse a body. Whole numbers become `int`; those beyond 64 bits become `float`, which no field accepts.
+    """Parse a body. Whole numbers become `int`, also those written as 60.0; numbers beyond 64 bits become `float`.
 
     Raises:
         JSONDecodeError: The body is not JSON.

@@ -1,4 +1,7 @@
-"""Gives every request, whatever its outcome, an id, security headers, a measurement and a line in the log."""
+"""Gives every request that reaches the application an id, security headers, a measurement and a line in the log.
+
+`app.http.protocol` refuses other requests before that.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ _DOCS_HEADERS = [(name, _DOCS_POLICY if name.startswith(b"content-s") else value
 
 
 class Observation:
-    """The outermost middleware except CORS, which must see the responses to unexpected errors too.
+    """The outermost middleware but CORS, which is outside so that responses to unexpected errors get its headers too.
 
     A client's own X-Request-ID is kept if it matches `_GIVEN_ID`.
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI derives, plus the problem body that every error response refers to."""
+"""The OpenAPI document: what FastAPI derives, plus the error bodies (`Problem`; `InferenceError` below `/v2`)."""
 
 from __future__ import annotations
 

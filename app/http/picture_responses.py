@@ -39,7 +39,7 @@ RendererDep = Annotated[Renderer, Depends(_renderer, scope="function")]
 
 
 def etag_of(*what: Any) -> str:
-    """Return an ETag for what a picture shows: finding a picture unchanged needs no drawing and no reading."""
+    """Return an ETag for what a picture shows; an unchanged picture is not drawn again."""
     return f'"{sha256(orjson.dumps([__version__, *what], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]}"'
 
 

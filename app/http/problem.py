@@ -1,4 +1,7 @@
-"""Every error as `application/problem+json` (RFC 9457). No other module builds an error response."""
+"""Writes every error body: `application/problem+json` (RFC 9457), or the Open Inference Protocol's own below `/v2`.
+
+`app.http.protocol` alone sends such bodies without the application.
+"""
 
 from __future__ import annotations
 

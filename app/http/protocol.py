@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, stricter about framing (RFC 9112) and with limits on what a client can make it hold.
 
 This module limits head, time, connections and unread responses; the application limits bodies (`app.http.body_limit`).
-uvicorn with httptools limits none of these. The meaning of a request never depends on how TCP splits its bytes.
+uvicorn with httptools does not limit them by default. A request's meaning never depends on how TCP splits its bytes.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings, num_processes: int, complain: Callable[[str], object]) -> None:
-    """Serve requests until SIGINT or SIGTERM; requests in flight are finished.
+    """Serve requests until SIGINT or SIGTERM; requests in flight get 10 s to finish.
 
     `complain` reports wrong settings to the user of a terminal; if logs are JSON, the log reports them.
     """

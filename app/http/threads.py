@@ -1,4 +1,4 @@
-"""Separate threads for work that must not wait: endpoints that read or write the database share one thread pool."""
+"""Threads for work that must not queue behind the endpoints, which share one pool of threads for the database."""
 
 from __future__ import annotations
 

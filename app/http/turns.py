@@ -45,7 +45,7 @@ class Turns:
         """Wait for a turn and hold it.
 
         Args:
-            receive: ASGI `receive` of the request, whose body has been read or will not be: reports a disconnect.
+            receive: ASGI `receive` of the request, used to notice a disconnect; a body that was not read is dropped.
 
         Raises:
             Unavailable: Too many requests wait already, or the service is shutting down.
@@ -54,7 +54,7 @@ class Turns:
         if self._num_taken < self._queue.at_once and not self._waiting and not self._is_closed:
             self._num_taken += 1
         else:
-            await self._wait(receive)  # `_hand_on` passes on the turn of another: `_num_taken` stays
+            await self._wait(receive)  # another request hands its turn over, so `_num_taken` does not change
         try:
             yield
         finally:

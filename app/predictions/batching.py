@@ -1,8 +1,8 @@
 """Batches requests that arrive together into one forward pass, as model servers do.
 
-All requests that one turn of the event loop has read become one call of ONNX Runtime. This saves more than calls under
-load: reading, predicting and responding are each done for many requests in a row, with their code in the processor's
-caches.
+The requests to one model that one turn of the event loop has read become one call of ONNX Runtime, or several beyond
+4,096 images. This saves more than calls under load: reading, predicting and responding are each done for many requests
+in a row, with their code in the processor's caches.
 """
 
 from __future__ import annotations

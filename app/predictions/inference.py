@@ -15,8 +15,8 @@ from app.predictions.champion_look import ChampionLook
 from app.predictions.instances import Pixels
 from app.predictions.predictor import LoadedModel, Predictor
 
-# A larger body is handled in a thread, so that other requests do not wait for it. A smaller one would take longer to
-# switch to the thread and back than to handle. The sizes are bytes of JSON (with room for spaces) and of pixels.
+# A larger body is handled in a thread, so that other requests do not wait for it. The switch to a thread and back takes
+# longer than the work for a smaller one. The sizes are bytes of JSON (with room for spaces) and of pixels.
 INLINE_JSON_BYTES = 256 * 256
 INLINE_BINARY_BYTES = 1024 * 64
 
@@ -82,7 +82,7 @@ async def predict_body(
         request: Leads to the application's batcher and threads.
         model: Predicts all images of the body.
         body: The bytes that the client sent.
-        read: Parses the body, and chooses how its predictions are written. The client is told what it raises.
+        read: Parses the body, and chooses how its predictions are written. It raises `AppError`, the client's response.
         inline_bytes: A body up to this size is handled in the event loop, batched with those of concurrent requests; a
             larger one in a thread.
 

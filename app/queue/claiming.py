@@ -37,7 +37,7 @@ class Claim:
 
 
 class StaleClaim(Exception):
-    """The claim no longer holds: another worker took the run after its lease expired, or the run has ended."""
+    """The claim no longer holds: the run was claimed again, or it is no longer running (ended, paused or queued)."""
 
 
 def has_work(session: Session, devices: Collection[str], watch: LeaseWatch) -> bool:

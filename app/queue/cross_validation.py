@@ -75,7 +75,9 @@ class FinalRun:
 
 
 def conclude(session: Session, trial: Run) -> FinalRun | None:
-    """Return the final run of a sweep if the trial that has just ended was its last fold, else None.
+    """Return the final run of a sweep if none of its trials is unfinished, else None.
+
+    None also if the sweep is cancelled or has its choice already, or if no point has all its folds.
 
     The choice is stored in the sweep's row. The row is locked, so that of two workers that end the last folds at once,
     one sees both results.

@@ -24,9 +24,9 @@ class Lease(NamedTuple):
 class LeaseWatch:
     """One process's observations of the leases. A process makes one instance and calls it often.
 
-    A lease has expired when its end has passed by the database's clock, whose forward jumps are ignored while they are
-    younger than a lease. A lease that ends further ahead than its length was written before the clock was set back: it
-    has expired when no worker has renewed it for its length, by this process's own monotonic clock.
+    A lease has expired when the database's clock is past its end. A forward jump of that clock counts only once it has
+    lasted for a lease's length. A lease that ends further ahead than its length was written before the clock was set
+    back: it has expired when no worker has renewed it for its length, by this process's own monotonic clock.
 
     Args:
         lease_seconds: Length of leases whose row does not contain it.

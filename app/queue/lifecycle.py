@@ -1,10 +1,11 @@
 """The states of a run and the transitions between them. Each one writes its event; callers have locked the run's row.
 
     queued ──▶ running ──▶ succeeded, failed, cancelled
-      ▲ │         │
-      │ └─────────┼──▶ cancelled
-      │           ▼
-      └──────── paused ──▶ cancelled
+     ▲ │ │        │
+     │ │ └────────┼──▶ cancelled
+     │ └────────┐ │
+     │          ▼ ▼
+     └───────── paused ──▶ cancelled
 
 A running run also goes back to queued when its worker releases it or is lost.
 """
@@ -76,7 +77,7 @@ def release(session: Session, run: Run) -> None:
 
 
 def record_worker_loss(session: Session, run: Run) -> None:
-    """Record that a run's worker is gone, with the results that it had not committed."""
+    """Record that a run's worker or trainer died, or that its stack raised an error; what was not committed is lost."""
     run.crashes_without_progress += 1
     crashes = run.crashes_without_progress
     lost = {"worker": run.worker, "claim_number": run.claim_number, "crashes_without_progress": crashes}
@@ -89,7 +90,7 @@ def record_worker_loss(session: Session, run: Run) -> None:
 
 
 def end(session: Session, run: Run, status: RunStatus, *, code: str | None = None, detail: str | None = None) -> None:
-    """Move a run to a final state."""
+    """Move a run to a final state; the last trial of a cross-validation also queues the sweep's final run."""
     _leave_worker(run, status)
     run.finished_at = utc_now()
     run.cancel_requested = run.pause_requested = False

@@ -32,7 +32,7 @@ class Idempotency:
 
     @classmethod
     def of(cls, key: str | None, document: Mapping[str, Any]) -> Idempotency | None:
-        """A request's key and body; the order of the body's fields and its white space make no difference."""
+        """Hash a request's body; the order of its fields and its white space make no difference."""
         if key is None:
             return None
         try:
@@ -50,12 +50,12 @@ def submit_once(
     prepare: Callable[[Session], Prepared],
     enqueue: Callable[[Session, Prepared], Submitted],
 ) -> Submitted:
-    """The row that was submitted with this key before, or a new one.
+    """Return the row that was submitted with this key before, or a new one.
 
     Args:
         database: Receives the row.
         table: Of the row: `Run` or `Sweep`.
-        idempotency: The client's key and body; None: the submission is not to be repeated.
+        idempotency: The client's key and body; None: the client sent no key, and each submission makes a new row.
         prepare: Does everything that takes long, while no other transaction waits.
         enqueue: Writes what was prepared; it holds the write lock.
 
@@ -72,7 +72,7 @@ def submit_once(
 
 
 def find_submitted(session: Session, table: type[Submitted], idempotency: Idempotency | None) -> Submitted | None:
-    """The row that was submitted with this key before.
+    """Return the row that was submitted with this key before; None if there is none.
 
     Raises:
         InvalidInput: The key came with another body then.
@@ -89,7 +89,7 @@ def find_submitted(session: Session, table: type[Submitted], idempotency: Idempo
 
 
 def insert_once(session: Session, row: Submitted, idempotency: Idempotency | None) -> Submitted:
-    """Insert a row with its key; the other row, where another transaction has used the key meanwhile (on Postgres).
+    """Insert a row with its key and return it; or return the row of a concurrent transaction with that key (Postgres).
 
     Raises:
         InvalidInput: The key came with another body there.

@@ -1,4 +1,4 @@
-"""Operations on runs. This module knows nothing of HTTP; its errors are from the `AppError` tree."""
+"""Operations on runs. This module imports no web framework; its errors (`AppError`) carry status and headers."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def get_run(session: Session, run_id: str) -> Run:
 
 
 def find_last_event(database: Database, run_id: str) -> int | None:
-    """Return the id of the newest event of all runs if this run has ended; None if it has more events to come.
+    """Return the id of the newest event of all runs if this run has ended, else None.
 
     Raises:
         NotFound: There is no such run.

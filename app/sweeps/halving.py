@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: a trial that reaches a rung is judged against the trials that reached it before.
+"""Asynchronous successive halving: a trial that reaches a rung is judged against all that have.
 
 L. Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys 2020.
 """
@@ -42,6 +42,6 @@ def find_hopeless(judged: Mapping[str, Standing], others: Collection[Standing], 
         others: Standings of the trials that reached it before.
         reduction: One trial in this many continues.
     """
-    everyone = sorted([*judged.values(), *others], reverse=True)
-    last_good = everyone[max(1, len(everyone) // reduction) - 1]
+    standings = sorted([*judged.values(), *others], reverse=True)
+    last_good = standings[max(1, len(standings) // reduction) - 1]
     return {run_id for run_id, standing in judged.items() if standing < last_good}

@@ -180,7 +180,9 @@ def _find_effect(points: Sequence[PointReport], path: str) -> ParameterEffect:
         return ParameterEffect(path=path, share_of_variance=_share_of_variance(list(groups.values())), values=values)
     numbers = [point for point in points if _is_number(point.parameters[path])]
     numbers.sort(key=lambda point: point.parameters[path])
-    quarters = [numbers[len(numbers) * part // QUARTERS : len(numbers) * (part + 1) // QUARTERS] for part in range(4)]
+    quarters = [
+        numbers[len(numbers) * part // QUARTERS : len(numbers) * (part + 1) // QUARTERS] for part in range(QUARTERS)
+    ]
     return ParameterEffect(
         path=path,
         share_of_variance=None,

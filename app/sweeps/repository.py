@@ -76,11 +76,6 @@ def best_trials(session: Session, sweep_ids: Collection[str]) -> dict[str, Run]:
     return {run.sweep_id or "": run for run in found}
 
 
-def list_runs(session: Session, sweep_id: str) -> Sequence[Run]:
-    """Return all runs of a sweep, the final one last."""
-    return session.scalars(select(Run).where(Run.sweep_id == sweep_id).order_by(Run.trial_number)).all()
-
-
 def lock_runs(session: Session, sweep_id: str, *, only_unfinished: bool = False) -> Sequence[Row[str, RunStatus, int]]:
     """Lock a sweep's runs until the transaction ends; return their ids, states and epochs.
 

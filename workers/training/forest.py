@@ -20,8 +20,8 @@ from workers.training.result import Result
 class ForestTraining:
     """Grows `RandomForestClassifier(n_estimators, max_depth, random_state=seed)` by warm starts, one tree an epoch.
 
-    scikit-learn grows the same trees at once and one by one. So a resumed run grows all of them again, and there are no
-    checkpoints. N are the samples of a split.
+    Trees that are grown one by one equal those grown at once. A forest keeps no checkpoints: a resumed run grows all
+    trees again. N are the samples of a split.
     """
 
     def __init__(self, config: ForestConfig, data: SplitData) -> None:

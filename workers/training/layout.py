@@ -1,7 +1,8 @@
 """Where the parameters of a network lie in a flat row, its widths padded.
 
 Widths are padded with zeros to multiples of 16, and so are the 10 classes. So all runs of a stack have the same shape,
-and a run's sums are added up in the same order alone and in any slot of any stack. A row of P numbers, for 64-12-10:
+and on a CPU a run's sums are added up in the same order alone and in any slot of any stack. A row of P numbers, for
+64-12-10:
 
     | weights1  64 × 16 | biases1  16 | weights2  16 × 16 | biases2  16 |
     starts[0]           |             starts[1]                         starts[2] = P
@@ -98,7 +99,7 @@ def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dic
 
 
 def _views(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> list[tuple[Floats, Floats]]:
-    """For each layer, views of its weights (inputs × outputs) and biases (outputs) in the row, without the padding."""
+    """Views of each layer's weights (inputs × outputs) and biases (outputs) in the row, without the padding."""
     views = []
     sizes = pairwise(layout.sizes)  # (D, H) of each layer
     for start, (inputs, outputs), (width_in, width_out) in zip(

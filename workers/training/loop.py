@@ -172,7 +172,7 @@ class StackTraining:
         ]
 
     def remove(self, run: MlpTraining) -> None:
-        """Remove a run; its `result` is not available afterwards. The other runs' numbers do not change by a bit.
+        """Remove a run; its `result` is not available afterwards. The other runs' bits do not change on a CPU.
 
         When half of the slots or more are empty, the remaining runs move into a smaller stack, so that an engine that
         computes every slot does not compute mostly empty ones.

@@ -4,7 +4,7 @@ The generator has no state. So a resumed training draws what the uninterrupted o
 same numbers alone and in any slot of any stack, on every device.
 
 The function is a counter-based generator, Philox 4×32-10: J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw,
-"Parallel random numbers: as easy as 1, 2, 3", SC 2011. `engines/kernels.py` draws the same numbers in compiled code.
+"Parallel random numbers: as easy as 1, 2, 3", SC 2011. `engines/draws.py` draws the same numbers in compiled code.
 
 Shape letters: R runs in the stack, N samples of the train split, S steps of an epoch, B samples of a batch, without
 padding; T hidden units of all layers of a network together, padded.
@@ -118,7 +118,7 @@ def dropout_lanes(seeds: Tensor, epoch: int, num_steps: int, batch_size: int, nu
 
 
 def dropout_threshold(rate: float) -> int:
-    """The number of 65536 below which a 16-bit number drops its unit: a rate is rounded to 1/65536."""
+    """The threshold below which a 16-bit number drops its unit; the rate is rounded to 1/65536."""
     return round(rate * 2**16)
 
 

@@ -52,7 +52,7 @@ class Setting(IntEnum):
 
 
 class Tally(NamedTuple):
-    """For each run, over a split: the sum of cross-entropies in nats, and the number of right predictions."""
+    """Sums over a split for each run: its cross-entropies in nats, and its right predictions."""
 
     losses: npt.NDArray[np.float64]
     corrects: npt.NDArray[np.int64]
@@ -183,7 +183,7 @@ class Engine(Protocol):
 
     @property
     def num_done(self) -> int:
-        """Steps and evaluations so far; it grows while the engine makes progress. Another thread may read it."""
+        """Steps and evaluations so far, for another thread to read; a replayed CUDA graph counts none of its steps."""
 
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
         """Train an epoch; returns the tally of its forward passes, with dropout and with the weights of each step."""

@@ -2,15 +2,17 @@
 
 Why two engines
 ---------------
-The networks are tiny. A training step of one of them takes two to fourteen microseconds on a CPU core, and the call of
+The networks are tiny. A training step of one of them takes 3 to 15 microseconds on a CPU core, and the call of
 a single torch operation about six: in torch, a step is nearly all overhead. There are two ways around that.
 
 * `numba_engine.CompiledEngine`, on a CPU: a run's whole epoch (data order, dropout, all steps) is one call into code
   that Numba compiled. Runs are trained side by side, each by one thread, in memory that fits the core's cache.
-  `kernels.py` has the arithmetic, `llvm_tiles.py` the inner loops of the matrix products. It is not `torch.compile`
-  or a C extension because these need a compiler on the user's machine; Numba's wheel brings its own.
+  `kernels.py` has the arithmetic, `llvm_tiles.py` the inner loops of the matrix products, `draws.py` the random
+  numbers, `compilation.py` the compiler's options. It is not `torch.compile` or a C extension because these need a
+  compiler on the user's machine; Numba's wheel brings its own.
 * `torch_engine.BatchedEngine`, on CUDA or MPS, and on a CPU without Numba: each operation computes all runs of the
-  stack at once, so R runs share its overhead. CUDA replays an epoch as one recorded graph.
+  stack at once, so R runs share its overhead. CUDA replays an epoch of at most 256
+  steps as one recorded graph.
 
 `loop.make_engine` chooses. Both are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
 the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names

@@ -1,8 +1,8 @@
-"""The arithmetic of one network, compiled by Numba: layers forward and back, softmax, dropout, optimizer steps.
+"""The arithmetic of one network, compiled by Numba: layers forward and back, softmax, optimizer steps.
 
 Shape letters: B rows of a batch, padded to a multiple of 4 (ROWS); D inputs and H outputs of a layer, padded to
 multiples of 16; T hidden units of all layers together, padded; P parameters of a network; C = 10 classes, padded to 16
-(COLUMNS); M images of all datasets; N samples of the train split. A matrix is stored row by row in a flat, contiguous
+(COLUMNS); M images of all datasets. A matrix is stored row by row in a flat, contiguous
 array: element (b, h) of B × H is at b·H + h. `lines` names such an array seen as a matrix.
 """
 

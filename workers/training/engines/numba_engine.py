@@ -1,7 +1,8 @@
 """The engine for CPUs: one call of code that Numba compiled trains a run for an epoch, without Python and its lock.
 
 Each run is trained by itself, in memory that fits a core's cache, and as many runs at once as there are cores. Runs
-share no sums, so a run's bits cannot depend on its stack. The kernels' arithmetic is in `kernels.py`.
+share no sums, so a run's bits cannot depend on its stack. `kernels.py` has the arithmetic, `draws.py` the random
+numbers.
 
 Shape letters: R runs in the stack, L layers, P parameters of a network, N samples of a split, M images of all
 datasets, D = 64 pixels, B rows of a batch, padded to a multiple of 4; H outputs of a layer and T hidden units of all
@@ -65,8 +66,8 @@ def train_runs(
         epoch: From 1.
         batch_size: Without padding.
         is_adam: Else SGD.
-        parameters: R × P, changed; so are `gradients`, `first` and `second`. These and all up to `labels` are the
-            fields of a `Stack` of the same names.
+        parameters: R × P, changed; so are `gradients`, `first` and `second`. These and all up to `labels`,
+            except `indices`, are the fields of a `Stack` of the same names.
         gradients: R × P, overwritten at each step.
         first: R × P.
         second: R × P, or R × 0 for SGD.

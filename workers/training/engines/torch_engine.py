@@ -1,8 +1,8 @@
 """The engine of batched torch operations: for GPUs, and for a CPU without Numba.
 
 A step is a few matrix products over all runs at once. The gradients are derived by hand: for networks of this size,
-autograd's bookkeeping costs more than the arithmetic. An epoch's steps on CUDA are recorded once as a CUDA graph
-and then replayed, which is one launch per epoch instead of some thirty per step
+autograd's bookkeeping costs more than the arithmetic. The steps of an epoch of at most 256 steps are recorded
+once on CUDA as a CUDA graph and then replayed, which is one launch per epoch instead of some thirty per step
 (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 
 Shape letters: R runs in the stack, S steps of an epoch, B rows of a batch, padded to a multiple of 4; D inputs and H
@@ -151,7 +151,7 @@ class BatchedEngine:
         self._orders[:, :, :batch_size] = padded.transpose(0, 1)
         if self._factors.numel():
             lanes = randomness.dropout_lanes(self._seeds, epoch, steps, batch_size, shape.layout.num_hidden)
-            is_kept = lanes.to(self._device) >= stack.thresholds[:, None, None, None]  # R × S × B × T
+            is_kept = lanes.to(self._device) >= stack.thresholds[:, None, None, None]  # R × S × batch size × T
             factors = is_kept * self._settings[Setting.KEEP_SCALE][..., None, None]  # inverted dropout
             self._factors[:, :, :batch_size] = factors.transpose(0, 1)
         if shape.is_adam:
@@ -314,7 +314,7 @@ def _activation_groups(stack: Stack) -> list[tuple[str, int, int]]:
 
 
 def _unit_masks(stack: Stack) -> list[Tensor] | None:
-    """For each hidden layer, R × 1 × H: 0 at a padded unit, else 1. None if padded units are 0 anyway.
+    """One mask (R × 1 × H) a hidden layer: 0 at a padded unit, else 1. None if padded units are 0 anyway.
 
     Sigmoid is the only activation that does not turn 0 into 0 but into 0.5. The weights that lead on from a padded unit
     are 0, but with a value of 0.5 their gradients would not be.
