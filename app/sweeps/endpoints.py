@@ -29,7 +29,7 @@ from app.http.problem import problems
 from app.paging import Page, cut, decode_cursor, encode_cursor
 from app.presets.sweeps import SWEEP_PRESETS
 from app.runs.endpoints import IdempotencyKey
-from app.sweeps import estimate, repository, service
+from app.sweeps import estimate, repository, service, submission
 from app.sweeps.report_csv import to_csv
 from app.sweeps.schemas import SweepPlan, SweepReport, SweepSubmission, SweepView
 from app.sweeps.views import view
@@ -92,7 +92,7 @@ def submit_sweep(
     limits = {"max_trials": settings.max_trials, "max_parameters": settings.max_parameters}
     if dry_run:
         with database.reading() as session:
-            prepared = service.prepare(session, document, **limits)
+            prepared = submission.prepare(session, document, **limits)
             trials, stack_bytes = [trial.config for trial in prepared.trials], settings.max_stack_bytes
             plan = estimate.plan(session, trials, num_points=len(prepared.points), max_stack_bytes=stack_bytes)
             hints = [watch.why_it_waits(session, device) for device in sorted({config.device for config in trials})]

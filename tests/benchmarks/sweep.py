@@ -46,6 +46,7 @@ from app.database import Database, migrate
 from app.datasets.catalog import CANONICAL_SPLIT_SEED, CANONICAL_VAL_SIZE
 from app.queue import claiming
 from app.sweeps import service as sweeps
+from app.sweeps import submission
 from workers.preparation import Preparation, register_datasets
 from workers.recorder import Recorder
 from workers.results import Outcome, Succeeded
@@ -162,8 +163,8 @@ class Seconds:
 def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
     """Claim a sweep's trials as one stack, as a worker does; yield the training and its runs."""
     with database.writing() as session:
-        prepared = sweeps.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
-        sweeps.enqueue(session, sweeps.draft(prepared), max_queued_runs=NUM_RUNS)
+        prepared = submission.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
+        sweeps.enqueue(session, submission.draft(prepared), max_queued_runs=NUM_RUNS)
     with database.writing() as session:
         claims = claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30)
     preparation = Preparation(database, "cpu")
