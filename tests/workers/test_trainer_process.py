@@ -41,12 +41,12 @@ was_loaded = "workers.trainer" in sys.modules
 trainer_process._preload(Settings())
 import torch
 
-from workers.training.engines.numba_engine import answer, evaluate_runs, train_runs
+from workers.training.engines.numba_engine import evaluate_runs, train_runs, write_logits
 
 print(json.dumps({
     "light": light,
     "trainer": not was_loaded and "workers.trainer" in sys.modules,
-    "compiled": [len(kernel.signatures) for kernel in (train_runs, evaluate_runs, answer)],
+    "compiled": [len(kernel.signatures) for kernel in (train_runs, evaluate_runs, write_logits)],
     "cuda": torch.cuda.is_initialized(),
     "threads": len(os.listdir("/proc/self/task")),
     "torch_threads": torch.get_num_threads(),

@@ -132,24 +132,25 @@ class Stack:
         # R × P, drawn in float64 and rounded to `dtype` afterwards
         parameters = torch.from_numpy(np.stack([_initial_row(shape.layout, member.config) for member in members]))
         parameters = parameters.to(dtype).to(device)
+        splits: tuple[SplitName, ...] = ("train", "val", "test")
         return cls(
-            shape,
-            parameters,
-            torch.zeros_like(parameters),
-            torch.zeros_like(parameters),
-            torch.zeros_like(parameters if shape.is_adam else parameters[:, :0]),
-            parameters.clone(),
-            torch.tensor([_settings(member.config) for member in members], dtype=torch.float64),
-            integers(activations),
-            integers([randomness.dropout_threshold(member.config.dropout) for member in members]),
-            integers([widths(member.config.hidden_sizes) for member in members]),
-            integers([member.config.seed for member in members]),
-            {
+            shape=shape,
+            parameters=parameters,
+            gradients=torch.zeros_like(parameters),
+            first=torch.zeros_like(parameters),
+            second=torch.zeros_like(parameters if shape.is_adam else parameters[:, :0]),
+            best=parameters.clone(),
+            settings=torch.tensor([_settings(member.config) for member in members], dtype=torch.float64),
+            activations=integers(activations),
+            thresholds=integers([randomness.dropout_threshold(member.config.dropout) for member in members]),
+            widths=integers([widths(member.config.hidden_sizes) for member in members]),
+            seeds=integers([member.config.seed for member in members]),
+            rows={
                 name: integers(np.stack([getattr(member.split, name) + offsets[id(member.data)] for member in members]))
-                for name in ("train", "val", "test")
+                for name in splits
             },
-            torch.cat([each.images for each in datasets]).to(device, dtype),
-            torch.cat([each.labels for each in datasets]).to(device),
+            images=torch.cat([each.images for each in datasets]).to(device, dtype),
+            labels=torch.cat([each.labels for each in datasets]).to(device),
         )
 
     def select(self, slots: Sequence[int]) -> Stack:

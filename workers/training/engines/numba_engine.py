@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,46 +51,67 @@ EVALUATED_ROWS = 64  # samples of one forward pass: the values of all layers sta
 SLOTS_AT_ONCE = 4  # runs of one call, where there are many: a call costs some microseconds
 
 
+class StackArrays(NamedTuple):
+    """A stack's tensors as numpy arrays that share their memory, and its layout; row r belongs to the run in slot r.
+
+    The fields are those of `stack.Stack` of the same names. Numba compiles their access by name at no cost.
+    """
+
+    parameters: Array  # R × P
+    gradients: Array  # R × P, overwritten at each step
+    first: Array  # R × P
+    second: Array  # R × P, or R × 0 for SGD
+    settings: Array  # R × 7, columns as `Setting`
+    activations: Array  # R
+    thresholds: Array  # R
+    widths: Array  # R × (L + 1), without padding
+    seeds: Array  # R
+    images: Array  # M × 64
+    labels: Array  # M
+    sizes: Array  # L + 1, padded widths, see `Layout.sizes`
+    starts: Array  # L + 1, see `Layout.starts`
+
+    @classmethod
+    def of(cls, stack: Stack) -> StackArrays:
+        """Make the arrays of a stack. Making them takes as long as a training step, so an engine keeps them."""
+        tensors = {name: getattr(stack, name).numpy() for name in cls._fields if hasattr(stack, name)}
+        layout = stack.shape.layout
+        return cls(**tensors, sizes=np.array(layout.sizes), starts=np.array(layout.starts))
+
+
 @compiled
 def train_runs(
-    slots: Array, epoch: int, batch_size: int, is_adam: bool,
-    parameters: Array, gradients: Array, first: Array, second: Array, settings: Array,
-    activations: Array, thresholds: Array, widths: Array, seeds: Array, indices: Array,
-    images: Array, labels: Array, sizes: Array, starts: Array,
-    done: Array, losses: Array, corrects: Array,
-) -> None:  # fmt: skip
+    slots: Array,
+    epoch: int,
+    batch_size: int,
+    is_adam: bool,
+    stack: StackArrays,
+    indices: Array,
+    done: Array,
+    losses: Array,
+    corrects: Array,
+) -> None:
     """Train each run in `slots` for an epoch, one after the other.
 
     Args:
-        slots: Of the runs, at most R.
+        slots: The slots of the runs, at most R.
         epoch: From 1.
         batch_size: Without padding.
-        is_adam: Else SGD.
-        parameters: R × P, changed; so are `gradients`, `first` and `second`. These and all up to `labels`,
-            except `indices`, are the fields of a `Stack` of the same names.
-        gradients: R × P, overwritten at each step.
-        first: R × P.
-        second: R × P, or R × 0 for SGD.
-        settings: R × 7.
-        activations: R.
-        thresholds: R.
-        widths: R × (L + 1), without padding.
-        seeds: R.
+        is_adam: The optimizer is Adam, else SGD.
+        stack: `parameters`, `gradients`, `first` and `second` are changed.
         indices: R × N, the rows of `images` of each run's train split.
-        images: M × 64.
-        labels: M.
-        sizes: L + 1, padded widths.
-        starts: L + 1, see `Layout.starts`.
         done: R, the finished steps; counted up.
         losses: R, output: the sum of cross-entropies as seen in training.
         corrects: R, output: the right predictions, likewise.
     """
+    sizes, starts, widths, settings = stack.sizes, stack.starts, stack.widths, stack.settings
+    thresholds, seeds, images, labels = stack.thresholds, stack.seeds, stack.images, stack.labels
     num_samples, last = indices.shape[1], sizes.size - 1
     num_steps = (num_samples + batch_size - 1) // batch_size
     rows = (batch_size + ROWS - 1) // ROWS * ROWS  # B
     groups = (batch_size + LANES - 1) // LANES
     num_units = sizes[1:last].sum()  # T
-    kind = parameters.dtype
+    kind = stack.parameters.dtype
     # Room for all layers, L + 1 rows of B × the largest width: values, the same after dropout, and gradients with
     # respect to a layer's outputs before its activation. All runs of this call use it in turn. A layer of H outputs
     # takes the first B·H numbers of its row.
@@ -102,10 +123,10 @@ def train_runs(
     in_order = np.arange(num_samples)
 
     for slot in slots:
-        row, gradient, activation = parameters[slot], gradients[slot], activations[slot]
+        row, gradient, activation = stack.parameters[slot], stack.gradients[slot], stack.activations[slot]
         has_dropout = thresholds[slot] > 0 and num_units > 0
         outputs_of_hidden = dropped if has_dropout else values
-        scale = parameters.dtype.type(settings[slot, KEEP_SCALE])
+        scale = stack.parameters.dtype.type(settings[slot, KEEP_SCALE])
         order = draw_order(seeds[slot], epoch, num_samples) if batch_size < num_samples else in_order
         order = indices[slot][order]  # N: rows of `images`, in the order of this epoch
         loss, num_correct = 0.0, 0
@@ -136,33 +157,41 @@ def train_runs(
                     if has_dropout:
                         multiply(before, before, factors, unit, inputs)
             if is_adam:
-                step_adam(settings[slot], row, gradient, first[slot], second[slot], (epoch - 1) * num_steps + step + 1)
+                step_number = (epoch - 1) * num_steps + step + 1
+                step_adam(settings[slot], row, gradient, stack.first[slot], stack.second[slot], step_number)
             else:
-                step_sgd(settings[slot], row, gradient, first[slot])
+                step_sgd(settings[slot], row, gradient, stack.first[slot])
             done[slot] += 1  # only one thread works on a slot, so no count is lost
         losses[slot], corrects[slot] = loss, num_correct
 
 
 @compiled
-def answer(activation: int, row: Array, indices: Array, images: Array, sizes: Array, starts: Array, out: Array) -> None:
+def write_logits(activation: int, row: Array, indices: Array, stack: StackArrays, out: Array) -> None:
     """Write one run's logits (N × 16) for the images at `indices` (N) to `out`.
 
     `out` has room for whole blocks of 64 rows; `row` (P) are the parameters; dropout is off.
     """
+    sizes, starts = stack.sizes, stack.starts
     last, rows = sizes.size - 1, min(EVALUATED_ROWS, out.size)  # 64 rows, whenever there is an image
     values = np.empty((sizes.size, rows * sizes.max()), row.dtype)  # L + 1 × (64 · the largest width)
     has_dropout = rows == 0  # always False; for a literal False, Numba would compile `forward` a second time
     for start in range(0, indices.size, rows):  # blocks of 64 samples; the last one is padded
-        load_batch(images, indices[start : start + rows], values[0, : rows * sizes[0]])
+        load_batch(stack.images, indices[start : start + rows], values[0, : rows * sizes[0]])
         forward(activation, row, sizes, starts, rows, values, has_dropout, values, values)
         out[start * COLUMNS : (start + rows) * COLUMNS] = values[last, : rows * COLUMNS]
 
 
 @compiled
 def evaluate_runs(
-    slots: Array, lowest: float, highest: float, parameters: Array, activations: Array, indices: Array,
-    images: Array, labels: Array, sizes: Array, starts: Array, done: Array, losses: Array, corrects: Array,
-) -> None:  # fmt: skip
+    slots: Array,
+    lowest: float,
+    highest: float,
+    stack: StackArrays,
+    indices: Array,
+    done: Array,
+    losses: Array,
+    corrects: Array,
+) -> None:
     """Evaluate each run in `slots` on a split, dropout off.
 
     Arguments are those of `train_runs`. `losses` and `corrects` (R each) receive the sum of cross-entropies, each
@@ -171,11 +200,12 @@ def evaluate_runs(
     num_samples = indices.shape[1]
     # N rounded up to whole blocks of 64
     room = (num_samples + EVALUATED_ROWS - 1) // EVALUATED_ROWS * EVALUATED_ROWS
-    logits, powers = np.empty(room * COLUMNS, parameters.dtype), np.empty(room * COLUMNS, parameters.dtype)
+    kind = stack.parameters.dtype
+    logits, powers = np.empty(room * COLUMNS, kind), np.empty(room * COLUMNS, kind)
     logit_lines, lines = logits.reshape(-1, COLUMNS), powers.reshape(-1, COLUMNS)
     for slot in slots:
-        answer(activations[slot], parameters[slot], indices[slot], images, sizes, starts, logits)
-        wanted = labels[indices[slot]]  # N
+        write_logits(stack.activations[slot], stack.parameters[slot], indices[slot], stack, logits)
+        wanted = stack.labels[indices[slot]]  # N
         corrects[slot] = subtract_row_max(logit_lines, wanted)
         for i in range(num_samples * COLUMNS):  # N·16, one straight loop: vector code
             powers[i] = exp(logits[i])
@@ -211,13 +241,7 @@ class CompiledEngine:
     def __init__(self, stack: Stack, threads: int | None = None) -> None:
         self._stack = stack
         self.threads = threads or available_cores()
-        self._sizes = np.array(stack.shape.layout.sizes)
-        self._starts = np.array(stack.shape.layout.starts)
-        # numpy arrays that share the tensors' memory. Made once: making them takes as long as a training step.
-        state = (stack.parameters, stack.gradients, stack.first, stack.second, stack.settings)
-        properties = (stack.activations, stack.thresholds, stack.widths, stack.seeds)
-        self._state, self._properties = _views(state), _views(properties)
-        self._data = (*_views((stack.images, stack.labels)), self._sizes, self._starts)
+        self._arrays = StackArrays.of(stack)
         self._done = np.zeros(stack.size, np.int64)  # steps and evaluations by slot, counted by the kernels
         self._rows = {split: rows.numpy() for split, rows in stack.rows.items()}
 
@@ -227,20 +251,20 @@ class CompiledEngine:
 
     def train(self, slots: Sequence[int], epoch: int) -> Tally:
         shape = self._stack.shape
-        arguments = (epoch, shape.batch_size, shape.is_adam, *self._state, *self._properties, self._rows["train"])
-        return self._tally(train_runs, slots, (*arguments, *self._data))
+        return self._tally(
+            train_runs, slots, (epoch, shape.batch_size, shape.is_adam, self._arrays, self._rows["train"])
+        )
 
     def evaluate(self, slots: Sequence[int], split: SplitName) -> Tally:
-        bounds = clip_bounds(self._stack.parameters.dtype)
-        arguments = (*bounds, self._state[0], self._properties[0], self._rows[split])
-        return self._tally(evaluate_runs, slots, (*arguments, *self._data))
+        lowest, highest = clip_bounds(self._stack.parameters.dtype)
+        return self._tally(evaluate_runs, slots, (lowest, highest, self._arrays, self._rows[split]))
 
     def norms(self, slots: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         chosen = np.array(slots)
-        squares = np.zeros((2, self._stack.size, len(self._starts) - 1))  # gradients and parameters: 2 × R × L
-        parameters, gradients = self._state[:2]
-        for matrix, out in zip((gradients, parameters), squares, strict=True):
-            sum_squares(chosen, matrix, self._starts, out)
+        arrays = self._arrays
+        squares = np.zeros((2, self._stack.size, len(arrays.starts) - 1))  # gradients and parameters: 2 × R × L
+        for matrix, out in zip((arrays.gradients, arrays.parameters), squares, strict=True):
+            sum_squares(chosen, matrix, arrays.starts, out)
         norms = np.sqrt(squares[:, chosen])  # 2 × slots × L
         return norms[0], norms[1]
 
@@ -248,8 +272,7 @@ class CompiledEngine:
         indices = self._rows[split][slot]
         room = -(-len(indices) // EVALUATED_ROWS) * EVALUATED_ROWS  # N rounded up to whole blocks
         out = np.empty(room * COLUMNS, parameters.numpy().dtype)
-        activation, images = self._properties[0][slot], self._data[0]
-        answer(activation, parameters.numpy(), indices, images, self._sizes, self._starts, out)
+        write_logits(self._arrays.activations[slot], parameters.numpy(), indices, self._arrays, out)
         return out.reshape(room, COLUMNS)[: len(indices), :NUM_CLASSES]  # N × 10
 
     def _tally(self, kernel: Callable[..., None], slots: Sequence[int], arguments: tuple[Any, ...]) -> Tally:
@@ -280,10 +303,6 @@ class CompiledEngine:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, thread_name_prefix="training")
-
-
-def _views(tensors: Sequence[Tensor]) -> tuple[Array, ...]:
-    return tuple(tensor.numpy() for tensor in tensors)
 
 
 def available_cores() -> int:
