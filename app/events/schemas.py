@@ -23,4 +23,4 @@ class EventView(BaseModel):
 
     @classmethod
     def of(cls, event: PastEvent) -> EventView:
-        return cls(**{name: getattr(event, name) for name in cls.model_fields})
+        return cls.model_validate(event, from_attributes=True)

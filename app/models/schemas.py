@@ -40,7 +40,7 @@ class PromotionView(BaseModel):
 
     @classmethod
     def of(cls, promotion: Promotion) -> PromotionView:
-        return cls(**{name: getattr(promotion, name) for name in cls.model_fields})
+        return cls.model_validate(promotion, from_attributes=True)
 
 
 class ChampionView(BaseModel):

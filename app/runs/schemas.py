@@ -170,7 +170,7 @@ class MetricView(BaseModel):
 
     @classmethod
     def of(cls, metric: Metric) -> MetricView:
-        return cls(**{name: getattr(metric, name) for name in cls.model_fields})
+        return cls.model_validate(metric, from_attributes=True)
 
 
 class CheckpointView(BaseModel):
@@ -182,4 +182,4 @@ class CheckpointView(BaseModel):
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> CheckpointView:
-        return cls(**{name: getattr(checkpoint, name) for name in cls.model_fields})
+        return cls.model_validate(checkpoint, from_attributes=True)
