@@ -22,7 +22,7 @@ class ConnectionLimits:
     """
 
     def __init__(self, now: float, *, max_header_bytes: int, max_body_bytes: int, timeout_seconds: float) -> None:
-        self.max_header_bytes = max_header_bytes
+        self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
         self._timeout_seconds = timeout_seconds
         self._framing_bytes = 0  # of the request that is being received: everything that is not body
@@ -55,12 +55,12 @@ class ConnectionLimits:
     @property
     def may_be_too_large_a_head(self) -> bool:
         """Whether the head may be too large: what was read at once may hold the head and more."""
-        return self._framing_bytes > self.max_header_bytes
+        return self._framing_bytes > self._max_header_bytes
 
     @property
     def is_mostly_framing(self) -> bool:
         """Whether the request's head, chunk headers and trailers are out of proportion to its body."""
-        return self._framing_bytes > self.max_header_bytes + FRAMING_BYTES_PER_BODY_BYTE * self._body_bytes
+        return self._framing_bytes > self._max_header_bytes + FRAMING_BYTES_PER_BODY_BYTE * self._body_bytes
 
     @property
     def discards_too_much(self) -> bool:

@@ -6,18 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 
+from app.results.repository import CURVES
 from app.tables import Metric
 
-_COLUMNS = [
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "train_eval_loss",
-    "train_eval_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "seconds",
-]
+_COLUMNS = (*CURVES, "seconds")
 
 
 def to_csv(metrics: Sequence[Metric]) -> str:
@@ -26,7 +18,7 @@ def to_csv(metrics: Sequence[Metric]) -> str:
     norms = [f"{kind}_norm_{layer + 1}" for kind in ("gradient", "weight") for layer in range(num_layers)]
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_COLUMNS + norms)
+    writer.writerow([*_COLUMNS, *norms])
     for metric in metrics:
         values = [getattr(metric, column) for column in _COLUMNS]
         writer.writerow(values + (metric.gradient_norms or []) + (metric.weight_norms or []))
