@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app.presets.runs import PRESETS
 from app.run_config import MAX_AUTO_METRICS, Mlp, RandomForest, RunConfig, Sgd, complete
+from app.settings import Settings
 
 BASE: dict[str, Any] = RunConfig().model_dump(mode="json")
 
@@ -101,3 +102,26 @@ def test_the_default_split_is_the_notebook_s_size() -> None:
     config = RunConfig()
     assert config.num_train_samples == 1257
     assert config.split.is_canonical
+
+
+def test_the_longest_step_shows_progress_before_a_slow_core_counts_as_stuck() -> None:
+    """Progress is counted by steps: the largest one must end within `stall_seconds` at 10^9 multiply-adds a second.
+
+    The compiled engine does 40 times as many; a CUDA graph replays an epoch of at most 256 steps, which is as much
+    work as one full batch.
+    """
+    largest = _complete(
+        {
+            "model": {"hidden_sizes": [1024] * 8},
+            "split": {"val_size": 0.05, "test_size": 0.0},
+            "training": {"batch_size": None, "epochs": 1},
+        }
+    )
+    assert largest.num_parameters is not None
+    # Forward pass, gradients of the weights, gradients of the layer's inputs: one multiply-add each.
+    multiply_adds = 3 * largest.num_parameters * largest.num_train_samples
+    assert multiply_adds < Settings().stall_seconds * 10**9
+    with pytest.raises(ValidationError):
+        _complete({"model": {"hidden_sizes": [1024] * 9}})
+    with pytest.raises(ValidationError):
+        _complete({"model": {"hidden_sizes": [1025]}})
