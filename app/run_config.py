@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from app.datasets.catalog import (
     CANONICAL_SPLIT_SEED,
@@ -24,6 +33,7 @@ from app.datasets.catalog import (
     fold_sizes,
     split_sizes,
 )
+from app.validation import TEXT
 
 CONFIG_VERSION = 1
 MAX_SEED = 2**32 - 1  # largest `random_state` of scikit-learn
@@ -38,8 +48,10 @@ LAYER_METRIC_BYTES = 40  # the two norms of a layer in such a row, as text
 LEAF_BYTES = 240  # one leaf in a forest's saved model
 TREE_BYTES_PER_SAMPLE = 24  # one tree, where its depth does not bound it
 WIDTH_MULTIPLE = 16  # a network's widths are padded to a multiple of this in a stack
+MAX_MEMBERS = 10  # of an ensemble
 SMALLEST_EPSILON = 1e-20  # a step overflows with less: the square of a smaller gradient is 0 in float32
 
+ModelKind = Literal["mlp", "random_forest", "ensemble"]
 
 # Context of a validation: the configuration is submitted. Stored configurations are validated without it.
 SUBMITTED = {"is_submitted": True}
@@ -170,6 +182,26 @@ class RandomForest(StrictModel):
         return self
 
 
+class Ensemble(StrictModel):
+    """The mean of networks that are trained already: their saved models become one."""
+
+    kind: Literal["ensemble"]
+    members: list[Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=TEXT)]] = Field(
+        min_length=2,
+        max_length=MAX_MEMBERS,
+        description="Ids of succeeded runs of kind `mlp`, all on one split, which becomes the ensemble's.",
+        json_schema_extra={"uniqueItems": True},
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _are_distinct(cls, members: list[str]) -> list[str]:
+        for number, member in enumerate(members):
+            if member in members[:number]:
+                raise ValueError(f"members are distinct; run {member!r} stands here twice")
+        return members
+
+
 class Sgd(StrictModel):
     """Stochastic gradient descent with momentum, as torch.optim.SGD."""
 
@@ -219,16 +251,16 @@ class RunConfig(StrictModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dataset: Literal["digits"] = "digits"
     split: Split = Split()
-    model: Annotated[Mlp | RandomForest, Field(discriminator="kind")] = Mlp()
+    model: Annotated[Mlp | RandomForest | Ensemble, Field(discriminator="kind")] = Mlp()
     scaling: Literal["byte", "unit"] | None = Field(
-        "unit", description="Pixels times 1/255 (`byte`) or 1/16 (`unit`); null for a forest, which takes them raw."
+        "unit", description="Pixels times 1/255 (`byte`) or 1/16 (`unit`); null for all but an mlp: they take them raw."
     )
-    training: Training | None = Field(Training(), description="null for a forest.")
+    training: Training | None = Field(Training(), description="null for all but an mlp.")
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_what_a_forest_has_not(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and _is_forest(data):
+    def _leave_out_what_only_an_mlp_has(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and _kind_of(data) in _WITHOUT_TRAINING:
             return {"scaling": None, "training": None, **data}
         return data
 
@@ -236,8 +268,8 @@ class RunConfig(StrictModel):
     @classmethod
     def _scaling_fits_the_model(cls, scaling: str | None, info: ValidationInfo) -> str | None:
         model = info.data.get("model")
-        if isinstance(model, RandomForest) and scaling is not None:
-            raise ValueError("scaling does not go with a random_forest, which takes raw pixels: leave it out")
+        if isinstance(model, RandomForest | Ensemble) and scaling is not None:
+            raise ValueError(f"scaling does not go with {_NAMES[model.kind]}, which takes raw pixels: leave it out")
         if isinstance(model, Mlp) and scaling is None:
             raise ValueError("an mlp needs scaling: byte or unit")
         return scaling
@@ -246,8 +278,8 @@ class RunConfig(StrictModel):
     @classmethod
     def _training_fits_the_model(cls, training: Training | None, info: ValidationInfo) -> Training | None:
         model = info.data.get("model")
-        if isinstance(model, RandomForest) and training is not None:
-            raise ValueError("training does not go with a random_forest: leave it out")
+        if isinstance(model, RandomForest | Ensemble) and training is not None:
+            raise ValueError(f"training does not go with {_NAMES[model.kind]}: leave it out")
         if isinstance(model, Mlp) and training is None:
             raise ValueError("an mlp needs training: leave it out for the defaults, or send an object")
         return training
@@ -272,27 +304,29 @@ class RunConfig(StrictModel):
 
     @property
     def epochs(self) -> int:
-        """Passes over the train split; a forest's epoch is one tree."""
+        """Passes over the train split; a forest's epoch is one tree, and an ensemble has one epoch."""
         if isinstance(self.model, RandomForest):
             return self.model.n_estimators
+        if isinstance(self.model, Ensemble):
+            return 1
         assert self.training is not None, "validated: an mlp has training"
         return self.training.epochs
 
     @property
     def num_steps(self) -> int | None:
-        """Optimizer steps of the whole run; None for a forest."""
+        """Optimizer steps of the whole run; None for a forest and an ensemble."""
         if self.training is None:
             return None
         return self.training.epochs * math.ceil(self.num_train_samples / self._batch_size)
 
     @property
     def num_parameters(self) -> int | None:
-        """Number of weights and biases; None for a forest, whose number of nodes is known only after training."""
+        """Number of weights and biases; None for a forest and an ensemble, whose configurations do not tell it."""
         return self.model.num_parameters if isinstance(self.model, Mlp) else None
 
     @property
     def stack_key(self) -> str | None:
-        """The key that all runs of a stack have in common; None for a forest, which trains alone."""
+        """The key that all runs of a stack have in common; None for a forest and an ensemble, which train alone."""
         if not isinstance(self.model, Mlp) or self.training is None:
             return None
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
@@ -302,7 +336,7 @@ class RunConfig(StrictModel):
 
     @property
     def stack_bytes(self) -> int:
-        """Estimated memory of a run in a stack, in bytes; 0 for a forest."""
+        """Estimated memory of a run in a stack, in bytes; 0 for a forest and an ensemble."""
         if not isinstance(self.model, Mlp):
             return 0
         sizes = self._padded_sizes
@@ -316,13 +350,18 @@ class RunConfig(StrictModel):
 
     @property
     def estimated_bytes(self) -> int:
-        """Estimated bytes that a run adds to the database if it trains all its epochs."""
+        """Estimated bytes that a run adds to the database if it trains all its epochs.
+
+        Not counted is an ensemble's saved model, which is as large as those of its members together.
+        """
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
         probabilities_bytes = 4 * NUM_CLASSES * (sizes.val + sizes.test)
         num_metrics = 2 + self.epochs // self.evaluate_every
         if isinstance(self.model, RandomForest):
             nodes_bytes = min(LEAF_BYTES << self.model.max_depth, TREE_BYTES_PER_SAMPLE * sizes.train)
             return RUN_BYTES + probabilities_bytes + num_metrics * METRIC_BYTES + self.epochs * nodes_bytes
+        if isinstance(self.model, Ensemble):
+            return RUN_BYTES + probabilities_bytes + METRIC_BYTES
         assert self.training is not None, "validated: an mlp has training"
         metrics_bytes = num_metrics * (METRIC_BYTES + LAYER_METRIC_BYTES * (len(self.model.hidden_sizes) + 1))
         # Copies of the parameters: the saved model, the checkpoints `best` and `last`, the optimizer's state in `last`.
@@ -348,21 +387,32 @@ class RunConfig(StrictModel):
         return 1 if self.epochs <= MAX_AUTO_METRICS else math.ceil(self.epochs / (MAX_AUTO_METRICS - 2))
 
 
-def _is_forest(config: Mapping[str, Any]) -> bool:
+_NAMES = {"random_forest": "a random_forest", "ensemble": "an ensemble"}
+_WITHOUT_TRAINING = tuple(_NAMES)
+
+
+def _kind_of(config: Mapping[str, Any]) -> Any:
+    """Return the model's kind in a configuration that need not be valid; None: it does not say."""
     model = config.get("model")
-    if isinstance(model, Mapping):
-        return model.get("kind") == "random_forest"
-    return isinstance(model, RandomForest)
+    return model.get("kind") if isinstance(model, Mapping) else getattr(model, "kind", None)
+
+
+def is_ensemble(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration, which need not be valid, is an ensemble's."""
+    return bool(_kind_of(config) == "ensemble")
 
 
 def complete(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Merge overrides into a base configuration.
 
     Objects merge field by field; an object of another `kind` replaces the whole object; null is a value. Fields that
-    do not fit the resulting model's kind are left out, unless the override names them.
+    do not fit the resulting model's kind are left out, unless the override names them. An ensemble takes neither
+    dataset nor split from the base: its members have theirs.
     """
+    if is_ensemble(_merge(base, overrides)):
+        base = {name: value for name, value in base.items() if name not in ("dataset", "split")}
     merged = _merge(base, overrides)
-    if _is_forest(merged) != _is_forest(base):
+    if (_kind_of(merged) in _WITHOUT_TRAINING) != (_kind_of(base) in _WITHOUT_TRAINING):
         for field in ("scaling", "training"):
             if field not in overrides:
                 merged.pop(field, None)

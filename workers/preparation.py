@@ -17,8 +17,9 @@ from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import DATASETS
 from app.errors import DamagedData
+from app.models import repository as models
 from app.queue.claiming import Claim
-from app.run_config import Mlp, RandomForest, RunConfig
+from app.run_config import Ensemble, Mlp, RandomForest, RunConfig
 from app.run_config import Split as SplitConfig
 from app.sweeps.halving import rung_epochs
 from app.sweeps.schemas import SuccessiveHalving
@@ -27,6 +28,7 @@ from workers.training import TrainingLoop, TrainingRun, serialization
 from workers.training.checkpoint import TrainingState
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
+from workers.training.ensemble import EnsembleTraining, SavedNetwork, UnusableMember
 from workers.training.loop import StackTraining
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
@@ -51,6 +53,7 @@ class PreparedRun:
     split: SplitIndices
     checkpoints: dict[str, TrainingState]  # by role, as last committed
     rungs: Rungs | None = None
+    members: Sequence[SavedNetwork] = ()  # of an ensemble
 
 
 class Preparation:
@@ -74,6 +77,7 @@ class Preparation:
         Raises:
             DamagedData: The dataset or a checkpoint does not match its digest.
             ValueError: A checkpoint was written by another version.
+            UnusableMember: A member of an ensemble is gone or damaged.
         """
         with self._database.reading() as session:
             run = session.get_one(Run, claim.run_id)
@@ -81,11 +85,12 @@ class Preparation:
             rungs = _read_rungs(session, run)
             found = select(Checkpoint).where(Checkpoint.run_id == claim.run_id).options(undefer(Checkpoint.blob))
             checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
+            members = _read_members(session, config.model) if isinstance(config.model, Ensemble) else []
         split, data = self._load_split(config)
-        return PreparedRun(claim, config, data, split, checkpoints, rungs)
+        return PreparedRun(claim, config, data, split, checkpoints, rungs, members)
 
     def device_of(self, run: PreparedRun) -> str:
-        if isinstance(run.config.model, RandomForest):
+        if not isinstance(run.config.model, Mlp):
             return "cpu"
         return self._default_device if run.config.device == "auto" else run.config.device
 
@@ -98,6 +103,10 @@ class Preparation:
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
             return forest, [forest]
+        if isinstance(model, Ensemble):
+            (run,) = runs
+            ensemble = EnsembleTraining(run.members, run.data)
+            return ensemble, [ensemble]
         members = [Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split) for run in runs]
         training = StackTraining(members, torch.device(self.device_of(runs[0])))
         trained = list(training.active)
@@ -198,6 +207,26 @@ def _add_if_absent(database: Database, row: Dataset | Split) -> None:
 def _checked(checkpoint: Checkpoint) -> bytes:
     what = f"Checkpoint {checkpoint.role!r} of run {checkpoint.run_id}"
     return blobs.checked(checkpoint.blob, checkpoint.sha256, what)
+
+
+def _read_members(session: Session, ensemble: Ensemble) -> list[SavedNetwork]:
+    """The saved models of an ensemble's members.
+
+    Raises:
+        UnusableMember: A member has been deleted since the ensemble was submitted, or does not match its sha256.
+    """
+    members = []
+    for run_id in ensemble.members:
+        model = models.get_saved_model(session, run_id)
+        if model is None:
+            detail = f"Run {run_id}, a member, has been deleted since the ensemble was submitted."
+            raise UnusableMember("member_deleted", detail)
+        try:
+            graph = blobs.checked(model.onnx, model.sha256, f"The saved model of run {run_id}, a member,")
+        except DamagedData as error:
+            raise UnusableMember("member_damaged", error.detail) from None
+        members.append(SavedNetwork(run_id, graph, model.num_parameters))
+    return members
 
 
 def _read_rungs(session: Session, run: Run) -> Rungs | None:

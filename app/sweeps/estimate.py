@@ -53,7 +53,7 @@ def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
 def measure_speeds(session: Session) -> dict[str, Speed]:
     """Measure the median speed for each stack key, from the newest runs that have succeeded."""
     query = select(Run.config, Run.stack_id, Run.epoch, Run.training_seconds)
-    query = query.where(Run.status == RunStatus.SUCCEEDED, Run.training_seconds > 0)
+    query = query.where(Run.status == RunStatus.SUCCEEDED, Run.training_seconds > 0, Run.model_kind != "ensemble")
     stacks = defaultdict(list)
     for row in session.execute(query.order_by(Run.id.desc()).limit(NUM_EARLIER_RUNS)):
         stacks[row.stack_id].append(row)
