@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import torch
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from workers.training.checkpoint import TrainingState
@@ -23,6 +24,7 @@ from workers.training.data import Labels, Pixels, SplitData
 from workers.training.evaluation import Best, Metrics, Probabilities, Score
 from workers.training.export import IR_VERSION, OPSET
 from workers.training.result import EnsembleModel, Result
+from workers.training.stack import clip_bounds
 
 Logarithms = npt.NDArray[np.float64]
 
@@ -227,6 +229,6 @@ def _probabilities(logarithms: Logarithms) -> Probabilities:
 
 
 def _score(logarithms: Logarithms, labels: Labels) -> Score:
-    """Loss and accuracy by logarithms of probabilities, which are finite: nothing has to be clipped."""
-    loss = -logarithms[np.arange(len(labels)), labels].mean()
+    """Loss and accuracy by logarithms of probabilities; each loss is clipped as a network's is."""
+    loss = np.clip(-logarithms[np.arange(len(labels)), labels], *clip_bounds(torch.float32)).mean()
     return Score(float(loss), float((logarithms.argmax(axis=1) == labels).mean()))
