@@ -27,6 +27,8 @@ from workers.training.result import EnsembleModel, Result
 from workers.training.stack import clip_bounds
 
 Logarithms = npt.NDArray[np.float64]
+OUTPUTS = ("probabilities", "logits")
+SMALLEST = 2.0**-126  # the smallest float32 of full precision
 
 
 class UnusableMember(Exception):
@@ -119,19 +121,15 @@ def combine(members: Sequence[SavedNetwork]) -> bytes:
     Raises:
         UnusableMember: A member's graph cannot be combined with others.
     """
-    graphs = [_read(member) for member in members]
-    nodes, constants = [], []
-    for number, (graph, logits) in enumerate(graphs):
-        prefixed, renamed = _prefix(graph, f"member{number}/")
-        nodes += prefixed
-        constants += renamed
-        nodes += _end_of_member(f"member{number}/", f"member{number}/{logits}")
-    constants += [
-        numpy_helper.from_array(np.array([0], np.int64), "first_axis"),
-        numpy_helper.from_array(np.array([1], np.int64), "class_axis"),
-        numpy_helper.from_array(np.log(np.float32(len(members))), "log_num_members"),
-    ]
-    nodes += _mean([f"member{number}/" for number in range(len(members))])
+    nodes, constants, logits = [], [numpy_helper.from_array(np.float32(SMALLEST), "smallest")], []
+    for number, member in enumerate(members):
+        graph, end = _read(member)
+        prefix = f"member{number}/"
+        renamed_nodes, renamed_constants = _prefix(graph, prefix)
+        nodes += renamed_nodes
+        constants += renamed_constants
+        logits.append(prefix + end)
+    nodes += _mean(logits)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", NUM_CLASSES]) for name in OUTPUTS]
     pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", NUM_PIXELS])
     combined = helper.make_graph(nodes, "digitlab-ensemble", [pixels], outputs, constants)
@@ -141,31 +139,25 @@ def combine(members: Sequence[SavedNetwork]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-OUTPUTS = ("probabilities", "logits")
+def _mean(logits: Sequence[str]) -> list[onnx.NodeProto]:
+    """From the members' logits to the outputs; z − log p, the negative of a member's energy, is the same in each class.
 
-
-def _end_of_member(prefix: str, logits: str) -> list[onnx.NodeProto]:
-    """A member's probabilities (N × C), their logarithms (1 × N × C), and the negative of its energy (N × 1)."""
+    p is bounded from below, so that the output `logits` is finite where each member's probability is 0 in float32.
+    """
+    logarithms = [f"log_probabilities{number}" for number in range(len(logits))]
+    probabilities = [f"probabilities{number}" for number in range(len(logits))]
+    nodes = []
+    for z, log_p, p in zip(logits, logarithms, probabilities, strict=True):
+        nodes += [helper.make_node("LogSoftmax", [z], [log_p], axis=1), helper.make_node("Exp", [log_p], [p])]
     return [
-        helper.make_node("Softmax", [logits], [f"{prefix}probabilities"], axis=1),
-        helper.make_node("LogSoftmax", [logits], [f"{prefix}logarithms"], axis=1),
-        helper.make_node("Unsqueeze", [f"{prefix}logarithms", "first_axis"], [f"{prefix}layer"]),
-        helper.make_node("ReduceLogSumExp", [logits, "class_axis"], [f"{prefix}negative_energy"], keepdims=1),
-    ]
-
-
-def _mean(prefixes: Sequence[str]) -> list[onnx.NodeProto]:
-    """The outputs. log p = log Σ exp(log p_m) − log M stays finite where each p_m is 0 in float32."""
-    probabilities, layers, energies = (
-        [f"{prefix}{name}" for prefix in prefixes] for name in ("probabilities", "layer", "negative_energy")
-    )
-    return [
+        *nodes,
         helper.make_node("Mean", probabilities, ["probabilities"]),
-        helper.make_node("Concat", layers, ["logarithms"], axis=0),  # M × N × C
-        helper.make_node("ReduceLogSumExp", ["logarithms", "first_axis"], ["log_sum"], keepdims=0),
-        helper.make_node("Sub", ["log_sum", "log_num_members"], ["log_mean"]),
-        helper.make_node("Mean", energies, ["mean_negative_energy"]),
-        helper.make_node("Add", ["log_mean", "mean_negative_energy"], ["logits"]),
+        helper.make_node("Max", ["probabilities", "smallest"], ["positive"]),
+        helper.make_node("Log", ["positive"], ["log_mean"]),
+        helper.make_node("Mean", logits, ["mean_logits"]),
+        helper.make_node("Mean", logarithms, ["mean_log_probabilities"]),
+        helper.make_node("Sub", ["mean_logits", "mean_log_probabilities"], ["negative_energy"]),
+        helper.make_node("Add", ["log_mean", "negative_energy"], ["logits"]),
     ]
 
 
