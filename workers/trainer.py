@@ -26,6 +26,7 @@ from workers.recorder import Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device
+from workers.training.bank import Banks
 from workers.training.ensemble import UnusableMember
 from workers.training.loop import warm_up
 
@@ -64,6 +65,7 @@ class Trainer:
         self._pulse = pulse
         self._devices = device.available_devices()
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
+        self._banks = Banks(on_copy=pulse.mark_progress)
         self._to_release: set[Claim] = set()
         self._is_stopping = False
 
@@ -95,7 +97,7 @@ class Trainer:
         fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
         leases run out.
         """
-        preparation = Preparation(self._database, self._default_device)
+        preparation = Preparation(self._database, self._default_device, self._banks)
         try:
             prepared = self._prepare(preparation, claims)
             if prepared:

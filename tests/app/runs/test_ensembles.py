@@ -111,7 +111,7 @@ def test_what_cannot_be_a_member_is_named_with_its_reason(
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [
-        ({"model": {"kind": "ensemble", "members": ["a", "b", "a"]}}, "#/model/members"),
+        ({"model": {"kind": "ensemble", "members": ["a", "b", "a"]}}, "#/model/members/2"),
         ({"model": {"kind": "ensemble", "members": ["a"]}}, "#/model/members"),
         ({"model": {"kind": "ensemble", "members": [f"run {number}" for number in range(11)]}}, "#/model/members"),
         ({"model": {"kind": "ensemble", "members": ["a", 5]}}, "#/model/members/1"),
