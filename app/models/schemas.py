@@ -21,7 +21,10 @@ class ModelView(BaseModel):
     val_accuracy: float = Field(examples=[0.9815])
     val_loss: float
     test_accuracy: float | None
-    num_parameters: int = Field(description="Weights and biases; of a forest, its nodes.", examples=[2410])
+    num_parameters: int = Field(
+        description="Weights and biases; of a forest, its nodes; of an ensemble, its members' together.",
+        examples=[2410],
+    )
     size_bytes: int
     sha256: str
     training_seconds: float

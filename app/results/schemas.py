@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field
 
 
 class Layer(BaseModel):
-    """One step from pixels to probabilities."""
+    """One step from pixels to probabilities, or one member of an ensemble."""
 
     name: str = Field(examples=["linear1"])
-    kind: Literal["scale", "linear", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest"]
+    kind: Literal["scale", "linear", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest", "member", "mean"]
     input_shape: list[int] = Field(description="Of one image.", examples=[[64]])
     output_shape: list[int] = Field(examples=[[24]])
     num_parameters: int = Field(examples=[1560])
@@ -21,7 +21,7 @@ class Layer(BaseModel):
 
 
 class Summary(BaseModel):
-    """A run's network, layer by layer."""
+    """A run's network, layer by layer; of an ensemble, its members."""
 
     run_id: str
     status: str

@@ -13,7 +13,7 @@ from app.datasets.catalog import DATASETS
 from app.errors import FieldError, InvalidInput
 from app.presets.sweeps import get_sweep_preset
 from app.queue import lifecycle
-from app.run_config import MAX_SEED, Mlp, RunConfig, complete
+from app.run_config import MAX_SEED, Ensemble, Mlp, RunConfig, complete
 from app.runs import service as runs
 from app.sweeps.schemas import SweepSubmission
 from app.sweeps.search_space import Point, expand
@@ -60,7 +60,7 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, m
     except ValidationError as error:
         raise invalid_document(error, document) from error
     try:
-        base = runs.prepare(session, submission.base)
+        base = runs.prepare(session, submission.base, for_sweep=True)
     except InvalidInput as error:
         inside = [FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]
         raise InvalidInput("#/base" + error.detail[1:], errors=inside) from None
@@ -135,6 +135,9 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
             if submission.cross_validation is not None and path.startswith("split.fold"):
                 raise wrong_place(place, "cross_validation makes the folds itself: leave it out")
         anywhere = next(iter(point.places.values()), "#/base")
+        if isinstance(config.model, Ensemble):
+            places = [place for path, place in point.places.items() if path.partition(".")[0] == "model"]
+            raise wrong_place(next(iter(places), anywhere), runs.NO_SWEEP_OF_ENSEMBLES)
         if submission.stopping is not None and not isinstance(config.model, Mlp):
             raise wrong_place(
                 anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by"

@@ -191,6 +191,14 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
             },
             "#/parameters/model.n_estimators/0",
         ),
+        (
+            {"base": {"model": {"kind": "ensemble", "members": ["a", "b"]}}, "parameters": {"seed": [1, 2]}},
+            "#/base/model/kind",
+        ),
+        (
+            {"search": {"kind": "list"}, "points": [{}, {"model": {"kind": "ensemble", "members": ["a", "b"]}}]},
+            "#/points/1/model",
+        ),
         ({"preset": 5}, "#/preset"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The random draws of one network, compiled by Numba: the order of the samples, and dropout.
+"""The random draws of one network, compiled by Numba: the order of the samples, their copies, and dropout.
 
 Shape letters: N samples of the train split; T hidden units of all layers together, padded to a multiple of 16.
 """
@@ -17,9 +17,10 @@ from workers.training.engines.compilation import OPTIONS, Array, compiled
 BUCKET_BITS = 11  # of a word, that one pass of the radix sort looks at: three passes for 32 bits
 NUM_BUCKETS = 2**BUCKET_BITS
 DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DATA_ORDER)
+COPY_CHOICE = int(randomness.Purpose.COPY_CHOICE)
 
 # `inline="always"` copies the body to each place that calls it: LLVM does not vectorize a loop around a call.
-_philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
+philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
 
 
 @compiled
@@ -31,7 +32,7 @@ def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
     """
     words = np.empty(num_samples + 3, np.uint32)  # a block is four words: the last one may run over by three
     for block in range((num_samples + 3) // 4):
-        w0, w1, w2, w3 = _philox(block, epoch, DATA_ORDER, 0, seed & 0xFFFFFFFF, seed >> 32)
+        w0, w1, w2, w3 = philox(block, epoch, DATA_ORDER, 0, seed & 0xFFFFFFFF, seed >> 32)
         words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
     order = np.arange(num_samples)
     sorted_order = np.empty_like(order)
@@ -54,6 +55,17 @@ def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
 
 
 @compiled
+def draw_copies(seed: int, epoch: int, num_samples: int, num_copies: int) -> Array:
+    """The numbers (N) of `randomness.copy_numbers` for one seed."""
+    chosen = np.empty(num_samples + 3, np.int64)
+    for block in range((num_samples + 3) // 4):
+        w0, w1, w2, w3 = philox(block, epoch, COPY_CHOICE, 0, seed & 0xFFFFFFFF, seed >> 32)
+        chosen[4 * block], chosen[4 * block + 1] = (w0 * num_copies) >> 32, (w1 * num_copies) >> 32
+        chosen[4 * block + 2], chosen[4 * block + 3] = (w2 * num_copies) >> 32, (w3 * num_copies) >> 32
+    return chosen[:num_samples]
+
+
+@compiled
 def draw_dropout(seed: int, epoch: int, step: int, threshold: int, scale: Any, out: Array) -> None:
     """Write what hidden values are multiplied by to `out`: 0, or `scale` = 1 / (1 - rate), which is inverted dropout.
 
@@ -67,7 +79,7 @@ def draw_dropout(seed: int, epoch: int, step: int, threshold: int, scale: Any, o
     words0, words1, words2, words3 = words[0], words[1], words[2], words[3]
     for group in range(out.shape[0]):
         for unit in range(num_units):  # T; stored by word, so that the loops below read neighbours
-            w0, w1, w2, w3 = _philox(group * num_units + unit, epoch, DROPOUT, step, low, high)
+            w0, w1, w2, w3 = philox(group * num_units + unit, epoch, DROPOUT, step, low, high)
             words0[unit], words1[unit], words2[unit], words3[unit] = w0, w1, w2, w3
         for number in range(4):  # a word's low half is for lane 2·number, its high half for the next lane
             halves, even, odd = words[number], out[group, 2 * number], out[group, 2 * number + 1]
