@@ -1,6 +1,9 @@
 """Trained models as ONNX graphs, from raw pixels to probabilities; the scaling is part of the first layer's weights.
 
 Every graph has one input, `pixels` (float32, N × 64, values 0–16), and an output `probabilities` (float32, N × 10).
+That of a network also has `logits` (float32, N × 10), whose softmax are the probabilities: -logsumexp of the logits is
+the energy of an image, which is high for what is no digit (Liu et al., 2020, "Energy-based out-of-distribution
+detection"). The graphs of earlier versions have no logits.
 """
 
 from __future__ import annotations
@@ -52,14 +55,18 @@ def _export_mlp(network: MlpModel, scaling: Scaling) -> bytes:
         # N × D · (H × D)ᵀ + H
         nodes.append(helper.make_node("Gemm", inputs, [f"linear{number}"], transB=1))
         if number == len(network.layers):
-            nodes.append(helper.make_node("Softmax", [f"linear{number}"], ["probabilities"], axis=1))
+            nodes[-1].output[:] = ["logits"]
+            nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
         else:
             nodes.append(helper.make_node(NODES[network.activation], [f"linear{number}"], [f"layer{number}"]))
     graph = helper.make_graph(
         nodes,
         "digitlab-mlp",
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", NUM_PIXELS])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", NUM_CLASSES])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", NUM_CLASSES])
+            for name in ("probabilities", "logits")
+        ],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitlab")
