@@ -26,7 +26,18 @@ from app.worker_registry.repository import WorkerInfo
 from workers.fork_server import StartMethod
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease
-from workers.messages import EXIT_DATABASE_FAILED, Done, Evaluate, Evaluated, FromChild, Idle, Ready, Release, Stop, Train
+from workers.messages import (
+    EXIT_DATABASE_FAILED,
+    Done,
+    Evaluate,
+    Evaluated,
+    FromChild,
+    Idle,
+    Ready,
+    Release,
+    Stop,
+    Train,
+)
 from workers.shared_clocks import Pulse
 from workers.trainer_process import TrainerProcess, make_fork_server
 from workers.watchdog import watch_child

@@ -70,6 +70,21 @@ def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
     return set(session.scalars(query.where(SavedModel.run_id.in_(run_ids))))
 
 
+def find_unevaluated(session: Session, *, excluding: Collection[str] = ()) -> str | None:
+    """Return the run whose saved model is to be evaluated on shifted val next: the champion's, then the best by val.
+
+    Models of folds are never evaluated, since they are compared by their folds alone.
+    """
+    is_missing = Run.status == RunStatus.SUCCEEDED, Run.fold.is_(None), SavedModel.shifted_accuracy.is_(None)
+    query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id).where(*is_missing)
+    query = query.where(SavedModel.run_id.not_in(excluding))
+    champion = get_champion(session)
+    if champion is not None and (found := session.scalar(query.where(SavedModel.run_id == champion.run_id))):
+        return found
+    best_first = SavedModel.on_canonical_split.desc(), SavedModel.val_accuracy.desc(), SavedModel.run_id
+    return session.scalar(query.order_by(*best_first).limit(1))
+
+
 def which_are_evaluated(session: Session, run_ids: Collection[str]) -> set[str]:
     """Return the given run ids whose saved models have been evaluated on shifted val, which fixes their thresholds."""
     if not run_ids:

@@ -16,12 +16,11 @@ from app.tables import SavedModel
 
 Verdicts = npt.NDArray[np.uint8]
 
-BLANK, NOT_A_DIGIT, SURE, UNSURE = range(4)
+BLANK, NOT_A_DIGIT, SURE, UNSURE = map(np.uint8, range(4))
 NAMES = ("blank", "not_a_digit", "sure", "unsure")  # by number; the first that holds is the verdict
-BLANK_CONTRAST = (
-    2  # an image whose pixels differ by no more than this is blank; the faintest of load_digits differs by 12
-)
+BLANK_CONTRAST = 2  # an image whose pixels differ by no more than this is blank; every one of load_digits has 14
 FIRST_BLOCK = 160  # train images that are looked at first
+PRODUCTS_AT_ONCE = 2**18  # of a matrix product: for more, OpenBLAS takes threads, which wait for each other
 
 
 class TrainImages:
@@ -37,7 +36,8 @@ class TrainImages:
         images = pixels.reshape(len(pixels), -1)[order].astype(np.float32)
         halves = (images * images).sum(axis=1) / 2
         cut = min(FIRST_BLOCK, len(images))
-        self._blocks = [(images[:cut].T, halves[:cut]), (images[cut:].T, halves[cut:])]
+        blocks = (images[:cut], halves[:cut]), (images[cut:], halves[cut:])
+        self._blocks = [(block.T, of_block) for block, of_block in blocks if len(block)]
         self.num_bytes = images.nbytes + halves.nbytes
 
     def are_beyond(self, pixels: Pixels, distance: float) -> npt.NDArray[np.bool_]:
@@ -47,12 +47,19 @@ class TrainImages:
         images t, |x - t|² ≤ d² is the same as x·t - |t|²/2 ≥ (|x|² - d²)/2.
         """
         needed = (np.einsum("ij,ij->i", pixels, pixels) - distance * distance) / 2
-        transposed, halves = self._blocks[0]
-        beyond: npt.NDArray[np.bool_] = (pixels @ transposed - halves).max(axis=1) < needed
-        if beyond.any() and len(self._blocks[1][1]):
-            transposed, halves = self._blocks[1]
-            beyond[beyond] = (pixels[beyond] @ transposed - halves).max(axis=1) < needed[beyond]
+        beyond = np.ones(len(pixels), bool)
+        for transposed, halves in self._blocks:
+            left = np.flatnonzero(beyond)
+            rows = max(1, PRODUCTS_AT_ONCE // transposed.size)
+            for start in range(0, len(left), rows):
+                part = left[start : start + rows]
+                beyond[part] = (pixels[part] @ transposed - halves).max(axis=1) < needed[part]
         return beyond
+
+    def is_beyond(self, image: Pixels, distance: float) -> bool:
+        """The same for one image (64): a third of the time."""
+        needed = (float(image.dot(image)) - distance * distance) / 2
+        return all(float((image @ transposed - halves).max()) < needed for transposed, halves in self._blocks)
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,10 @@ class Judge:
             probabilities: Predicted probabilities, N × 10.
             logits: Their logits, N × 10; None: the graph has none, or `uses_energy` is false.
         """
+        if len(pixels) == 1:
+            return np.array([self._judge_one(pixels[0], probabilities[0], None if logits is None else logits[0])])
         confidences = probabilities.max(axis=1)
-        verdicts: Verdicts = np.where(confidences >= self.sure_confidence, SURE, UNSURE).astype(np.uint8)
+        verdicts: Verdicts = np.where(confidences >= self.sure_confidence, SURE, UNSURE)
         if logits is not None:
             # -logsumexp of the logits: the probability is the logit's exponential over their sum.
             energies = np.log(confidences) - logits.max(axis=1)
@@ -100,3 +109,16 @@ class Judge:
             verdicts[self.train_images.are_beyond(pixels, self.max_distance)] = NOT_A_DIGIT
         verdicts[pixels.max(axis=1) - pixels.min(axis=1) <= BLANK_CONTRAST] = BLANK
         return verdicts
+
+    def _judge_one(
+        self, image: Pixels, probabilities: npt.NDArray[np.float32], logits: npt.NDArray[np.float32] | None
+    ) -> np.uint8:
+        """The same for one image, without the overhead of numpy for rows: 12 µs instead of 40."""
+        if float(image.max()) - float(image.min()) <= BLANK_CONTRAST:
+            return BLANK
+        confidence = max(probabilities.tolist())
+        if logits is not None and math.log(confidence) - max(logits.tolist()) > self.max_energy:
+            return NOT_A_DIGIT
+        if self.train_images is not None and self.train_images.is_beyond(image, self.max_distance):
+            return NOT_A_DIGIT
+        return SURE if confidence >= self.sure_confidence else UNSURE

@@ -14,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.training import export
-from workers.training.augmentation import Purpose, make_copies
+from workers.training.augmentation import make_copies
 from workers.training.config import NUM_PIXELS
 from workers.training.data import Labels, Pixels
+from workers.training.randomness import Purpose
 from workers.training.tensors import SplitIndices
 from workers.training.thresholds import Judged, Thresholds, choose_thresholds
+
+Indices = npt.NDArray[np.int32]
+Distances = npt.NDArray[np.float32]
 
 NUM_COPIES = 10
 STRENGTH = 1.0
@@ -51,7 +55,7 @@ class Evaluation:
 
 def evaluate(graph: bytes, images: SplitImages) -> Evaluation:
     """Evaluate an ONNX graph on shifted val, and fix its thresholds by val and shifted val."""
-    shifted = make_shifted_val(images)
+    shifted = make_shifted_val(images.pixels, images.split.val)
     labels = images.labels[images.split.val]
     session = export.open_session(graph)
     on_val = export.run(session, images.val_pixels)
@@ -73,9 +77,14 @@ def evaluate(graph: bytes, images: SplitImages) -> Evaluation:
     )
 
 
-def make_shifted_val(images: SplitImages) -> Pixels:
-    """The warped copies of val: V·K × 64, the K copies of the first image first."""
-    copies = _make_bank(images.pixels.tobytes())[:, images.split.val]
+def make_shifted_val(pixels: Pixels, val: Indices) -> Pixels:
+    """The warped copies of val: V·K × 64, the K copies of the first image first.
+
+    Args:
+        pixels: The dataset's images, N × 8 × 8: what a copy looks like depends on an image's number in its dataset.
+        val: The numbers of the val images.
+    """
+    copies = _make_bank(pixels.tobytes())[:, val]
     return np.ascontiguousarray(copies.transpose(1, 0, 2)).reshape(-1, NUM_PIXELS)
 
 
@@ -101,22 +110,22 @@ def _make_bank(pixels: bytes) -> Pixels:
     return make_copies(np.frombuffer(pixels, np.uint8).reshape(-1, 8, 8), 0, NUM_COPIES, STRENGTH, Purpose.SHIFT)
 
 
-def _distances(images: SplitImages) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _distances(images: SplitImages) -> tuple[Distances, Distances]:
     """The distances of val (V) and of shifted val (V·K) to the nearest train image."""
     train, val = images.split.train, images.split.val
-    return _cached_distances(images.pixels.tobytes(), train.tobytes(), val.tobytes())
+    return _cached_distances(images.pixels.tobytes(), *(each.astype(np.int32).tobytes() for each in (train, val)))
 
 
 @lru_cache(maxsize=8)
-def _cached_distances(pixels: bytes, train: bytes, val: bytes) -> tuple[npt.NDArray[np.float32], ...]:
+def _cached_distances(pixels: bytes, train: bytes, val: bytes) -> tuple[Distances, Distances]:
     """See `_distances`: the same for all models of a split, and computed once."""
     everything = np.frombuffer(pixels, np.uint8).reshape(-1, NUM_PIXELS)
-    train_rows, val_rows = (np.frombuffer(each, np.int32) for each in (train, val))
-    shifted = make_shifted_val(SplitImages(everything.reshape(-1, 8, 8), everything[:, 0], ...))
-    return nearest(everything[val_rows], everything[train_rows]), nearest(shifted, everything[train_rows])
+    train_images, val_numbers = everything[np.frombuffer(train, np.int32)], np.frombuffer(val, np.int32)
+    shifted = make_shifted_val(everything, val_numbers)
+    return nearest(everything[val_numbers], train_images), nearest(shifted, train_images)
 
 
-def nearest(images: Pixels, train: Pixels) -> npt.NDArray[np.float32]:
+def nearest(images: Pixels, train: Pixels) -> Distances:
     """The Euclidean distance of each image to the nearest train image; both are … × 64."""
     references = train.astype(np.float32)
     halves = (references**2).sum(axis=1) / 2
