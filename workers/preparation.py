@@ -39,6 +39,7 @@ from workers.training.config import (
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
 from workers.training.ensemble import EnsembleTraining, SavedNetwork, UnusableMember
 from workers.training.loop import StackTraining
+from workers.training.shifted import SplitImages
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
 
@@ -60,6 +61,7 @@ class PreparedRun:
     config: RunConfig
     data: SplitData
     split: SplitIndices
+    images: SplitImages
     checkpoints: dict[str, TrainingState]  # by role, as last committed
     rungs: Rungs | None = None
     members: Sequence[SavedNetwork] = ()  # of an ensemble
@@ -98,7 +100,21 @@ class Preparation:
             checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
             members = _read_members(session, config.model) if isinstance(config.model, Ensemble) else []
         split, data = self._load_split(config)
-        return PreparedRun(claim, config, data, split, checkpoints, rungs, members)
+        images = self._images_of(config, split)
+        return PreparedRun(claim, config, data, split, images, checkpoints, rungs, members)
+
+    def read_images(self, config: RunConfig) -> SplitImages:
+        """The images that a configuration's saved model is evaluated on.
+
+        Raises:
+            DamagedData: The dataset does not match its digest.
+        """
+        split, _ = self._load_split(config)
+        return self._images_of(config, split)
+
+    def _images_of(self, config: RunConfig, split: SplitIndices) -> SplitImages:
+        images = self._load_images(config.dataset)
+        return SplitImages(images.pixels, images.labels, split)
 
     def device_of(self, run: PreparedRun) -> str:
         if not isinstance(run.config.model, Mlp):
