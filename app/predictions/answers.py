@@ -10,6 +10,7 @@ import numpy.typing as npt
 import orjson
 
 from app.instruments import NUM_DIGITS
+from app.predictions.instances import SIDE, Pixels
 from app.predictions.predictor import LoadedModel, Probabilities
 
 # The JSON between the confidence of one prediction and that of the next.
@@ -45,6 +46,14 @@ def to_lean_json(model: LoadedModel, digits: Digits, probabilities: Probabilitie
 def to_bytes(_model: LoadedModel, digits: Digits, _probabilities: Probabilities) -> bytes:
     """Write the digits, one byte each."""
     return digits.astype(np.uint8).tobytes()
+
+
+def add_pixels(answer: bytes, pixels: Pixels) -> bytes:
+    """Add to each prediction of a JSON answer the 8×8 pixels (uint8, N × 64) that the model saw."""
+    document = orjson.loads(answer)
+    for prediction, image in zip(document["predictions"], pixels.reshape(-1, SIDE, SIDE).tolist(), strict=True):
+        prediction["pixels"] = image
+    return orjson.dumps(document)
 
 
 def _describe(model: LoadedModel) -> dict[str, str | float]:
