@@ -7,7 +7,7 @@ import re
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     """The run is restored from bytes, into another stack and at another slot."""
     optimizer = OptimizerConfig(kind, 0.05 if kind == "sgd" else 0.01, momentum=0.9, nesterov=is_augmented)
     stopping = StoppingConfig(patience, min_delta=0.05) if patience else None
-    shared = {
+    shared: dict[str, Any] = {
         "optimizer": optimizer,
         "epochs": 12,
         "augmentation": AugmentationConfig(9, 1.0) if is_augmented else None,

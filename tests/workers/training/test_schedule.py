@@ -41,7 +41,7 @@ def test_the_factors_are_those_of_torch_s_schedulers(warmup: int, total: int) ->
     assert (factors[:, 1] == 1).all(), "constant"
     settings = np.zeros(len(Setting))
     settings[[Setting.WARMUP_STEPS, Setting.TOTAL_STEPS]] = warmup, total
-    compiled = [kernels.rate_factor(settings, step) for step in steps]
+    compiled = [kernels.rate_factor(settings, step) for step in range(total)]
     assert compiled == pytest.approx(factors[:, 0], abs=1e-15)
     assert factors[-1, 0] == pytest.approx(0.5 * (1 + math.cos(math.pi * (1 - 1 / (total - warmup)))), abs=1e-12)
 

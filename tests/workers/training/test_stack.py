@@ -20,6 +20,7 @@ from workers.training.evaluation import Metrics
 from workers.training.loop import MlpTraining, StackTraining
 from workers.training.stack import ACTIVATIONS, Member, Stack
 
+WEAK = AugmentationConfig(7, 0.5)
 NESTEROV = OptimizerConfig("sgd", 0.01, momentum=0.9, nesterov=True)
 MODULES: dict[str, type[torch.nn.Module]] = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
@@ -219,7 +220,8 @@ def test_copies_schedule_and_nesterov_momentum_follow_plain_torch(
     model = _plain_model(member)
     plain = _plain_optimizer(model, optimizer)
     num_train, seeds = len(member.split.train), torch.tensor([member.config.seed])
-    total = epochs * -(-num_train // (batch_size or num_train))
+    at_once = batch_size or num_train
+    total = epochs * -(-num_train // at_once)
     rising = LinearLR(plain, start_factor=1 / warmup, total_iters=warmup - 1)
     schedule = SequentialLR(plain, [rising, CosineAnnealingLR(plain, total - warmup)], [warmup])
     for epoch in range(1, epochs + 1):
@@ -229,9 +231,7 @@ def test_copies_schedule_and_nesterov_momentum_follow_plain_torch(
             order = randomness.data_orders(seeds, epoch, num_train)[0]
         copies = randomness.copy_numbers(seeds, epoch, num_train, torch.tensor([11]))[0][order]
         rows = torch.from_numpy(member.split.train).long()[order]
-        for batch, chosen in zip(
-            rows.split(batch_size or num_train), copies.split(batch_size or num_train), strict=True
-        ):
+        for batch, chosen in zip(torch.split(rows, at_once), torch.split(copies, at_once), strict=True):
             pixels = digits.bank()[chosen, batch].numpy()
             plain.zero_grad()
             loss = functional.cross_entropy(model(to_tensor(pixels, "byte").double()), member.data.labels[batch])
@@ -313,8 +313,10 @@ def _plain_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.o
     return torch.optim.Adam(model.parameters(), lr=rate, betas=betas, eps=config.epsilon, weight_decay=decay)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 20, 1256, None])
-@pytest.mark.parametrize("augmentation", [None, AugmentationConfig(7, 0.5)])
+@pytest.mark.parametrize(
+    ("batch_size", "augmentation"),
+    [(1, None), (7, None), (20, None), (1256, None), (None, None), (20, WEAK), (1256, WEAK), (None, WEAK)],
+)
 @pytest.mark.parametrize("optimizer", [OptimizerConfig("sgd", 0.001, momentum=0.9), OptimizerConfig("adam", 0.001)])
 def test_both_engines_agree_with_dropout_on(
     digits: Digits, batch_size: int | None, optimizer: OptimizerConfig, augmentation: AugmentationConfig | None
