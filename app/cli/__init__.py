@@ -138,8 +138,9 @@ def train(
     """Submit a run and follow it with a progress bar. Ctrl-C cancels the run."""
     from app.cli.train import submit_and_follow
 
-    given = {"preset": preset, "name": name, "seed": seed, "training": None if epochs is None else {"epochs": epochs}}
-    given["model"] = {"kind": "ensemble", "members": member} if member else None
+    training = None if epochs is None else {"epochs": epochs}
+    model = {"kind": "ensemble", "members": member} if member else None
+    given = {"preset": preset, "name": name, "seed": seed, "training": training, "model": model}
     overrides = {key: value for key, value in given.items() if value is not None}
     raise typer.Exit(submit_and_follow(url, config, overrides, detach=detach))
 

@@ -99,6 +99,25 @@ def test_a_preset_has_the_notebook_s_settings(name: str) -> None:
     )
 
 
+def test_the_handwriting_preset_trains_on_warped_copies() -> None:
+    preset = PRESETS["handwriting"]
+    config = preset.config
+    assert preset.notebook == "", "it does not come from the notebook"
+    assert config.model == Mlp(hidden_sizes=[256], activation="relu", dropout=0.2)
+    assert config.training is not None
+    assert config.training.model_dump() == {
+        "optimizer": {"kind": "sgd", "learning_rate": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-5},
+        "schedule": {"kind": "cosine", "warmup_steps": 100},
+        "augmentation": {"kind": "affine_elastic", "copies": 256, "strength": 1.0},
+        "batch_size": 64,
+        "epochs": 300,
+        "evaluate_every": "auto",
+        "keep": "last",
+        "early_stopping": None,
+    }
+    assert (config.scaling, config.evaluate_every, config.split.is_canonical) == ("unit", 2, True)
+
+
 def test_the_forest_preset_has_the_notebook_s_settings() -> None:
     assert PRESETS["forest-baseline"].config.model == RandomForest(kind="random_forest", n_estimators=10, max_depth=10)
 

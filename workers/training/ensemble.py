@@ -121,7 +121,7 @@ def combine(members: Sequence[SavedNetwork]) -> bytes:
     Raises:
         UnusableMember: A member's graph cannot be combined with others.
     """
-    nodes, constants, logits = [], [numpy_helper.from_array(np.float32(SMALLEST), "smallest")], []
+    nodes, constants, logits = [], [numpy_helper.from_array(np.array(SMALLEST, np.float32), "smallest")], []
     for number, member in enumerate(members):
         graph, end = _read(member)
         prefix = f"member{number}/"

@@ -233,6 +233,7 @@ def test_presets_are_valid_and_can_be_overridden(client: TestClient, assert_prob
         assert client.get(f"/presets/{name}").json()["kind"] == "sweep"
         numbers[name] = client.post("/sweeps?dry_run=true", json={"preset": name}).json()["num_trials"]
     assert (numbers["learning-rates"], numbers["practice"], numbers["dropout"]) == (4, 96, 60)
+    assert numbers["handwriting-cv"] == 12 * 5
     shorter = {"preset": "practice", "base": {"training": {"epochs": 3}}, "parameters": {"seed": [1, 2]}}
     sweep = submit(client, shorter)
     assert (sweep["progress"]["trials"], sweep["progress"]["epochs"]) == (2, 6)
