@@ -298,7 +298,10 @@ class Predictor:
 
 def _count_bytes(models: Collection[LoadedModel]) -> int:
     """Memory of models in bytes; train images that several share count once."""
-    shared = {id(images): images.num_bytes for model in models if (images := model.judge.train_images) is not None}
+    shared: dict[int, int] = {}
+    for model in models:
+        if (images := model.judge.train_images) is not None:
+            shared[id(images)] = images.num_bytes
     return sum(model.num_bytes for model in models) + sum(shared.values())
 
 
