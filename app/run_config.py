@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.datasets.catalog import (
     CANONICAL_SPLIT_SEED,
@@ -29,6 +39,7 @@ CONFIG_VERSION = 1
 MAX_SEED = 2**32 - 1  # largest `random_state` of scikit-learn
 MAX_STEPS = 20_000_000
 MAX_MULTIPLY_ADDS = 10**14
+MAX_COPIES = 256  # warped copies of an image: more were no better
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth, which bounds a forest's size
 MAX_AUTO_METRICS = 200
 # Bytes that a run takes in the database, as measured on SQLite:
@@ -177,6 +188,16 @@ class Sgd(StrictModel):
     learning_rate: float = Field(0.05, gt=0.0, le=100.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    nesterov: bool = Field(
+        False, description="Step along the gradient plus the new momentum; needs a momentum above 0."
+    )
+
+    @field_validator("nesterov")
+    @classmethod
+    def _nesterov_has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return nesterov
 
 
 class Adam(StrictModel):
@@ -188,6 +209,29 @@ class Adam(StrictModel):
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     epsilon: Epsilon = Field(1e-8, gt=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+
+
+class Constant(StrictModel):
+    """The learning rate is the same at every step."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Cosine(StrictModel):
+    """The learning rate rises in a line to its full value, then falls along a cosine to 0 at the end of the run."""
+
+    kind: Literal["cosine"]
+    warmup_steps: int = Field(
+        0, ge=0, le=MAX_STEPS, description="Steps until the full learning rate; fewer than the run has."
+    )
+
+
+class AffineElastic(StrictModel):
+    """Copies of each image that are rotated, scaled, sheared, shifted, bent, and thicker or thinner."""
+
+    kind: Literal["affine_elastic"] = "affine_elastic"
+    copies: int = Field(256, ge=1, le=MAX_COPIES, description="Copies of an image; each epoch draws one of them.")
+    strength: float = Field(1.0, ge=0.25, le=2.0, multiple_of=0.25, description="Scales every range, in steps of 0.25.")
 
 
 class EarlyStopping(StrictModel):
@@ -210,6 +254,20 @@ class Training(StrictModel):
     )
     keep: Literal["best", "last"] = Field("best", description="Whose epoch's weights the saved model gets.")
     early_stopping: EarlyStopping | None = None
+    schedule: Annotated[Constant | Cosine, Field(discriminator="kind")] = Field(
+        Constant(), description="Of the learning rate."
+    )
+    augmentation: AffineElastic | None = Field(
+        None, description="Train on warped copies of the images, as people write them; null: on the images themselves."
+    )
+
+    def images_a_step(self, num_train_samples: int) -> int:
+        """Images a step; all of them in a full batch."""
+        return min(self.batch_size or num_train_samples, num_train_samples)
+
+    def num_steps(self, num_train_samples: int) -> int:
+        """Optimizer steps of the whole run."""
+        return self.epochs * math.ceil(num_train_samples / self.images_a_step(num_train_samples))
 
 
 class RunConfig(StrictModel):
@@ -252,6 +310,21 @@ class RunConfig(StrictModel):
             raise ValueError("an mlp needs training: leave it out for the defaults, or send an object")
         return training
 
+    @field_validator("training")
+    @classmethod
+    def _warm_up_ends(cls, training: Training | None, info: ValidationInfo) -> Training | None:
+        split, dataset = info.data.get("split"), info.data.get("dataset")
+        if training is None or not isinstance(training.schedule, Cosine) or split is None or dataset is None:
+            return training
+        num_steps = training.num_steps(split.sizes(DATASETS[dataset].num_samples).train)
+        if training.schedule.warmup_steps >= num_steps:
+            raise _wrong_field(
+                ("schedule", "warmup_steps"),
+                training.schedule.warmup_steps,
+                f"warmup_steps should be less than the run's {num_steps:,} steps",
+            )
+        return training
+
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:
         if self.training is None or self.num_steps is None or self.num_parameters is None:
@@ -283,7 +356,11 @@ class RunConfig(StrictModel):
         """Optimizer steps of the whole run; None for a forest."""
         if self.training is None:
             return None
-        return self.training.epochs * math.ceil(self.num_train_samples / self._batch_size)
+        return self.training.num_steps(self.num_train_samples)
+
+    @property
+    def augmentation(self) -> AffineElastic | None:
+        return None if self.training is None else self.training.augmentation
 
     @property
     def num_parameters(self) -> int | None:
@@ -298,21 +375,31 @@ class RunConfig(StrictModel):
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
         widths = "-".join(map(str, self._padded_sizes))
         optimizer, batch_size = self.training.optimizer.kind, self._batch_size
-        return f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"
+        key = f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"
+        return key if self.augmentation is None else f"{key} augmented {self.augmentation.strength:g}"
 
     @property
     def stack_bytes(self) -> int:
-        """Estimated memory of a run in a stack, in bytes; 0 for a forest."""
+        """Estimated memory of a run in a stack, in bytes, without `shared_bytes`; 0 for a forest."""
         if not isinstance(self.model, Mlp):
             return 0
         sizes = self._padded_sizes
         num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
         # An epoch that is drawn in advance holds, for each sample, its place in the order, its one-hot label, and two
-        # numbers for each hidden unit if there is dropout.
+        # numbers for each hidden unit if there is dropout; with augmentation, its copy's place.
         sample_bytes = 8 + 4 * NUM_CLASSES + (8 * sum(sizes[1:-1]) if self.model.dropout else 0)
+        sample_bytes += 0 if self.augmentation is None else 8
         split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
         # Five arrays: parameters, gradients, two of the optimizer, best parameters. A batch: forward and backward pass.
         return 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes)) + split_bytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """Memory that the runs of a stack share, in bytes: the bank of warped copies, at its largest.
+
+        Runs with fewer copies may share the stack with one that has more, and a trainer's bank only grows.
+        """
+        return 0 if self.augmentation is None else MAX_COPIES * NUM_PIXELS * DATASETS[self.dataset].num_samples
 
     @property
     def estimated_bytes(self) -> int:
@@ -338,7 +425,7 @@ class RunConfig(StrictModel):
     @property
     def _batch_size(self) -> int:
         assert self.training is not None
-        return min(self.training.batch_size or self.num_train_samples, self.num_train_samples)
+        return self.training.images_a_step(self.num_train_samples)
 
     @property
     def evaluate_every(self) -> int:
@@ -346,6 +433,17 @@ class RunConfig(StrictModel):
         if self.training is not None and self.training.evaluate_every != "auto":
             return self.training.evaluate_every
         return 1 if self.epochs <= MAX_AUTO_METRICS else math.ceil(self.epochs / (MAX_AUTO_METRICS - 2))
+
+
+def max_stack_size(config: RunConfig, max_bytes: int) -> int:
+    """The number of runs like this one that fit into a stack of so many bytes, at least one."""
+    return max(1, (max_bytes - config.shared_bytes) // config.stack_bytes)
+
+
+def _wrong_field(path: tuple[str, ...], value: Any, message: str) -> ValidationError:
+    """An error at a field below the one that a validator looks at: pydantic puts that one's place before `path`."""
+    error = PydanticCustomError("value_error", message)
+    return ValidationError.from_exception_data("RunConfig", [InitErrorDetails(type=error, loc=path, input=value)])
 
 
 def _is_forest(config: Mapping[str, Any]) -> bool:

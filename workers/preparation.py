@@ -10,6 +10,7 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
+from torch import Tensor
 
 from app import blobs
 from app.database import Database
@@ -18,14 +19,22 @@ from app.datasets import service as dataset_service
 from app.datasets.catalog import DATASETS
 from app.errors import DamagedData
 from app.queue.claiming import Claim
-from app.run_config import Mlp, RandomForest, RunConfig
+from app.run_config import Cosine, Mlp, RandomForest, RunConfig
 from app.run_config import Split as SplitConfig
 from app.sweeps.halving import rung_epochs
 from app.sweeps.schemas import SuccessiveHalving
 from app.tables import Checkpoint, Dataset, Run, Split, Sweep
 from workers.training import TrainingLoop, TrainingRun, serialization
+from workers.training.bank import Banks
 from workers.training.checkpoint import TrainingState
-from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
+from workers.training.config import (
+    AugmentationConfig,
+    CosineConfig,
+    ForestConfig,
+    MlpConfig,
+    OptimizerConfig,
+    StoppingConfig,
+)
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
 from workers.training.loop import StackTraining
 from workers.training.shifted import SplitImages
@@ -61,11 +70,13 @@ class Preparation:
     Args:
         database: Holds runs, datasets and splits.
         default_device: The device of runs with `device: auto`.
+        banks: Warped copies of images, which outlive the stack; None: new ones.
     """
 
-    def __init__(self, database: Database, default_device: str) -> None:
+    def __init__(self, database: Database, default_device: str, banks: Banks | None = None) -> None:
         self._database = database
         self._default_device = default_device
+        self._banks = banks or Banks()
         self._datasets: dict[str, dataset_service.Images] = {}
         self._tensors: dict[tuple[str, Scaling], ImageTensors] = {}
         self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData]] = {}
@@ -113,8 +124,12 @@ class Preparation:
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
             return forest, [forest]
-        members = [Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split) for run in runs]
-        training = StackTraining(members, torch.device(self.device_of(runs[0])))
+        place = torch.device(self.device_of(runs[0]))
+        bank = self._load_bank(runs, place)
+        members = [
+            Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split, bank) for run in runs
+        ]
+        training = StackTraining(members, place)
         trained = list(training.active)
         for run, mlp in zip(runs, trained, strict=True):
             if "last" in run.checkpoints:
@@ -146,6 +161,17 @@ class Preparation:
             images = self._load_images(config.dataset)
             self._tensors[key] = to_image_tensors(images.pixels, images.labels, config.scaling)
         return self._tensors[key]
+
+    def _load_bank(self, runs: Sequence[PreparedRun], place: torch.device) -> Tensor | None:
+        """The bank of a stack, which has one dataset and strength; None: it trains without augmentation."""
+        found = [run.config.augmentation for run in runs]
+        wanted = [augmentation for augmentation in found if augmentation is not None]
+        if not wanted:
+            return None
+        dataset = runs[0].config.dataset
+        num_copies = max(augmentation.copies for augmentation in wanted)
+        pixels = self._load_images(dataset).pixels
+        return self._banks.get(dataset, pixels, wanted[0].strength, num_copies, place)
 
 
 def register_datasets(database: Database) -> None:
@@ -229,7 +255,7 @@ def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
     model, training = config.model, config.training
     assert isinstance(model, Mlp)
     assert training is not None, "validated: an mlp has training"
-    stopping = training.early_stopping
+    stopping, schedule, augmentation = training.early_stopping, training.schedule, training.augmentation
     return MlpConfig(
         seed=config.seed,
         hidden_sizes=tuple(model.hidden_sizes),
@@ -241,6 +267,8 @@ def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
         evaluate_every=config.evaluate_every,
         keep=training.keep,
         early_stopping=StoppingConfig(**stopping.model_dump()) if stopping else None,
+        schedule=CosineConfig(schedule.warmup_steps) if isinstance(schedule, Cosine) else None,
+        augmentation=AugmentationConfig(augmentation.copies, augmentation.strength) if augmentation else None,
         rungs=rungs.epochs if rungs else (),
     )
 

@@ -38,6 +38,7 @@ from workers.recorder import Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device
+from workers.training.bank import Banks
 from workers.training.loop import warm_up
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Trainer:
         self._pulse = pulse
         self._devices = device.available_devices()
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
+        self._banks = Banks(on_copy=pulse.mark_progress)
         self._to_release: set[Claim] = set()
         self._is_stopping = False
         self._backfill = Backfill(database)
@@ -109,7 +111,7 @@ class Trainer:
         fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
         leases run out.
         """
-        preparation = Preparation(self._database, self._default_device)
+        preparation = Preparation(self._database, self._default_device, self._banks)
         try:
             prepared = self._prepare(preparation, claims)
             if prepared:

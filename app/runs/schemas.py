@@ -41,12 +41,14 @@ EXAMPLE_CONFIG = {
     "model": {"kind": "mlp", "hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
     "scaling": "byte",
     "training": {
-        "optimizer": {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0},
+        "optimizer": {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False},
         "batch_size": 20,
         "epochs": 800,
         "evaluate_every": "auto",
         "keep": "best",
         "early_stopping": None,
+        "schedule": {"kind": "constant"},
+        "augmentation": None,
     },
 }
 
