@@ -17,6 +17,7 @@ from tests.graphs import graph_answering, random_graph
 from workers import backfill as backfill_module
 from workers.backfill import Backfill
 from workers.preparation import register_datasets
+from workers.training import shifted
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[bytes
     """The graphs that were evaluated, in order."""
     register_datasets(database)
     graphs: list[bytes] = []
-    evaluate = backfill_module.evaluate
+    evaluate = shifted.evaluate
 
     def noted(graph: bytes, *arguments: Any) -> Any:
         graphs.append(graph)
@@ -119,7 +120,7 @@ def test_a_value_is_written_once(
 ) -> None:
     """Another worker evaluates the model, or a client deletes its run, while this one computes."""
     run_id = add_model(0.9)
-    noted = backfill_module.evaluate
+    noted = backfill_module.__dict__["evaluate"]
 
     def slow(*arguments: Any) -> Any:
         monkeypatch.setattr(backfill_module, "evaluate", noted)

@@ -13,6 +13,7 @@ def test_as_many_are_sure_as_leave_the_accuracy() -> None:
     right = np.ones(1000, bool)
     right[[100, 300, 376, 499, *range(500, 1000, 9)]] = False  # of the first 500, 4 are wrong: .992 are right
     found = find_sure(confidences[::-1], right[::-1])
+    assert found is not None
     assert found == confidences[499]
     assert right[confidences >= found].mean() == 0.992
 
