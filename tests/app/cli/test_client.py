@@ -336,7 +336,14 @@ def test_progress_is_readable_at_every_width(width: int) -> None:
 
 def test_parameters_of_one_name_are_told_apart() -> None:
     names = parameter_names(["seed", "split.seed"])
-    value = {"num_points": 1, "mean_val_accuracy": 0.9, "standard_error": None, "best_val_accuracy": 0.9}
+    value = {
+        "num_points": 1,
+        "mean_val_accuracy": 0.9,
+        "mean_shifted_accuracy": None,
+        "mean_shifted_accuracy": None,
+        "standard_error": None,
+        "best_val_accuracy": 0.9,
+    }
     value |= {"mean_epochs_to_plateau": None}
     effects = [
         {"path": path, "share_of_variance": None, "values": [{"value": 1, **value}]} for path in ("seed", "split.seed")
@@ -345,6 +352,7 @@ def test_parameters_of_one_name_are_told_apart() -> None:
         "rank": 1,
         "point_number": 0,
         "mean_val_accuracy": 0.9,
+        "mean_shifted_accuracy": None,
         "standard_error": None,
         "num_parameters": 1,
         "mean_epochs_to_plateau": None,

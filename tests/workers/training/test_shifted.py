@@ -13,6 +13,7 @@ from tests.graphs import graph_answering, random_graph
 from tests.workers.training.conftest import CPU, Digits, finish
 from workers.training import export
 from workers.training.augmentation import make_copies
+from workers.training.bank import Banks
 from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
 from workers.training.data import load_dataset, split_indices
 from workers.training.loop import StackTraining
@@ -91,14 +92,16 @@ def augmented(digits: Digits) -> bytes:
         schedule=CosineConfig(100),
         augmentation=AugmentationConfig(copies=32, strength=1.0),
     )
-    (run,) = finish(StackTraining([member], CPU)).active
+    bank = Banks().get("digits", digits.pixels, 1.0, 32, CPU)
+    (run,) = finish(StackTraining([member._replace(bank=bank)], CPU)).active
     return export.to_onnx(run.result().model, "unit")
 
 
 def smoothed(noise: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Average each pixel with its neighbours, and stretch each image to 0–16."""
     padded = np.pad(noise.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
-    means = sum(padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)).reshape(-1, 64) / 9
+    neighbours = [padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
+    means = np.mean(neighbours, axis=0).reshape(-1, 64)
     low, high = means.min(axis=1, keepdims=True), means.max(axis=1, keepdims=True)
     stretched: np.ndarray[Any, Any] = ((means - low) / (high - low) * 16).round()
     return stretched
