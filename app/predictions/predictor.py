@@ -244,7 +244,8 @@ class Predictor:
             logger.exception("The champion could not be looked for")
         else:
             self._database_problem = None
-            if champion is not None and champion is not self._champion:
+            is_other = self._champion is None or champion is None or champion.run_id != self._champion.run_id
+            if champion is not None and is_other:
                 logger.info("Champion is now run %s, val accuracy %.4f", champion.run_id, champion.val_accuracy)
             self._champion = champion
 
