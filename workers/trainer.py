@@ -37,7 +37,7 @@ from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
-from workers.training import TrainingLoop, TrainingRun, device
+from workers.training import TrainingLoop, TrainingRun, device, shifted
 from workers.training.bank import Banks
 from workers.training.ensemble import UnusableMember
 from workers.training.loop import warm_up
@@ -50,6 +50,7 @@ def preload() -> None:
     logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
     torch.set_num_threads(1)  # torch's matrices are small: one thread is faster than several
     warm_up(torch.device("cpu"))
+    shifted.warm_up()  # every saved model is evaluated on warped copies
 
 
 def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
