@@ -30,7 +30,7 @@ BLOCK_BYTES = 2**26  # larger than what the C library keeps for later: memory of
 MIN_RANGE_16_BITS = 4096  # smallest full scale of 16 bit pixels; cameras and scanners often use 12 of the 16 bits
 MIN_LUMA_SHARE = 0.5  # contrast of the luma, of the best channel's, below which that channel stands for it
 
-Image.core.set_block_size(BLOCK_BYTES)
+Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]
 _DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
