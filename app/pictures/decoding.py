@@ -124,8 +124,9 @@ def _flatten(image: Image.Image, full_scale: float) -> Image.Image:
         return Image.fromarray((np.where(values == key, 255, grey) if isinstance(key, int) else grey).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
+        opaque = Image.new("RGB", picture.size, "white")
+        opaque.paste(picture.convert("RGB"), mask=picture.getchannel("A"))
+        return opaque
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 

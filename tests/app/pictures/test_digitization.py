@@ -1,4 +1,4 @@
-"""From files and strokes to pixels: every kind of file gives the same digit, and a wrong file is refused by its header."""
+"""From files and strokes to pixels: every kind of file gives the same digit, and wrong files are refused."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ SEVEN = pixels_of(encode(seven()))
 PALETTE = seven().convert("P")
 WIDE = Image.fromarray(np.asarray(seven()).astype(np.uint16) * 257)
 WITH_ALPHA = Image.merge("LA", (Image.new("L", (280, 280), 0), seven(ink=255, paper=0)))
+GREEN, RED = (Image.new("RGB", (280, 280), color) for color in ((0, 130, 0), (255, 0, 0)))
 BROKEN_EXIF = b"Exif\0\0MM\0*\xff\xff\xff\xff"
 FILES = {
     **{f"PNG {mode}": encode(seven(mode=mode)) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
@@ -40,9 +41,7 @@ FILES = {
     "PNG, grey on grey": encode(seven(ink=100, paper=140)),
     "PNG, animated": encode(seven(), save_all=True, append_images=[Image.new("L", (280, 280), 9)]),
     "PNG, on its head": encode(seven().rotate(180), exif=exif(3)),
-    "PNG, red on a green as bright": encode(
-        Image.composite(*(Image.new("RGB", (280, 280), c) for c in ((0, 130, 0), (255, 0, 0))), seven())
-    ),
+    "PNG, red on a green as bright": encode(Image.composite(GREEN, RED, seven())),
     "JPEG": encode(seven(mode="RGB"), "JPEG"),
     "JPEG, progressive": encode(seven(mode="RGB"), "JPEG", progressive=True),
     "JPEG, CMYK": encode(seven(mode="CMYK"), "JPEG"),
@@ -62,7 +61,6 @@ FILES = {
     "GIF, transparent": encode(PALETTE, "GIF", transparency=PALETTE.getpixel((0, 0))),
     "28 × 28": encode(seven().resize((28, 28), Image.Resampling.BOX)),
     "2,000 × 2,000": encode(seven(2000)),
-    "a small digit in a large picture": encode(Image.new("L", (3000, 3000), 255)),  # filled in below
     "at the edge": encode(seven().crop((70, 40, 215, 240))),
 }
 LARGE = Image.new("L", (3000, 2000), 255)

@@ -113,7 +113,7 @@ def test_nothing_of_pictures_is_loaded_before_the_first_one(tmp_path: Path) -> N
     script = (
         "import sys; from pathlib import Path; from app.main import create_app; from app.settings import Settings; "
         "create_app(Settings(data_dir=Path(sys.argv[1]))); "
-        "print([name for name in ('PIL', 'python_multipart', 'app.pictures.digitization') if name in sys.modules])"
+        "print([name for name in ('PIL', 'app.pictures.bodies', 'app.pictures.digitization') if name in sys.modules])"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
