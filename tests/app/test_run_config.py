@@ -157,6 +157,8 @@ def test_the_longest_step_shows_progress_before_a_slow_core_counts_as_stuck() ->
         _complete({"model": {"hidden_sizes": [1024] * 9}})
     with pytest.raises(ValidationError):
         _complete({"model": {"hidden_sizes": [1025]}})
+
+
 def test_new_fields_are_what_stored_configurations_without_them_mean() -> None:
     older = deepcopy(BASE)
     del older["training"]["schedule"], older["training"]["augmentation"], older["training"]["optimizer"]["nesterov"]
