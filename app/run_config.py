@@ -265,6 +265,13 @@ class Training(StrictModel):
         """Images a step; all of them in a full batch."""
         return min(self.batch_size or num_train_samples, num_train_samples)
 
+    def explain_warm_up(self, num_train_samples: int) -> str | None:
+        """Explain why the warm-up does not go with a train split of this size; None: it does."""
+        num_steps = self.num_steps(num_train_samples)
+        if not isinstance(self.schedule, Cosine) or self.schedule.warmup_steps < num_steps:
+            return None
+        return f"warmup_steps should be less than the {num_steps:,} steps of the run"
+
     def num_steps(self, num_train_samples: int) -> int:
         """Optimizer steps of the whole run."""
         return self.epochs * math.ceil(num_train_samples / self.images_a_step(num_train_samples))
@@ -316,13 +323,9 @@ class RunConfig(StrictModel):
         split, dataset = info.data.get("split"), info.data.get("dataset")
         if training is None or not isinstance(training.schedule, Cosine) or split is None or dataset is None:
             return training
-        num_steps = training.num_steps(split.sizes(DATASETS[dataset].num_samples).train)
-        if training.schedule.warmup_steps >= num_steps:
-            raise _wrong_field(
-                ("schedule", "warmup_steps"),
-                training.schedule.warmup_steps,
-                f"warmup_steps should be less than the run's {num_steps:,} steps",
-            )
+        why = training.explain_warm_up(split.sizes(DATASETS[dataset].num_samples).train)
+        if why:
+            raise _wrong_field(("schedule", "warmup_steps"), training.schedule.warmup_steps, why)
         return training
 
     @model_validator(mode="after")

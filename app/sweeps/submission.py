@@ -13,7 +13,7 @@ from app.datasets.catalog import DATASETS
 from app.errors import FieldError, InvalidInput
 from app.presets.sweeps import get_sweep_preset
 from app.queue import lifecycle
-from app.run_config import MAX_SEED, Mlp, RunConfig, complete
+from app.run_config import MAX_SEED, Fold, Mlp, RunConfig, complete
 from app.runs import service as runs
 from app.sweeps.schemas import SweepSubmission
 from app.sweeps.search_space import Point, expand
@@ -149,6 +149,14 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
         if submission.cross_validation is not None and _stops_early(config):
             place = point.places.get("training.early_stopping", anywhere)
             raise wrong_place(place, "With cross_validation every trial trains its fixed number of epochs")
+        if folds and config.training is not None:
+            split, num_samples = config.split, DATASETS[config.dataset].num_samples
+            cut = [split.model_copy(update={"fold": Fold(number=number, of=folds)}) for number in range(folds)]
+            why = config.training.explain_warm_up(min(each.sizes(num_samples).train for each in cut))
+            if why:
+                names = ("training.schedule.warmup_steps", "training.schedule", "training.epochs")
+                place = next((point.places[name] for name in names if name in point.places), anywhere)
+                raise wrong_place(place, f"{why} in the smallest fold")
 
 
 def _stops_early(config: RunConfig) -> bool:

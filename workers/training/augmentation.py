@@ -103,8 +103,8 @@ def enlarge(images: Pixels) -> Floats:
     return np.pad(enlarged, ((0, 0), (BORDER, BORDER), (BORDER, BORDER)))
 
 
-def bicubic(inputs: int, outputs: int) -> Floats:
-    """The matrix (outputs × inputs) of `torch.nn.functional.interpolate`, bicubic, `align_corners=False`, on a line.
+def bicubic(inputs: int, outputs: int, *, align_corners: bool = False) -> Floats:
+    """The matrix (outputs × inputs) of `torch.nn.functional.interpolate`, bicubic, on a line.
 
     Cubic convolution: R. G. Keys, IEEE Transactions on Acoustics, Speech, and Signal Processing 29, 1981. Beyond the
     ends, the outermost value is repeated.
@@ -112,6 +112,8 @@ def bicubic(inputs: int, outputs: int) -> Floats:
     matrix = np.zeros((outputs, inputs))
     for output in range(outputs):
         place = (output + 0.5) * inputs / outputs - 0.5
+        if align_corners:
+            place = output * (inputs - 1) / (outputs - 1)
         for tap in range(math.floor(place) - 1, math.floor(place) + 3):
             matrix[output, min(max(tap, 0), inputs - 1)] += _cubic(abs(place - tap))
     return matrix
@@ -126,8 +128,12 @@ def _cubic(distance: float) -> float:
 
 
 def spread_matrix() -> Floats:
-    """How much each of a line's 3 control points moves each of its 32 pixels: 3 × S, float32."""
-    return np.ascontiguousarray(bicubic(3, SIDE).T, np.float32)
+    """How much each of a line's 3 control points moves each of its 32 pixels: 3 × S, float32.
+
+    The outer points lie on the outermost pixels (`align_corners=True`). With points 10.7 instead of 15.5 pixels apart,
+    copies bend too sharply: .9975 instead of .9995 of val's images were right, in the mean of 8 seeds.
+    """
+    return np.ascontiguousarray(bicubic(3, SIDE, align_corners=True).T, np.float32)
 
 
 def draw(numbers: Integers, copy: int, purpose: Purpose, quarters: int) -> tuple[Floats, Floats]:

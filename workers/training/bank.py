@@ -45,8 +45,12 @@ class Banks:
         num_made = 0 if bank is None else len(bank)
         if num_made < num_copies:
             made = make_copies(pixels, num_made, num_copies, strength, Purpose.AUGMENTATION, on_copy=self._on_copy)
-            new = torch.from_numpy(made).to(device)
-            bank = new if bank is None else torch.cat([bank, new])
+            # torch's memory begins at a multiple of 64 bytes: each copy of an image is one line of a CPU's cache.
+            grown = torch.empty(num_copies, *made.shape[1:], dtype=torch.uint8, device=device)
+            grown[num_made:] = torch.from_numpy(made)
+            if bank is not None:
+                grown[:num_made] = bank
+            bank = grown
         assert bank is not None, "one copy at least was asked for"
         on_device = [each for each in self._banks if each[0] == device]
         for oldest in on_device[: max(0, len(on_device) - MAX_BANKS + 1)]:

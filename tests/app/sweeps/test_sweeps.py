@@ -167,6 +167,21 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
             {"parameters": {"training.early_stopping": [{"patience": 3}]}, "cross_validation": {"folds": 3}},
             "#/parameters/training.early_stopping/0",
         ),
+        (  # 1,257 images are 20 steps of 64, the 838 of a fold's train split 14
+            {
+                "parameters": {"model.dropout": [0.1]},
+                "base": {"training": {"epochs": 5, "schedule": {"kind": "cosine", "warmup_steps": 70}}},
+                "cross_validation": {"folds": 3},
+            },
+            "#/parameters/model.dropout/0",
+        ),
+        (
+            {
+                "parameters": {"training.schedule": [{"kind": "cosine", "warmup_steps": 1400}]},
+                "cross_validation": {"folds": 3},
+            },
+            "#/parameters/training.schedule/0",
+        ),
         (
             {"parameters": {"split.fold": [{"number": 0, "of": 3}]}, "cross_validation": {"folds": 3}},
             "#/parameters/split.fold/0",
