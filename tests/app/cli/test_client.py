@@ -74,7 +74,7 @@ def test_names_are_printed_as_they_are_without_what_controls_a_terminal(invoke: 
 def test_the_ranking_is_shown_and_changed(invoke: Invoke, client: TestClient, add_model: AddModel) -> None:
     empty = invoke("ranking")
     assert (empty.exit_code, empty.stdout) == (0, "Models are ranked by shifted accuracy.\n")
-    shifted = {"shifted_accuracy": 0.9, "shifted_loss": 0.5, "shifted_standard_error": 0.0025}
+    shifted: dict[str, Any] = {"shifted_accuracy": 0.9, "shifted_loss": 0.5, "shifted_standard_error": 0.0025}
     by_shifted, by_val = add_model(0.8, **shifted), add_model(0.9)
     shown = " ".join(invoke("ranking").stdout.split())
     assert f"Champion: run {by_shifted}. Best of 2 models on the canonical split by shifted accuracy: 0.9000" in shown
@@ -87,7 +87,12 @@ def test_the_ranking_is_shown_and_changed(invoke: Invoke, client: TestClient, ad
 
 @on_sqlite
 def test_a_runs_shifted_accuracy_is_shown(invoke: Invoke, add_run: AddRun, database: Database) -> None:
-    columns = {"shifted_accuracy": 0.9634, "shifted_standard_error": 0.0021, "best_epoch": 1, "best_val_loss": 0.1}
+    columns: dict[str, Any] = {
+        "shifted_accuracy": 0.9634,
+        "shifted_standard_error": 0.0021,
+        "best_epoch": 1,
+        "best_val_loss": 0.1,
+    }
     run_id = add_run(status=RunStatus.SUCCEEDED, best_val_accuracy=0.99, **columns)
     with database.writing() as session:
         values = dict.fromkeys(("train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy"), 0.5)
