@@ -27,6 +27,7 @@ from app.cli.train import describe, progress_columns
 from app.database import Database
 from app.parameter_names import parameter_names
 from app.tables import Metric, RunStatus
+from tests.app.pictures.files import encode, seven
 from tests.conftest import AddModel, AddRun, TestClient
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -396,3 +397,19 @@ def test_parameters_of_one_name_are_told_apart() -> None:
     assert _points_table(report, names, 1).columns[-1].header == "seed, split.seed"
     assert list(_effects_table(report, names).columns[0].cells) == ["seed", "split.seed"]
     assert "(seed 1, split.seed 2; " in _conclusions(report, names)[0]
+
+
+@on_sqlite
+def test_predict_takes_pictures_and_json_side_by_side(invoke: Invoke, add_model: AddModel, tmp_path: Path) -> None:
+    add_model()
+    (tmp_path / "seven.png").write_bytes(encode(seven()))
+    (tmp_path / "seven.jpg").write_bytes(encode(seven(), "JPEG"))
+    (tmp_path / "blank.json").write_text(json.dumps([[0] * 8] * 8))
+    (tmp_path / "page.tif").write_bytes(encode(seven(), "TIFF"))
+    files = [str(tmp_path / name) for name in ("seven.png", "seven.jpg", "blank.json", "page.tif")]
+    result = invoke("predict", "--json", *files[:3])
+    answers = [json.loads(line)["predictions"] for line in result.stdout.splitlines()]
+    assert [(len(each), "pixels" in each[0]) for each in answers] == [(1, True), (1, True), (1, False)]
+    refused = invoke("predict", files[3])
+    assert (refused.exit_code, files[3] in refused.stderr) == (1, True)
+    assert "is not a PNG" in refused.stderr
