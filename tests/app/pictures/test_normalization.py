@@ -62,7 +62,8 @@ def test_distances_are_those_to_the_nearest_pixel_of_the_other_kind(mask: np.nda
     places = np.argwhere(np.ones_like(mask)).reshape(*mask.shape, 2)
 
     def nearest(others: np.ndarray) -> np.ndarray:
-        return np.sqrt(((places[:, :, None] - np.argwhere(others)) ** 2).sum(-1)).min(-1)
+        distances: np.ndarray = np.sqrt(((places[:, :, None] - np.argwhere(others)) ** 2).sum(-1)).min(-1)
+        return distances
 
     expected = np.where(mask, -nearest(~mask), nearest(mask))
     assert np.allclose(signed_distance(mask, 5), np.clip(expected, -5, 5))
