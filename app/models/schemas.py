@@ -38,7 +38,7 @@ class ModelView(BaseModel):
     sha256: str
     training_seconds: float
     sure_confidence: float | None = Field(
-        description="The smallest confidence of the verdict `sure`: with it, 99.2 % of those on shifted val are right. "
+        description="The smallest confidence of the verdict `sure`: with it, 99.7 % of those on shifted val are right. "
         "Null: nothing is sure."
     )
     max_energy: float | None = Field(

@@ -151,6 +151,15 @@ def predict_shrunk(client: httpx2.Client, run_id: str, images: npt.NDArray[np.ui
     return read(predictions)
 
 
+def predict_strokes(client: httpx2.Client, run_id: str, strokes: Sequence[drawings.Strokes]) -> Answers:
+    predictions: list[dict[str, Any]] = []
+    for start in range(0, len(strokes), PICTURES_A_REQUEST):
+        document = {"strokes": strokes[start : start + PICTURES_A_REQUEST]}
+        response = client.post("/predict", params={"run_id": run_id}, json=document).raise_for_status()
+        predictions += response.json()["predictions"]
+    return read(predictions)
+
+
 def read(predictions: Sequence[Mapping[str, Any]]) -> Answers:
     return Answers(
         np.array([each["digit"] for each in predictions]),
@@ -225,8 +234,7 @@ def compare_pictures(client: httpx2.Client, run_id: str, images: npt.NDArray[np.
     print("\n| the same strokes, as `strokes` and as a picture | same prediction | pixels within 2 of 16 | both sure |")
     print("|---|---|---|---|")
     strokes = drawings.strokes(len(images))
-    response = client.post("/predict", params={"run_id": run_id}, json={"strokes": strokes}).raise_for_status()
-    drawn = read(response.json()["predictions"])
+    drawn = predict_strokes(client, run_id, strokes)
     for pen in drawings.PENS:
         other = predict(client, run_id, [drawings.draw_strokes(each, pen) for each in strokes])
         is_sure = (drawn.verdicts == "sure") & (other.verdicts == "sure")

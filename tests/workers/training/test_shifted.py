@@ -139,4 +139,4 @@ def test_an_augmented_network_is_sure_of_digits_and_not_of_noise(images: SplitIm
     assert (verdicts == SURE).mean() > 0.7
     verdicts, found = judged(make_shifted_val(images.pixels, images.split.val))
     right = found == np.repeat(images.labels[images.split.val], 10)
-    assert right[verdicts == SURE].mean() >= 0.992 - 1e-3  # float32 sums may differ in their last bit
+    assert right[verdicts == SURE].mean() >= 0.997 - 1e-3  # float32 sums may differ in their last bit

@@ -9,13 +9,13 @@ from workers.training.thresholds import FEWEST_SURE, Judged, bound_energy, choos
 
 
 def test_as_many_are_sure_as_leave_the_accuracy() -> None:
-    confidences = np.linspace(1, 0.5, 1000, dtype=np.float32)
-    right = np.ones(1000, bool)
-    right[[100, 300, 376, 499, *range(500, 1000, 9)]] = False  # of the first 500, 4 are wrong: .992 are right
+    confidences = np.linspace(1, 0.5, 2000, dtype=np.float32)
+    right = np.ones(2000, bool)
+    right[[100, 400, 999, *range(1000, 2000, 9)]] = False  # of the first 1,000, 3 are wrong: .997 are right
     found = find_sure(confidences[::-1], right[::-1])
     assert found is not None
-    assert found == confidences[499]
-    assert right[confidences >= found].mean() == 0.992
+    assert found == confidences[999]
+    assert right[confidences >= found].mean() == 0.997
 
 
 def test_equal_confidences_are_sure_together_or_not_at_all() -> None:
