@@ -6,9 +6,11 @@ V images of val, S those of shifted val. What a verdict is, and where the thresh
 The rule for what is no digit was chosen among sums, maxima and quantiles of energy and distance, each at one val image
 in a hundred, by noise, printed letters and scribbles. The distance alone flags .39 of real handwriting at that rate,
 since other hands are further from the train images than val is; as a bound at a quantile of shifted val it costs next
-to nothing, and catches all noise. At `SURE_ACCURACY`, 73 % of 1,000 MNIST digits are sure, and 97.1 % of these are
-right (five networks of the preset `handwriting`); at .992 it would be 82 and 95.2 %. Two augmented networks of 256 units flag 1.000 of noise, .44–.48 of letters, .44–.47
+to nothing, and catches all noise. Two augmented networks of 256 units flag 1.000 of noise, .44–.48 of letters, .44–.47
 of scribbles and .05 of real digits; by energy alone .96, .41–.47, .40–.43 and .05.
+
+At `SURE_ACCURACY`, 73 % of 1,000 MNIST digits are sure, and 97.1 % of these are right (five networks of the preset
+`handwriting`); at .992 it would be 82 and 95.2 %.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 SURE_ACCURACY = 0.997  # of the sure ones on shifted val
-FEWEST_SURE = round(1 / (1 - SURE_ACCURACY))  # images of shifted val: fewer cannot show that accuracy, even if all are right
+FEWEST_SURE = round(1 / (1 - SURE_ACCURACY))  # images: fewer cannot show that accuracy, even if all are right
 FALSE_ALARMS = 0.01  # of val, called no digits
 FAR = 0.75  # quantile of shifted val's distances: what is further away is no digit
 

@@ -20,7 +20,7 @@ def test_as_many_are_sure_as_leave_the_accuracy() -> None:
 
 def test_equal_confidences_are_sure_together_or_not_at_all() -> None:
     confidences = np.full(1000, 0.9, np.float32)
-    confidences[:300] = 0.99
+    confidences[:400] = 0.99
     right = np.ones(1000, bool)
     right[700:720] = False  # the first 700 could be sure, if the others of .9 were less confident
     assert find_sure(confidences, right) == np.float32(0.99)
@@ -28,8 +28,8 @@ def test_equal_confidences_are_sure_together_or_not_at_all() -> None:
 
 @pytest.mark.parametrize("number", [FEWEST_SURE - 2, FEWEST_SURE])
 def test_too_few_show_nothing(number: int) -> None:
-    confidences = np.linspace(1, 0.5, 400, dtype=np.float32)
-    right = np.zeros(400, bool)
+    confidences = np.linspace(1, 0.5, 800, dtype=np.float32)
+    right = np.zeros(800, bool)
     right[:number] = True
     assert (find_sure(confidences, right) is None) == (number < FEWEST_SURE)
 
