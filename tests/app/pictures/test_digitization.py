@@ -103,7 +103,7 @@ PNG, JPEG, GIF, BMP, WEBP = (encode(seven(mode="RGB"), kind) for kind in ("PNG",
 SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10\0"
 RUNS = struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 2001, 2000, 1, 8, 1, 0, 0, 0, 256, 0)
 SHORT_RUNS = struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 200, 200, 1, 8, 1, 0, 0, 0, 256, 0)
-PALETTE = 13 + (3 << (GIF[10] & 7) + 1 if GIF[10] & 0x80 else 0)  # where the GIF's blocks begin
+GIF_BLOCKS = 13 + (3 << (GIF[10] & 7) + 1 if GIF[10] & 0x80 else 0)  # where the GIF's blocks begin
 REFUSED = {
     "nothing": (b"", "is empty"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG"),
@@ -129,7 +129,7 @@ REFUSED = {
     "many scans": (JPEG[:-2] + SCAN * 100 + JPEG[-2:], "101 scans"),
     "run lengths": (b"BM" + RUNS, "run-length encoded"),
     "long run lengths": (b"BM" + SHORT_RUNS + bytes(1_000_001), "more than 1,000,000 bytes"),
-    "many blocks": (GIF[:PALETTE] + b"\x21\xfe" + b"\1 " * 100_001 + b"\0" + GIF[PALETTE:], "too many parts"),
+    "many blocks": (GIF[:GIF_BLOCKS] + b"\x21\xfe" + b"\1 " * 100_001 + b"\0" + GIF[GIF_BLOCKS:], "too many parts"),
 }
 
 
