@@ -13,6 +13,7 @@ from starlette.types import Scope
 from app.caching import cache_short
 
 JSON, TEXT, CSV = "application/json", "text/plain", "text/csv"
+BINARY = "application/octet-stream"
 VARY = {"Vary": "Accept"}  # tells caches that the response to a GET depends on `Accept`
 
 _QUALITY = re.compile(r"0?\.\d+|[01](\.0*)?")
