@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onnxruntime import InferenceSession
 from sqlalchemy import delete, insert, tuple_, update
 from sqlalchemy.orm import Session
 
@@ -24,7 +25,7 @@ from workers.training.evaluation import Best, Metrics
 from workers.training.export import ExportMismatch
 from workers.training.result import Result
 from workers.training.shifted import Evaluation as ShiftedEvaluation
-from workers.training.shifted import SplitImages, evaluate
+from workers.training.shifted import SplitImages, evaluate_session
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +120,10 @@ def _export(outcome: Outcome | None) -> Exported | Failed | None:
         return None
     try:
         model = export.to_onnx(outcome.result.model, outcome.config.scaling)
-        export.check(model, outcome.images.val_pixels, outcome.result.val_probabilities)
-        evaluation = None if outcome.config.split.fold is not None else _evaluate(model, outcome.images)
+        session = export.open_session(model)
+        on_val = export.run(session, outcome.images.val_pixels)
+        export.check(on_val, outcome.result.val_probabilities)
+        evaluation = None if outcome.config.split.fold is not None else _evaluate(session, on_val, outcome.images)
     except ExportMismatch as error:
         return Failed("export_mismatch", str(error))
     except Exception as error:
@@ -129,10 +132,10 @@ def _export(outcome: Outcome | None) -> Exported | Failed | None:
     return Exported(model, evaluation)
 
 
-def _evaluate(model: bytes, images: SplitImages) -> ShiftedEvaluation | None:
+def _evaluate(session: InferenceSession, on_val: export.Answers, images: SplitImages) -> ShiftedEvaluation | None:
     """Evaluate a graph on shifted val; None if that fails: the model is saved all the same, and evaluated later."""
     try:
-        return evaluate(model, images)
+        return evaluate_session(session, on_val, images)
     except Exception:
         logger.exception("The model could not be evaluated on shifted val")
         return None

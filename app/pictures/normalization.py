@@ -121,8 +121,27 @@ def even_out(bitmap: Mask) -> Mask:
 
 
 def signed_distance(mask: Mask, limit: int) -> Ink:
-    """Compute each pixel's Euclidean distance to the edge of a mask, negative inside it, up to a limit (at most 11)."""
-    return _distance(mask, limit) - _distance(~mask, limit)
+    """Compute each pixel's Euclidean distance to the edge of a mask, negative inside it, up to a limit (at most 11).
+
+    Distances to the mask and to what is outside it are computed together, along rows first, then along columns. Squares
+    of up to twice the limit's fit into a byte, which makes this ten times as fast as floating point.
+    """
+    far = limit * limit
+    squares = np.stack((~mask, mask)).view(np.uint8) * np.uint8(far)  # 2 × H × W
+    for _ in range(2):
+        columns = np.ascontiguousarray(squares.transpose(0, 2, 1))
+        length = columns.shape[1]
+        padded = np.full((2, length + 2 * limit, columns.shape[2]), far, np.uint8)
+        padded[:, limit:-limit] = columns
+        for step in range(1, limit + 1):
+            first, last = limit - step, limit + step
+            nearest = np.minimum(padded[:, first : first + length], padded[:, last : last + length])
+            nearest += np.uint8(step * step)
+            np.minimum(columns, nearest, out=columns)
+        squares = columns
+    to_mask, to_outside = np.sqrt(squares, dtype=np.float32)
+    distances: Ink = to_mask - to_outside
+    return distances
 
 
 def count_blocks(bitmap: Mask) -> Digit:
@@ -131,23 +150,6 @@ def count_blocks(bitmap: Mask) -> Digit:
     shares = bitmap.reshape(8, block, 8, block).mean(axis=(1, 3))
     pixels: Digit = np.rint(MAX_PIXEL * shares).astype(np.uint8).ravel()
     return pixels
-
-
-def _distance(mask: Mask, limit: int) -> Ink:
-    """Compute each pixel's distance to the nearest pixel of a mask: along columns first, then along rows.
-
-    Squares of up to twice the limit's fit into a byte, which makes this ten times as fast as floating point.
-    """
-    far = limit * limit
-    squares = np.where(mask, np.uint8(0), np.uint8(far))
-    for axis in (0, 1):
-        before = np.pad(squares, [(limit, limit) if each == axis else (0, 0) for each in (0, 1)], constant_values=far)
-        length = squares.shape[axis]
-        for step in range(-limit, limit + 1):
-            start = limit + step
-            moved = before[start : start + length] if axis == 0 else before[:, start : start + length]
-            np.minimum(squares, moved + np.uint8(step * step), out=squares)
-    return np.sqrt(squares, dtype=np.float32)
 
 
 def _grow(mask: Mask) -> Mask:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from onnxruntime import InferenceSession
 
 from workers.training import export
 from workers.training.augmentation import make_copies
@@ -60,17 +61,26 @@ def warm_up() -> None:
 
 def evaluate(graph: bytes, images: SplitImages) -> Evaluation:
     """Evaluate an ONNX graph on shifted val, and fix its thresholds by val and shifted val."""
-    shifted = make_shifted_val(images.pixels, images.split.val)
-    labels = images.labels[images.split.val]
     session = export.open_session(graph)
-    on_val = export.run(session, images.val_pixels)
-    on_shifted = export.run(session, shifted)
+    return evaluate_session(session, export.run(session, images.val_pixels), images)
+
+
+def evaluate_session(session: InferenceSession, on_val: export.Answers, images: SplitImages) -> Evaluation:
+    """Evaluate a graph whose session is open already.
+
+    Args:
+        session: Runs the graph.
+        on_val: What the graph computes for the val images.
+        images: The dataset, and the split that the model was trained on.
+    """
+    labels = images.labels[images.split.val]
+    on_shifted = export.run(session, make_shifted_val(images.pixels, images.split.val))
     own = on_shifted.probabilities[np.arange(labels.size * NUM_COPIES), np.repeat(labels, NUM_COPIES)]
     right = (on_shifted.probabilities.argmax(axis=1) == np.repeat(labels, NUM_COPIES)).reshape(-1, NUM_COPIES)
     val_distances, shifted_distances = _distances(images) if on_val.energies is not None else (None, None)
     thresholds = choose_thresholds(
-        Judged(on_val.probabilities.max(axis=1), on_val.energies, val_distances),
-        Judged(on_shifted.probabilities.max(axis=1), on_shifted.energies, shifted_distances),
+        Judged(on_val.confidences, on_val.energies, val_distances),
+        Judged(on_shifted.confidences, on_shifted.energies, shifted_distances),
         right.ravel(),
     )
     return Evaluation(

@@ -146,9 +146,10 @@ def test_an_ensemble_is_evaluated_in_one_epoch_as_its_mean(digits: Digits) -> No
         assert accuracy == pytest.approx((mean.argmax(axis=1) == labels).mean())
     assert (metrics.train_loss, metrics.train_accuracy) == (metrics.train_eval_loss, metrics.train_eval_accuracy)
     assert (result.chosen.val_accuracy, result.chosen.val_loss) == (metrics.val_accuracy, metrics.val_loss)
-    export.check(result.model.graph, data.val_pixels, result.val_probabilities)
+    session = export.open_session(result.model.graph)
+    export.check(export.run(session, data.val_pixels), result.val_probabilities)
     assert result.test_probabilities is not None
-    export.check(result.model.graph, data.test_pixels, result.test_probabilities)
+    export.check(export.run(session, data.test_pixels), result.test_probabilities)
     assert result.test_accuracy == (result.test_probabilities.argmax(axis=1) == data.test_labels).mean()
     training.leave()
     assert training.active == []

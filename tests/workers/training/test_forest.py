@@ -23,4 +23,5 @@ def test_a_forest_is_scikit_learn_s(digits: Digits) -> None:
     assert isinstance(result.model, RandomForestClassifier)
     assert np.array_equal(result.model.predict_proba(pixels), whole.predict_proba(pixels))
     assert 0.93 <= result.chosen.val_accuracy <= 0.975
-    export.check(export.to_onnx(result.model, None), data.val_pixels, result.val_probabilities)
+    session = export.open_session(export.to_onnx(result.model, None))
+    export.check(export.run(session, data.val_pixels), result.val_probabilities)

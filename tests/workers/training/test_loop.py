@@ -245,8 +245,8 @@ def test_an_exported_network_answers_as_the_trained_one(digits: Digits, scaling:
     (run,) = finish(StackTraining([digits.member(scaling, activation=activation)], CPU)).active
     result = run.result()
     assert isinstance(result.model, MlpModel)
-    model = export.to_onnx(result.model, scaling)
-    val_pixels = digits.data().val_pixels
-    export.check(model, val_pixels, result.val_probabilities)
+    session = export.open_session(export.to_onnx(result.model, scaling))
+    answers = export.run(session, digits.data().val_pixels)
+    export.check(answers, result.val_probabilities)
     with pytest.raises(export.ExportMismatch):
-        export.check(model, val_pixels, result.val_probabilities + np.float32(0.001))
+        export.check(answers, result.val_probabilities + np.float32(0.001))
