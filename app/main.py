@@ -34,7 +34,7 @@ from app.http.openapi import describe
 from app.http.origins import OriginCheck
 from app.http.path_prefix import PathPrefix
 from app.http.query import StrictQuery
-from app.http.threads import Lanes
+from app.http.threads import Lanes, lend_soon
 from app.http.turns import Queue, Turns
 from app.logs import configure_logging
 from app.models import endpoints as models
@@ -145,6 +145,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     )
     app.state.database = database
     app.state.reserved_database = reserved
+    lend_soon()
     app.state.lanes = Lanes()
     app.state.picture_turns, app.state.read_turns = (Turns(queue) for queue in _queues(settings))
     app.state.champion_look = ChampionLook(predictor, app.state.lanes.champion)

@@ -38,8 +38,10 @@ def keep_large(mask: Mask, share: float) -> Mask:
 
 def _find_runs(mask: Mask) -> tuple[Integers, Integers, int]:
     """Return where the horizontal runs of a mask start and end in its flat form, whose rows are two columns longer."""
-    padded = np.pad(mask, ((0, 0), (1, 1))).ravel()
-    changes = np.flatnonzero(padded[1:] != padded[:-1]) + 1
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), bool)
+    padded[:, 1:-1] = mask
+    flat = padded.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     return changes[0::2], changes[1::2], mask.shape[1] + 2
 
 

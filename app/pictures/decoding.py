@@ -123,9 +123,12 @@ def _flatten(image: Image.Image, full_scale: float) -> Image.Image:
         key = image.info.get("transparency")
         return Image.fromarray((np.where(values == key, 255, grey) if isinstance(key, int) else grey).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        picture = image.convert("RGBA")
+        picture = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = picture.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return picture.convert("RGB")
         opaque = Image.new("RGB", picture.size, "white")
-        opaque.paste(picture.convert("RGB"), mask=picture.getchannel("A"))
+        opaque.paste(picture.convert("RGB"), mask=alpha)
         return opaque
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 

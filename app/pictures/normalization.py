@@ -79,7 +79,9 @@ def deskew(ink: Ink, threshold: float) -> Ink:
 def shear(ink: Ink, slope: float, centre: float) -> Ink:
     """Move each row to the left by `slope` times its distance to the centre row; the picture grows as it needs."""
     margin = int(np.ceil(abs(slope) * len(ink))) + 1
-    wide = Image.fromarray(np.pad(ink, ((0, 0), (margin, margin))))
+    padded = np.zeros((len(ink), ink.shape[1] + 2 * margin), np.float32)
+    padded[:, margin:-margin] = ink
+    wide = Image.fromarray(padded)
     # Pillow's coordinates are those of corners: the middle of the first pixel is at 0.5.
     coefficients = (1, slope, -slope * (centre + 0.5), 0, 1, 0)
     sheared = wide.transform(wide.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
