@@ -76,9 +76,11 @@ def find_sure(confidences: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]
 
     None if there is none that leaves `FEWEST_SURE` answers.
     """
-    order = np.argsort(-confidences, kind="stable")
-    descending = confidences[order]
-    accuracies = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    # Bits of floats from 0 to 1 are ordered as the floats are, and their first bit is free: a key says in its last one
+    # whether the answer is right. Sorting keys takes a third of the time of sorting indices.
+    keys = np.sort(confidences.view(np.uint32) << 1 | right)[::-1]
+    descending = (keys >> 1).view(np.float32)
+    accuracies = np.cumsum(keys & 1) / np.arange(1, len(keys) + 1)
     is_possible = accuracies >= SURE_ACCURACY
     is_possible[:-1] &= descending[1:] < descending[:-1]  # equal confidences are sure together
     is_possible[: FEWEST_SURE - 1] = False
