@@ -52,6 +52,7 @@ from app.results import inspection_endpoints as inspections
 from app.runs import endpoints as runs
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
+from app.web import endpoints as web
 from app.worker_registry import endpoints as workers
 from app.worker_registry.repository import WorkerWatch
 
@@ -114,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(router, dependencies=[StrictQuery])
     # Probes, scrapers and browsers may add query parameters of their own to these.
-    for router in (health.router, monitoring.router, documentation.router):
+    for router in (health.router, monitoring.router, documentation.router, web.router):
         app.include_router(router)
     describe(
         app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys), server=settings.root_path or "/"

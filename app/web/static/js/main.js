@@ -1,0 +1,92 @@
+// The router: shows the view that the fragment names. Shortcuts go places, and never fire in a field.
+import { read } from "./address.js";
+import { h, replace } from "./dom.js";
+import { Problem, Unreachable, changes } from "./http.js";
+import "./keys.js";
+import { buildBar, showPlace } from "./shell.js";
+import { store } from "./store.js";
+import { follow } from "./stream.js";
+
+const VIEWS = {
+  draw: () => import("./views/draw.js"),
+  train: () => import("./views/train.js"),
+  runs: () => import("./views/runs.js"),
+  run: () => import("./views/run.js"),
+  compare: () => import("./views/compare.js"),
+  sweeps: () => import("./views/sweeps.js"),
+  sweep: () => import("./views/sweep.js"),
+  models: () => import("./views/models.js"),
+  data: () => import("./views/data.js"),
+  states: () => import("./views/states.js"),
+};
+const PARENTS = { run: "runs", compare: "runs", sweep: "sweeps", data: "", states: "" };
+const SKELETON_MS = 150;
+const GO = { d: "draw", t: "train", r: "runs", s: "sweeps", m: "models" };
+
+let leave = null;
+let shown = 0; // counts the views, so that a slow one does not replace a newer one
+
+async function show() {
+  const number = ++shown;
+  const { place, rest, state } = read();
+  const asked = rest.length && place === "runs" ? "run" : rest.length && place === "sweeps" ? "sweep" : place;
+  const name = asked in VIEWS ? asked : "draw";
+  delete document.documentElement.dataset.ready;
+  showPlace(PARENTS[name] ?? name);
+  leave?.();
+  leave = null;
+  const main = document.getElementById("main");
+  const waiting = setTimeout(() => number === shown && replace(main, skeleton()), SKELETON_MS);
+  try {
+    const view = await VIEWS[name]();
+    const page = await view.show({ state, rest, isShown: () => number === shown });
+    clearTimeout(waiting);
+    if (number !== shown) return page.leave?.();
+    replace(main, page.root);
+    leave = page.leave ?? null;
+    page.entered?.();
+    document.title = `${page.title ?? view.title} · digitlab`;
+  } catch (error) {
+    clearTimeout(waiting);
+    if (number === shown) replace(main, failure(error));
+  }
+  if (number === shown) document.documentElement.dataset.ready = name;
+}
+
+function skeleton() {
+  const line = (width) => h(".skeleton.line", { style: { width } });
+  return h(".page", { "aria-hidden": "true" }, h(".card", h(".body.lines.loading", line("38%"), line("72%"), line("64%"), h(".skeleton.block"))));
+}
+
+function failure(error) {
+  if (!(error instanceof Problem || error instanceof Unreachable)) console.error(error);
+  const title = error instanceof Problem ? error.message : error instanceof Unreachable ? "The service does not answer" : "This view could not be shown";
+  const note = error instanceof Problem ? `${error.status} · request ${error.requestId}` : error instanceof Unreachable ? "What you typed stays in the address." : String(error);
+  return h(".page", h(".card", h(".empty", h("strong", title), h("span", note), h("button.btn", { onclick: show }, "Try again"))));
+}
+
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment is the router's
+  document.getElementById("main").focus();
+});
+addEventListener("hashchange", () => show().then(() => document.getElementById("main").focus({ preventScroll: true })));
+changes.addEventListener("access", () => store.load().catch(() => {}));
+
+let wentAt = 0;
+addEventListener("keydown", (event) => {
+  if (event.target.matches?.("input, textarea, select") || event.metaKey || event.ctrlKey || event.altKey) return;
+  if (event.key === "g") wentAt = Date.now();
+  else if (event.key === "/") focusSearch(event);
+  else if (event.key in GO && Date.now() - wentAt < 1500) location.hash = `#/${GO[event.key]}`;
+});
+
+function focusSearch(event) {
+  const field = document.querySelector('input[type="search"]');
+  if (!field) return;
+  event.preventDefault();
+  field.focus();
+}
+
+buildBar();
+show();
+store.load().then(follow, () => follow());
