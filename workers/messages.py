@@ -46,9 +46,21 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Parent to child, which has nothing to train: evaluate saved models that have no shifted accuracy yet."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Child to parent: the answer to `Evaluate`, also when another message came before all were evaluated."""
+
+    is_complete: bool
+
+
+@dataclass(frozen=True)
 class Stop:
     """Parent to child: commit and release the runs in training, and exit."""
 
 
-FromParent = Train | Release | Stop
-FromChild = Ready | Done | Idle
+FromParent = Train | Release | Evaluate | Stop
+FromChild = Ready | Done | Idle | Evaluated

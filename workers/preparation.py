@@ -28,6 +28,7 @@ from workers.training.checkpoint import TrainingState
 from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
 from workers.training.loop import StackTraining
+from workers.training.shifted import SplitImages
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
 
@@ -49,6 +50,7 @@ class PreparedRun:
     config: RunConfig
     data: SplitData
     split: SplitIndices
+    images: SplitImages
     checkpoints: dict[str, TrainingState]  # by role, as last committed
     rungs: Rungs | None = None
 
@@ -82,7 +84,20 @@ class Preparation:
             found = select(Checkpoint).where(Checkpoint.run_id == claim.run_id).options(undefer(Checkpoint.blob))
             checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
         split, data = self._load_split(config)
-        return PreparedRun(claim, config, data, split, checkpoints, rungs)
+        return PreparedRun(claim, config, data, split, self._images_of(config, split), checkpoints, rungs)
+
+    def read_images(self, config: RunConfig) -> SplitImages:
+        """The images that a configuration's saved model is evaluated on.
+
+        Raises:
+            DamagedData: The dataset does not match its digest.
+        """
+        split, _ = self._load_split(config)
+        return self._images_of(config, split)
+
+    def _images_of(self, config: RunConfig, split: SplitIndices) -> SplitImages:
+        images = self._load_images(config.dataset)
+        return SplitImages(images.pixels, images.labels, split)
 
     def device_of(self, run: PreparedRun) -> str:
         if isinstance(run.config.model, RandomForest):

@@ -20,10 +20,11 @@ from app.run_config import RunConfig
 from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
 from workers.training import export, serialization
 from workers.training.checkpoint import TrainingState
-from workers.training.data import Pixels
 from workers.training.evaluation import Best, Metrics
 from workers.training.export import ExportMismatch
 from workers.training.result import Result
+from workers.training.shifted import Evaluation as ShiftedEvaluation
+from workers.training.shifted import SplitImages, evaluate
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Succeeded:
 
     result: Result
     config: RunConfig
-    val_pixels: Pixels
+    images: SplitImages
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,24 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Exported:
+    """A trained model as it is saved."""
+
+    graph: bytes
+    evaluation: ShiftedEvaluation | None  # on shifted val; None for a fold
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A snapshot, with everything that takes long to make from it."""
 
     snapshot: Snapshot
     checkpoints: list[dict[str, Any]]  # rows of the table `checkpoints`
-    model: bytes | Failed | None  # see `_export`
+    model: Exported | Failed | None  # see `_export`
 
 
 def prepare(snapshot: Snapshot) -> Prepared:
-    """Serialize a run's checkpoints and export its model, before a transaction holds the write lock."""
+    """Serialize a run's checkpoints, export and evaluate its model, before a transaction holds the write lock."""
     return Prepared(snapshot, _serialize(snapshot), _export(snapshot.outcome))
 
 
@@ -104,19 +113,20 @@ def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepar
         promotion.elect(session)
 
 
-def _export(outcome: Outcome | None) -> bytes | Failed | None:
-    """A trained run's model as an ONNX graph, or the reason why it cannot be saved; None if the run is not trained."""
+def _export(outcome: Outcome | None) -> Exported | Failed | None:
+    """A trained run's model as it is saved, or the reason why it cannot be saved; None if the run is not trained."""
     if not isinstance(outcome, Succeeded):
         return None
     try:
         model = export.to_onnx(outcome.result.model, outcome.config.scaling)
-        export.check(model, outcome.val_pixels, outcome.result.val_probabilities)
+        export.check(model, outcome.images.val_pixels, outcome.result.val_probabilities)
+        evaluation = None if outcome.config.split.fold is not None else evaluate(model, outcome.images)
     except ExportMismatch as error:
         return Failed("export_mismatch", str(error))
     except Exception as error:
         logger.exception("The model could not be exported")
         return Failed("internal_error", f"{type(error).__name__}: {error}")
-    return model
+    return Exported(model, evaluation)
 
 
 def _serialize(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -192,9 +202,9 @@ def _write_events(session: Session, run: Run, snapshot: Snapshot, checkpoints: S
         journal.record(session, run, EventType.CHECKPOINT, **data)
 
 
-def _write_outcome(session: Session, run: Run, snapshot: Snapshot, model: bytes | Failed | None) -> None:
+def _write_outcome(session: Session, run: Run, snapshot: Snapshot, model: Exported | Failed | None) -> None:
     outcome = model if isinstance(model, Failed) else snapshot.outcome
-    if isinstance(outcome, Succeeded) and isinstance(model, bytes):
+    if isinstance(outcome, Succeeded) and isinstance(model, Exported):
         _save_model(session, run, outcome, model)
         lifecycle.end(session, run, RunStatus.SUCCEEDED)
     elif isinstance(outcome, Failed):
@@ -203,26 +213,37 @@ def _write_outcome(session: Session, run: Run, snapshot: Snapshot, model: bytes 
         lifecycle.release(session, run)
 
 
-def _save_model(session: Session, run: Run, outcome: Succeeded, model: bytes) -> None:
+def _save_model(session: Session, run: Run, outcome: Succeeded, exported: Exported) -> None:
     """Add the run's saved model and its evaluations."""
     result = outcome.result
     run.num_parameters, run.test_accuracy = result.num_parameters, result.test_accuracy
-    session.add(
-        SavedModel(
-            run_id=run.id,
-            epoch=result.chosen.epoch,
-            onnx=model,
-            sha256=blobs.digest(model),
-            size_bytes=len(model),
-            num_parameters=result.num_parameters,
-            train_accuracy=result.chosen.train_accuracy,
-            val_accuracy=result.chosen.val_accuracy,
-            val_loss=result.chosen.val_loss,
-            on_canonical_split=outcome.config.split.is_canonical,
-        )
+    model = SavedModel(
+        run_id=run.id,
+        epoch=result.chosen.epoch,
+        onnx=exported.graph,
+        sha256=blobs.digest(exported.graph),
+        size_bytes=len(exported.graph),
+        num_parameters=result.num_parameters,
+        train_accuracy=result.chosen.train_accuracy,
+        val_accuracy=result.chosen.val_accuracy,
+        val_loss=result.chosen.val_loss,
+        on_canonical_split=outcome.config.split.is_canonical,
     )
+    session.add(model)
+    if exported.evaluation is not None:
+        store_evaluation(run, model, exported.evaluation)
     for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
         if probabilities is not None:
             blob = probabilities.tobytes()
             digest = blobs.digest(blob)
             session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))
+
+
+def store_evaluation(run: Run, model: SavedModel, evaluation: ShiftedEvaluation) -> None:
+    """Set the columns of a saved model and its run that hold its evaluation on shifted val."""
+    run.shifted_accuracy = model.shifted_accuracy = evaluation.accuracy
+    run.shifted_standard_error = model.shifted_standard_error = evaluation.standard_error
+    model.shifted_loss, model.shifted_right = evaluation.loss, evaluation.right
+    thresholds = evaluation.thresholds
+    model.sure_confidence = thresholds.sure_confidence
+    model.max_energy, model.max_distance = thresholds.max_energy, thresholds.max_distance

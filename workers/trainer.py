@@ -19,8 +19,20 @@ from app.queue.claiming import Claim, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
 from app.wording import count
+from workers.backfill import Backfill
 from workers.halving import end_hopeless
-from workers.messages import EXIT_DATABASE_FAILED, Done, FromParent, Idle, Ready, Release, Stop, Train
+from workers.messages import (
+    EXIT_DATABASE_FAILED,
+    Done,
+    Evaluate,
+    Evaluated,
+    FromParent,
+    Idle,
+    Ready,
+    Release,
+    Stop,
+    Train,
+)
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
@@ -65,6 +77,7 @@ class Trainer:
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
         self._to_release: set[Claim] = set()
         self._is_stopping = False
+        self._backfill = Backfill(database)
 
     def serve(self) -> None:
         """Train the parent's stacks until it sends `Stop`.
@@ -84,6 +97,8 @@ class Trainer:
                 self._to_release.clear()
                 self._train(message.claims)
                 self._connection.send(Idle())
+            elif isinstance(message, Evaluate):
+                self._connection.send(Evaluated(is_complete=self._backfill.run(self._connection.poll)))
             elif isinstance(message, Stop):
                 return
 
@@ -175,7 +190,7 @@ class Trainer:
         if run.is_finished:
             result = run.result()
             logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
-            return Succeeded(result, prepared.config, prepared.data.val_pixels)
+            return Succeeded(result, prepared.config, prepared.images)
         if prepared.claim in self._to_release:
             logger.info("Releasing run %s at epoch %d, as requested", prepared.claim.run_id, run.epoch)
             return Released()

@@ -6,6 +6,7 @@ It stays light, so that it reacts at once whatever the child is doing; only the 
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,18 @@ from app.worker_registry.repository import WorkerInfo
 from workers.fork_server import StartMethod
 from workers.housekeeping import Housekeeping
 from workers.lease import Lease
-from workers.messages import EXIT_DATABASE_FAILED, Done, FromChild, Idle, Ready, Release, Stop, Train
+from workers.messages import (
+    EXIT_DATABASE_FAILED,
+    Done,
+    Evaluate,
+    Evaluated,
+    FromChild,
+    Idle,
+    Ready,
+    Release,
+    Stop,
+    Train,
+)
 from workers.shared_clocks import Pulse
 from workers.trainer_process import TrainerProcess, make_fork_server
 from workers.watchdog import watch_child
@@ -36,6 +48,7 @@ FIRST_RESTART_SECONDS = 0.5
 LAST_RESTART_SECONDS = 30.0
 DATABASE_RETRY_SECONDS = 1.0
 STOP_SECONDS = 15.0
+EVALUATION_SECONDS = 60.0  # an idle trainer looks so often for models that miss their evaluation
 
 
 class Worker:
@@ -56,6 +69,7 @@ class Worker:
         self._housekeeping = Housekeeping(self._database, settings)
         self._child: TrainerProcess | None = None
         self._is_training = False
+        self._next_evaluation = -math.inf
         self._leaving: set[Claim] = set()  # those that the child has been told to release
         self._is_stopping = False
         self._restart_seconds = FIRST_RESTART_SECONDS
@@ -133,6 +147,8 @@ class Worker:
         self._housekeeping.clean_if_due()
         if child.ready is not None and not self._is_training and not self._is_stopping:
             self._claim_stack(child, child.ready)
+            if not self._is_training:
+                self._evaluate_if_due(child)
         return child
 
     def _handle_message(self, child: TrainerProcess, message: FromChild) -> None:
@@ -146,6 +162,8 @@ class Worker:
             self._restart_seconds = FIRST_RESTART_SECONDS
         elif isinstance(message, Idle):
             self._clear_claims()
+        elif isinstance(message, Evaluated):
+            self._next_evaluation = time.monotonic() + (EVALUATION_SECONDS if message.is_complete else 0.0)
 
     def _send_heartbeat(self, child: TrainerProcess) -> None:
         to_release = self._lease.beat_if_due(self._info(child.ready))
@@ -168,6 +186,15 @@ class Worker:
             self._pulse.mark_progress()
             child.send(Train(claims))
 
+    def _evaluate_if_due(self, child: TrainerProcess) -> None:
+        """Have an idle child evaluate the saved models of earlier versions: now, and from time to time.
+
+        It stops at the next message, so that a run waits for the evaluation of one model at most.
+        """
+        if time.monotonic() >= self._next_evaluation:
+            self._next_evaluation = math.inf  # until the child has answered
+            child.send(Evaluate())
+
     def _clear_claims(self) -> None:
         self._lease.clear()
         self._leaving, self._is_training = set(), False
@@ -188,6 +215,7 @@ class Worker:
         else:
             self._lease.report_crash()
         self._clear_claims()
+        self._next_evaluation = time.monotonic() + EVALUATION_SECONDS
         if child.ready is None or has_database_failed:
             self._sleep_with_heartbeat(self._restart_seconds)
             self._restart_seconds = min(2 * self._restart_seconds, LAST_RESTART_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,11 @@ def vacuum(settings: Settings) -> None:
     raise typer.Exit(vacuum(settings))
 
 
+class RankingChoice(StrEnum):
+    SHIFTED = "shifted"
+    VAL = "val"
+
+
 Url = Annotated[str, typer.Option(envvar="DIGITLAB_URL", help="Where the service is.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -176,6 +182,19 @@ def mistakes(
     from app.cli.inspect import show_mistakes
 
     raise typer.Exit(show_mistakes(url, run_id, limit))
+
+
+@cli.command()
+def ranking(
+    by: Annotated[
+        RankingChoice | None, typer.Argument(metavar="[shifted|val]", help="Rank by it from now on; default: show.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show or change by what models are ranked, and which one is champion."""
+    from app.cli.ranking import show_or_change
+
+    raise typer.Exit(show_or_change(url, None if by is None else by.value))
 
 
 @cli.command()

@@ -54,8 +54,15 @@ def _describe(run: dict[str, Any], summary: dict[str, Any], metrics: list[dict[s
         f"accuracy {last['train_eval_accuracy']:.2%} train, {last['val_accuracy']:.2%} val"
     )
     yield f"best val accuracy {best['val_accuracy']:.2%} at epoch {best['epoch']}"
+    if run["shifted_accuracy"] is not None:
+        yield f"shifted accuracy {show_shifted(run)}: on 10 warped copies of each val image"
     yield ""
     yield from draw_curve([row["val_accuracy"] for row in metrics], metrics[0]["epoch"], last["epoch"])
+
+
+def show_shifted(row: dict[str, Any]) -> str:
+    """Format the shifted accuracy of a run or a model with its standard error, in percent."""
+    return f"{row['shifted_accuracy']:.2%} ± {100 * row['shifted_standard_error']:.2f}"
 
 
 def draw_curve(values: Sequence[float], first_epoch: int, last_epoch: int) -> list[str]:

@@ -21,9 +21,11 @@ def classify(url: str, file: Path, run_id: str | None, *, as_json: bool) -> int:
         if as_json:
             print(json.dumps(answer))
             return 0
-        table = Table("image", "digit", "confidence")
+        table = Table("image", "digit", "confidence", "verdict")
         for number, prediction in enumerate(answer["predictions"]):
-            table.add_row(str(number), str(prediction["digit"]), f"{prediction['confidence']:.2%}")
+            table.add_row(
+                str(number), str(prediction["digit"]), f"{prediction['confidence']:.2%}", prediction["verdict"]
+            )
         model = answer["model"]
         author = f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}."
         Terminal().print(table)

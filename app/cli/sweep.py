@@ -110,7 +110,7 @@ def _describe(sweep: dict[str, Any]) -> str:
 
 def _points_table(report: dict[str, Any], names: dict[str, str], rows: int) -> Table:
     header = ", ".join(names[path] for path in report["paths"])
-    table = Table("", "point", "val accuracy", "size", "plateau", "", header, box=SIMPLE_HEAD)
+    table = Table("", "point", "val accuracy", "shifted", "size", "plateau", "", header, box=SIMPLE_HEAD)
     for point in report["points"][:rows]:
         values = [show_value(point["parameters"].get(path)) for path in report["paths"]]
         marks = "≈" if point["is_within_noise"] else " "
@@ -118,6 +118,7 @@ def _points_table(report: dict[str, Any], names: dict[str, str], rows: int) -> T
             str(point["rank"] or ""),
             str(point["point_number"]),
             _accuracy(point["mean_val_accuracy"], point["standard_error"]),
+            _accuracy(point["mean_shifted_accuracy"], None),
             "" if point["num_parameters"] is None else f"{point['num_parameters']:,}",
             _epochs(point["mean_epochs_to_plateau"]),
             marks + ("◆" if point["point_number"] in report["pareto"] else ""),

@@ -95,7 +95,10 @@ def describe(metrics: dict[str, Any], width: int) -> str:
 def _conclude(run: dict[str, Any]) -> int:
     if run["status"] == "succeeded":
         best = run["best"]
-        Terminal().say(f"{run['id']}: best val accuracy {best['val_accuracy']:.2%} at epoch {best['epoch']}")
+        line = f"{run['id']}: best val accuracy {best['val_accuracy']:.2%} at epoch {best['epoch']}"
+        if run["shifted_accuracy"] is not None:
+            line += f", shifted accuracy {run['shifted_accuracy']:.2%}"
+        Terminal().say(line)
         return 0
     error = run["error"]
     complain(f"{run['id']}: {run['status']}" + (f": {error['detail']}" if error else ""))

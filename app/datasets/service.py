@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,26 @@ def select(session: Session, name: str, images: Images, part: str | None, label:
 def indices(split: Split, part: str) -> npt.NDArray[np.int32]:
     """Return the indices of the images in `train`, `val` or `test`."""
     return np.frombuffer({"train": split.train, "val": split.val, "test": split.test}[part], np.int32)
+
+
+def get_train_pixels(session: Session, name: str, split: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    """Return the train images of a split, M × 8 × 8.
+
+    Args:
+        session: A session.
+        name: The dataset's name.
+        split: Columns that identify the split in its table.
+
+    Raises:
+        NotFound: There is no such dataset.
+        Unavailable: No worker has registered the dataset or the split.
+        DamagedData: The stored images do not match their sha256.
+    """
+    images = get_images(session, name)
+    found = repository.get_split(session, name, **split)
+    if found is None:
+        raise not_registered(name)
+    return images.pixels[indices(found, "train")]
 
 
 def list_splits(session: Session, name: str) -> Sequence[Split]:

@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 from app.errors import Conflict, NotFound
 from app.events import journal
 from app.models import repository
-from app.tables import EventType, Promotion, PromotionReason, Run, SavedModel
+from app.tables import EventType, Promotion, PromotionReason, RankedBy, Run, SavedModel
 
 
 def elect(session: Session) -> Promotion | None:
     """Promote the best saved model, unless it is the champion already or another one is pinned.
 
-    Callers do this in the transaction that finishes or deletes a run. Elections run one at a time, so that the last one
-    sees all models.
+    Callers do this in the transaction that finishes or deletes a run, fills in a saved model's shifted accuracy, or
+    changes the order. Elections run one at a time, so that the last one sees all models.
 
     Returns:
         The new promotion; None if nothing changed.
@@ -24,9 +24,34 @@ def elect(session: Session) -> Promotion | None:
     if champion is not None and champion.reason is PromotionReason.PINNED:
         return None
     best = repository.best_canonical(session)
-    if best is None or (champion is not None and champion.run_id == best.run_id):
+    if best is None or (champion is not None and not _may_replace(session, best, champion)):
         return None
     return _promote(session, best, PromotionReason.AUTOMATIC, champion)
+
+
+def _may_replace(session: Session, best: SavedModel, champion: Promotion) -> bool:
+    """Whether the best model takes over from an automatic champion.
+
+    A champion of an earlier version has no shifted accuracy until a worker has filled it in. Until then only a model
+    that is better by val takes over: the others would win for no other reason than that they were evaluated first.
+    """
+    if champion.run_id == best.run_id:
+        return False
+    current = session.get_one(SavedModel, champion.run_id)
+    if current.shifted_accuracy is not None or repository.get_ranked_by(session) is RankedBy.VAL:
+        return True
+    return _order_by_val(best) < _order_by_val(current)
+
+
+def _order_by_val(model: SavedModel) -> tuple[float, float, int, str]:
+    return (-model.val_accuracy, model.val_loss, model.num_parameters, model.run_id)
+
+
+def change_order(session: Session, ranked_by: RankedBy) -> None:
+    """Rank saved models by something else from now on, and elect by it at once. Repeating is harmless."""
+    journal.take_turn(session)
+    repository.set_ranked_by(session, ranked_by)
+    elect(session)
 
 
 def pin(session: Session, model: SavedModel) -> None:
@@ -66,6 +91,7 @@ def _promote(session: Session, model: SavedModel, reason: PromotionReason, befor
     session.add(promotion)
     run = session.get_one(Run, model.run_id)
     previous = before.run_id if before else None
-    data = {"reason": reason, "val_accuracy": model.val_accuracy, "previous_run_id": previous}
+    data = {"reason": reason, "val_accuracy": model.val_accuracy, "shifted_accuracy": model.shifted_accuracy}
+    data["previous_run_id"] = previous
     journal.record(session, run, EventType.PROMOTED, **data)
     return promotion

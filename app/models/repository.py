@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, undefer
 
-from app.tables import Promotion, Run, RunStatus, SavedModel
+from app.tables import Promotion, RankedBy, Ranking, Run, RunStatus, SavedModel
 
 
 def _saved_models() -> Select[SavedModel]:
@@ -15,18 +15,40 @@ def _saved_models() -> Select[SavedModel]:
     return select(SavedModel).join(Run, Run.id == SavedModel.run_id)
 
 
-def ranking() -> Select[SavedModel]:
-    """Select saved models, best first: val accuracy, val loss, then fewest parameters, then the oldest run."""
+def get_ranked_by(session: Session) -> RankedBy:
+    """Return by what saved models are ranked."""
+    return session.scalar(select(Ranking.ranked_by)) or RankedBy.SHIFTED
+
+
+def set_ranked_by(session: Session, ranked_by: RankedBy) -> None:
+    session.execute(update(Ranking).values(ranked_by=ranked_by))
+
+
+def ranking(session: Session) -> Select[SavedModel]:
+    """Select saved models, best first, by what `get_ranked_by` says; the leaderboard and all elections use this order.
+
+    By `val`: val accuracy, val loss, then fewest parameters, then the oldest run. By `shifted`: shifted accuracy and
+    shifted loss come before that; models without them follow the others.
+    """
+    of_val = (SavedModel.val_accuracy.desc(), SavedModel.val_loss, SavedModel.num_parameters, SavedModel.run_id)
     query = _saved_models().where(Run.status == RunStatus.SUCCEEDED)
-    return query.order_by(
-        SavedModel.val_accuracy.desc(), SavedModel.val_loss, SavedModel.num_parameters, SavedModel.run_id
-    )
+    if get_ranked_by(session) is RankedBy.VAL:
+        return query.order_by(*of_val)
+    is_missing = SavedModel.shifted_accuracy.is_(None)  # SQLite would put nulls last in this direction, Postgres first
+    return query.order_by(is_missing, SavedModel.shifted_accuracy.desc(), SavedModel.shifted_loss, *of_val)
 
 
 def best_canonical(session: Session, *, excluding: Collection[str] = ()) -> SavedModel | None:
     """Return the best model whose val accuracy was measured on the canonical split, except those in `excluding`."""
-    query = ranking().where(SavedModel.on_canonical_split, SavedModel.run_id.not_in(excluding))
+    query = ranking(session).where(SavedModel.on_canonical_split, SavedModel.run_id.not_in(excluding))
     return session.scalar(query.limit(1))
+
+
+def count_canonical(session: Session) -> int:
+    """Count the models that may be champion."""
+    may_be = Run.status == RunStatus.SUCCEEDED, SavedModel.on_canonical_split
+    query = select(func.count()).select_from(SavedModel).join(Run, Run.id == SavedModel.run_id)
+    return session.scalar(query.where(*may_be)) or 0
 
 
 def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
@@ -46,6 +68,29 @@ def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
         return set()
     query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id)
     return set(session.scalars(query.where(SavedModel.run_id.in_(run_ids))))
+
+
+def find_unevaluated(session: Session, *, excluding: Collection[str] = ()) -> str | None:
+    """Return the run whose saved model is to be evaluated on shifted val next: the champion's, then the best by val.
+
+    Models of folds are never evaluated, since they are compared by their folds alone.
+    """
+    is_missing = Run.status == RunStatus.SUCCEEDED, Run.fold.is_(None), SavedModel.shifted_accuracy.is_(None)
+    query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id).where(*is_missing)
+    query = query.where(SavedModel.run_id.not_in(excluding))
+    champion = get_champion(session)
+    if champion is not None and (found := session.scalar(query.where(SavedModel.run_id == champion.run_id))):
+        return found
+    best_first = SavedModel.on_canonical_split.desc(), SavedModel.val_accuracy.desc(), SavedModel.run_id
+    return session.scalar(query.order_by(*best_first).limit(1))
+
+
+def which_are_evaluated(session: Session, run_ids: Collection[str]) -> set[str]:
+    """Return the given run ids whose saved models have been evaluated on shifted val, which fixes their thresholds."""
+    if not run_ids:
+        return set()
+    query = select(SavedModel.run_id).where(SavedModel.run_id.in_(run_ids))
+    return set(session.scalars(query.where(SavedModel.shifted_accuracy.is_not(None))))
 
 
 def get_champion(session: Session) -> Promotion | None:

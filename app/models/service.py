@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from app import blobs
 from app.errors import Conflict, DamagedData, NotFound
 from app.models import promotion, repository
+from app.models.explanation import explain
 from app.paging import cut, decode_cursor, encode_cursor
-from app.tables import Promotion, PromotionReason, Run, SavedModel
+from app.tables import Promotion, PromotionReason, RankedBy, Run, SavedModel
 
 MAX_HISTORY = 100
 
@@ -21,7 +22,7 @@ def leaderboard(
 ) -> tuple[Sequence[tuple[SavedModel, Run]], str | None]:
     """Return a page of saved models with their runs, best first, and the cursor of the next page."""
     offset = 0 if after is None else max(0, decode_cursor(after, int)[0])
-    query = repository.ranking().add_columns(Run).offset(offset).limit(limit + 1)
+    query = repository.ranking(session).add_columns(Run).offset(offset).limit(limit + 1)
     rows = [(model, run) for model, run in session.execute(query)]
     return cut(rows, limit, lambda _: encode_cursor(offset + limit))
 
@@ -52,6 +53,7 @@ class Champion:
     run: Run
     history: Sequence[Promotion]  # newest first; the first one made `model` the champion
     automatic: tuple[SavedModel, Run] | None  # while a model is pinned: the champion otherwise
+    why: str  # a sentence
 
 
 def get_champion(session: Session) -> Champion:
@@ -61,11 +63,37 @@ def get_champion(session: Session) -> Champion:
         NotFound: No run on the canonical split has succeeded yet, or none is left.
     """
     _require_champion(session)
+    return _describe_champion(session)
+
+
+def find_champion(session: Session) -> Champion | None:
+    """Return the champion if there is one."""
+    return None if repository.get_champion(session) is None else _describe_champion(session)
+
+
+def _describe_champion(session: Session) -> Champion:
     history = repository.list_promotions(session, MAX_HISTORY)
     model = session.get_one(SavedModel, history[0].run_id)
-    best = repository.best_canonical(session) if history[0].reason is PromotionReason.PINNED else None
+    is_pinned = history[0].reason is PromotionReason.PINNED
+    best = repository.best_canonical(session) if is_pinned else None
     automatic = None if best is None else (best, session.get_one(Run, best.run_id))
-    return Champion(model, session.get_one(Run, model.run_id), history, automatic)
+    why = explain(
+        model,
+        best if is_pinned else repository.best_canonical(session, excluding=[model.run_id]),
+        ranked_by=repository.get_ranked_by(session),
+        num_models=repository.count_canonical(session),
+        is_pinned=is_pinned,
+    )
+    return Champion(model, session.get_one(Run, model.run_id), history, automatic, why)
+
+
+def get_ranked_by(session: Session) -> RankedBy:
+    return repository.get_ranked_by(session)
+
+
+def change_order(session: Session, ranked_by: RankedBy) -> None:
+    """Rank saved models by something else from now on; the champion changes in the same transaction if it has to."""
+    promotion.change_order(session, ranked_by)
 
 
 def check_pinnable(session: Session, run_id: str) -> SavedModel:

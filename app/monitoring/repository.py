@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.tables import Run, RunStatus
+from app.models import repository as models
+from app.tables import Run, RunStatus, SavedModel
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,9 @@ def count_runs(session: Session) -> RunCounts:
         oldest_queued_at=oldest.get(RunStatus.QUEUED),
         epochs_per_second=speeds.get(RunStatus.RUNNING, 0.0),
     )
+
+
+def get_champion(session: Session) -> SavedModel | None:
+    """Return the champion's saved model; None if there is none."""
+    promotion = models.get_champion(session)
+    return None if promotion is None else session.get(SavedModel, promotion.run_id)

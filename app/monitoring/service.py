@@ -48,6 +48,11 @@ class DatabaseGauges(Collector):
             by_status.add_metric([status.value], number)
         oldest = runs.oldest_queued_at
         age = 0.0 if oldest is None else max(0.0, (utc_now() - oldest).total_seconds())
+        accuracy = GaugeMetricFamily("digitlab_champion_accuracy", "Of the champion's saved model.", labels=["split"])
+        if (champion := repository.get_champion(session)) is not None:
+            accuracy.add_metric(["val"], champion.val_accuracy)
+            if champion.shifted_accuracy is not None:
+                accuracy.add_metric(["shifted_val"], champion.shifted_accuracy)
         num_workers = len(self._watch.list_alive(session))
         num_queued = runs.by_status[RunStatus.QUEUED]
         return [
@@ -56,6 +61,7 @@ class DatabaseGauges(Collector):
             _gauge("digitlab_queue_oldest_age_seconds", "Seconds since the oldest of them was submitted.", age),
             _gauge("digitlab_epochs_per_second", "Of all runs in training together.", runs.epochs_per_second),
             _gauge("digitlab_workers", "Workers that are alive.", num_workers),
+            accuracy,
         ]
 
 

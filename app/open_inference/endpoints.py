@@ -14,6 +14,7 @@ from app.http.headers import find_header
 from app.http.openapi import reference
 from app.http.problem import protocol_errors
 from app.open_inference.schemas import (
+    VERDICT,
     InferRequest,
     InferResponse,
     ModelMetadata,
@@ -23,7 +24,8 @@ from app.open_inference.schemas import (
     ServerMetadata,
 )
 from app.open_inference.tensors import parse_request, write_response
-from app.predictions.answers import Digits, Writer
+from app.predictions.answers import Digits
+from app.predictions.batching import Asked
 from app.predictions.endpoints import BINARY
 from app.predictions.inference import (
     INLINE_BINARY_BYTES,
@@ -33,8 +35,8 @@ from app.predictions.inference import (
     predict_body,
     read_body,
 )
-from app.predictions.instances import Pixels
 from app.predictions.predictor import LoadedModel, Probabilities
+from app.predictions.verdicts import Verdicts
 from app.validation import Id
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
@@ -127,7 +129,10 @@ async def get_model_version_readiness(name: Name, version: Version, request: Req
     openapi_extra=_REQUEST,
 )
 async def infer(name: Name, request: Request) -> Response:
-    """Probabilities and digits for tensors of pixels; both as JSON or, by the binary tensor extension, as bytes."""
+    """Probabilities, digits and, where asked for, verdicts for tensors of pixels.
+
+    They come as JSON or, by the binary tensor extension, as bytes.
+    """
     return await _infer(request, name, None)
 
 
@@ -149,17 +154,22 @@ async def _infer(request: Request, name: str, version: str | None) -> Response:
     body = await read_body(request)
     model = await _find(request, name, version)
 
-    def read(body: bytes) -> tuple[Pixels, Writer[Response]]:
+    def read(body: bytes) -> Asked[Response]:
         asked, pixels = parse_request(body, json_length)
-        return pixels, partial(_respond, name, asked)
+        return Asked(pixels, partial(_respond, name, asked), any(output.name == VERDICT for output in asked.outputs))
 
     return await predict_body(request, model, body, read, inline_bytes=INLINE_BINARY_BYTES)
 
 
 def _respond(
-    name: str, asked: InferRequest, model: LoadedModel, digits: Digits, probabilities: Probabilities
+    name: str,
+    asked: InferRequest,
+    model: LoadedModel,
+    digits: Digits,
+    probabilities: Probabilities,
+    verdicts: Verdicts | None,
 ) -> Response:
-    answer, json_length = write_response(name, model, asked, digits, probabilities)
+    answer, json_length = write_response(name, model, asked, digits, probabilities, verdicts)
     if json_length is None:
         return Response(answer, media_type="application/json")
     return Response(answer, media_type=BINARY, headers={JSON_LENGTH: str(json_length)})

@@ -14,7 +14,7 @@ from app.predictions.schemas import A_ZERO
 from app.validation import whole_number
 
 INPUT = "pixels"
-PROBABILITIES, DIGIT = "probabilities", "digit"
+PROBABILITIES, DIGIT, VERDICT = "probabilities", "digit", "verdict"
 
 
 class ServerMetadata(BaseModel):
@@ -50,6 +50,7 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata] = [
         TensorMetadata(name=PROBABILITIES, datatype="FP32", shape=[-1, NUM_CLASSES]),
         TensorMetadata(name=DIGIT, datatype="INT64", shape=[-1]),
+        TensorMetadata(name=VERDICT, datatype="BYTES", shape=[-1]),
     ]
 
 
@@ -108,7 +109,7 @@ class OutputParameters(TensorParameters):
 
 
 class RequestedOutput(Document):
-    name: Literal["probabilities", "digit"]
+    name: Literal["probabilities", "digit", "verdict"]
     parameters: OutputParameters = OutputParameters()
 
 
@@ -123,7 +124,9 @@ class InferRequest(Document):
         max_length=1,
         examples=[[{"name": INPUT, "datatype": "UINT8", "shape": [1, 8, 8], "data": [A_ZERO]}]],
     )
-    outputs: list[RequestedOutput] = Field([], max_length=2, description="None: both.")
+    outputs: list[RequestedOutput] = Field(
+        [], max_length=3, description="None: `probabilities` and `digit`; `verdict` is sent where it is asked for."
+    )
     parameters: RequestParameters = RequestParameters()
 
 
@@ -131,7 +134,9 @@ class OutputTensor(BaseModel):
     name: str
     datatype: str
     shape: list[int]
-    data: list[float] | None = Field(None, description="Row by row; not there where the bytes follow the JSON.")
+    data: list[float] | list[str] | None = Field(
+        None, description="Row by row; not there where the bytes follow the JSON."
+    )
     parameters: dict[str, int] | None = None
 
 

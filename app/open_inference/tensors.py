@@ -17,10 +17,11 @@ from pydantic import ValidationError
 
 from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
 from app.errors import MalformedBody
-from app.open_inference.schemas import DIGIT, PROBABILITIES, InferRequest, InputTensor, RequestedOutput
+from app.open_inference.schemas import DIGIT, PROBABILITIES, VERDICT, InferRequest, InputTensor, RequestedOutput
 from app.predictions.answers import Digits
 from app.predictions.instances import MAX_INSTANCES, Pixels, explain_pixel
 from app.predictions.predictor import LoadedModel, Probabilities
+from app.predictions.verdicts import NAMES, Verdicts
 from app.validation import invalid_document
 from app.wording import count
 
@@ -28,6 +29,7 @@ MAX_DIMENSIONS = 4  # no allowed shape has more; numpy raises its own errors bey
 
 IMAGE_SHAPES = ((NUM_PIXELS,), (8, 8), (1, 8, 8))
 JSON_LENGTH_PATTERN = re.compile("[0-9]{1,9}")  # Python's int() refuses thousands of digits
+DATATYPES = {PROBABILITIES: "FP32", DIGIT: "INT64", VERDICT: "BYTES"}
 DTYPES: dict[str, npt.DTypeLike] = {"FP32": "<f4", "UINT8": "u1"}
 
 
@@ -136,7 +138,12 @@ def _follow(binary: bytes) -> str:
 
 
 def write_response(
-    name: str, model: LoadedModel, request: InferRequest, digits: Digits, probabilities: Probabilities
+    name: str,
+    model: LoadedModel,
+    request: InferRequest,
+    digits: Digits,
+    probabilities: Probabilities,
+    verdicts: Verdicts | None,
 ) -> tuple[bytes, int | None]:
     """Write the response to a request.
 
@@ -146,25 +153,40 @@ def write_response(
         request: The request, which selects the outputs and their form.
         digits: Predicted digits, int64, N.
         probabilities: Predicted probabilities, float32, N × 10.
+        verdicts: Verdicts, uint8, N; None if the request does not ask for them.
 
     Returns:
         The body, and the number of its bytes that are JSON; None if all are.
     """
     arrays: dict[str, npt.NDArray[Any]] = {PROBABILITIES: probabilities, DIGIT: digits}
+    if verdicts is not None:
+        arrays[VERDICT] = verdicts
     wanted: list[tuple[str, bool | None]] = [(each.name, each.parameters.binary_data) for each in request.outputs]
     outputs, parts = [], []
     for output, as_bytes in wanted or [(PROBABILITIES, None), (DIGIT, None)]:
         array = arrays[output]
-        tensor: dict[str, Any] = {"name": output, "datatype": "FP32" if output == PROBABILITIES else "INT64"}
+        tensor: dict[str, Any] = {"name": output, "datatype": DATATYPES[output]}
         tensor["shape"] = list(array.shape)
         if request.parameters.binary_data_output if as_bytes is None else as_bytes:
-            parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+            parts.append(_to_bytes(output, array))
             tensor["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
-            tensor["data"] = np.ascontiguousarray(array).ravel()
+            tensor["data"] = _names(array) if output == VERDICT else np.ascontiguousarray(array).ravel()
         outputs.append(tensor)
     document = {"model_name": name, "model_version": model.run_id, "outputs": outputs}
     if request.id is not None:
         document["id"] = request.id
     text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join([text, *parts]), len(text) if parts else None
+
+
+def _names(verdicts: npt.NDArray[np.uint8]) -> list[str]:
+    return [NAMES[number] for number in verdicts.tolist()]
+
+
+def _to_bytes(output: str, array: npt.NDArray[Any]) -> bytes:
+    """Return a tensor's bytes; an element of BYTES is its length, as four bytes, and its text."""
+    if output != VERDICT:
+        return array.astype(array.dtype.newbyteorder("<")).tobytes()
+    elements = [len(name).to_bytes(4, "little") + name.encode() for name in NAMES]
+    return b"".join(elements[number] for number in array.tolist())

@@ -8,7 +8,7 @@ in a row, with their code in the processor's caches.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
@@ -16,22 +16,37 @@ from app import instruments
 from app.predictions.answers import Answer, Digits, Writer
 from app.predictions.instances import MAX_INSTANCES, Pixels
 from app.predictions.predictor import LoadedModel, Probabilities
+from app.predictions.verdicts import Verdicts
 
 
-def infer(model: LoadedModel, pixels: Pixels) -> tuple[Digits, Probabilities]:
-    """Predict digits (int64, N) and probabilities (float32, N × 10) for N × 64 pixels; count them for Prometheus."""
-    probabilities = model.predict(pixels)
+class Asked(NamedTuple, Generic[Answer]):
+    """The images of a request, how their predictions are written, and whether that needs verdicts."""
+
+    pixels: Pixels
+    write: Writer[Answer]
+    with_verdicts: bool
+
+
+def infer(model: LoadedModel, pixels: Pixels, *, with_verdicts: bool) -> tuple[Digits, Probabilities, Verdicts | None]:
+    """Predict digits (int64, N) and probabilities (float32, N × 10) for N × 64 pixels; count them for Prometheus.
+
+    Verdicts (uint8, N) are None where they are not wanted.
+    """
+    verdicts = None
+    if with_verdicts:
+        probabilities, verdicts = model.predict_and_judge(pixels)
+    else:
+        probabilities = model.predict(pixels)
     digits = probabilities.argmax(axis=1)
     instruments.count_predictions(digits)
-    return digits, probabilities
+    return digits, probabilities, verdicts
 
 
 class _Waiting(NamedTuple):
     """A waiting request, and the future that receives its response body."""
 
     model: LoadedModel
-    pixels: Pixels
-    write: Writer[Any]
+    asked: Asked[Any]
     answer: asyncio.Future[Any]
 
 
@@ -42,14 +57,17 @@ class Batcher:
         self._waiting: list[_Waiting] = []
         self._num_images = 0
 
-    async def answer(self, model: LoadedModel, pixels: Pixels, write: Writer[Answer]) -> Answer:
-        """Return the body that `write` makes; this model alone predicts, batched with concurrent requests to it."""
+    async def answer(self, model: LoadedModel, asked: Asked[Answer]) -> Answer:
+        """Return the body that the request's writer makes.
+
+        This model alone predicts, batched with concurrent requests to it.
+        """
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._answer_all)
-        waiting = _Waiting(model, pixels, write, loop.create_future())
+        waiting = _Waiting(model, asked, loop.create_future())
         self._waiting.append(waiting)
-        self._num_images += len(pixels)
+        self._num_images += len(asked.pixels)
         if self._num_images >= MAX_INSTANCES:
             self._answer_all()
         answer: Answer = await waiting.answer
@@ -72,11 +90,13 @@ class Batcher:
 def _answer_together(requests: list[_Waiting]) -> None:
     """Predict for requests to one model in one forward pass, and resolve their futures."""
     model = requests[0].model
-    pixels = np.concatenate([request.pixels for request in requests], dtype=np.float32)
-    digits, probabilities = infer(model, pixels)
+    pixels = np.concatenate([request.asked.pixels for request in requests], dtype=np.float32)
+    with_verdicts = any(request.asked.with_verdicts for request in requests)
+    digits, probabilities, verdicts = infer(model, pixels, with_verdicts=with_verdicts)
     start = 0
     for request in requests:
-        end = start + len(request.pixels)
+        end = start + len(request.asked.pixels)
         if not request.answer.done():  # the client may have disconnected
-            request.answer.set_result(request.write(model, digits[start:end], probabilities[start:end]))
+            judged = verdicts[start:end] if verdicts is not None and request.asked.with_verdicts else None
+            request.answer.set_result(request.asked.write(model, digits[start:end], probabilities[start:end], judged))
         start = end

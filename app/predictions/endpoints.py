@@ -13,6 +13,7 @@ from app.http.openapi import parameters, reference
 from app.http.problem import problems
 from app.http.query import check_names
 from app.predictions.answers import MODEL_HEADERS, model_headers, to_bytes, to_json, to_lean_json
+from app.predictions.batching import Asked
 from app.predictions.inference import (
     INLINE_BINARY_BYTES,
     INLINE_JSON_BYTES,
@@ -22,6 +23,7 @@ from app.predictions.inference import (
 )
 from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
+from app.predictions.verdicts import NAMES
 from app.validation import parse_query
 
 router = APIRouter(tags=["predict"])
@@ -45,7 +47,8 @@ _REQUEST: dict[str, Any] = {
 _HEADERS = {name: {"schema": {"type": "string"}, "description": "With a binary answer."} for name in MODEL_HEADERS}
 _RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": f"With `Accept: {BINARY}`: one byte a digit, and the model in headers.",
+        "description": f"With `Accept: {BINARY}`: one byte a digit, and the model in headers. With `?verdict=true` a "
+        f"second byte follows each digit: {', '.join(f'{number} {name}' for number, name in enumerate(NAMES))}.",
         "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
         "headers": _HEADERS,
     }
@@ -75,7 +78,12 @@ async def predict(request: Request) -> Response:
     parse = parse_bytes if sends_bytes else parse_instances
     write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
     inline_bytes = INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES
-    answer = await predict_body(request, model, body, lambda body: (parse(body), write), inline_bytes=inline_bytes)
+    with_verdicts = options.verdict or write is to_json
+
+    def read(body: bytes) -> Asked[bytes]:
+        return Asked(parse(body), write, with_verdicts)
+
+    answer = await predict_body(request, model, body, read, inline_bytes=inline_bytes)
     if wants_bytes:
         return Response(answer, media_type=BINARY, headers=model_headers(model))
     return Response(answer, media_type="application/json")

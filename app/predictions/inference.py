@@ -9,10 +9,9 @@ from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
 from app.http.threads import Lanes
-from app.predictions.answers import Answer, Writer
-from app.predictions.batching import Batcher, infer
+from app.predictions.answers import Answer
+from app.predictions.batching import Asked, Batcher, infer
 from app.predictions.champion_look import ChampionLook
-from app.predictions.instances import Pixels
 from app.predictions.predictor import LoadedModel, Predictor
 
 # A larger body is handled in a thread, so that other requests do not wait for it. The switch to a thread and back takes
@@ -21,7 +20,7 @@ INLINE_JSON_BYTES = 256 * 256
 INLINE_BINARY_BYTES = 1024 * 64
 
 # Parses a body into pixels, and says how their predictions are written.
-Reader = Callable[[bytes], tuple[Pixels, Writer[Answer]]]
+Reader = Callable[[bytes], Asked[Answer]]
 
 
 async def _predictor(request: Request) -> Predictor:
@@ -92,9 +91,9 @@ async def predict_body(
     if len(body) > inline_bytes:
         return await lanes_of(request).inference.run(_predict_alone, model, read, body)
     batcher: Batcher = request.app.state.batcher
-    return await batcher.answer(model, *read(body))
+    return await batcher.answer(model, read(body))
 
 
 def _predict_alone(model: LoadedModel, read: Reader[Answer], body: bytes) -> Answer:
-    pixels, write = read(body)
-    return write(model, *infer(model, pixels))
+    asked = read(body)
+    return asked.write(model, *infer(model, asked.pixels, with_verdicts=asked.with_verdicts))

@@ -10,7 +10,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, describe_failure, explain_failure
+from app.datasets import service as datasets
 from app.datasets.catalog import NUM_PIXELS
 from app.errors import DamagedData, Unavailable
 from app.models import repository, service
 from app.predictions.instances import Pixels
-from app.tables import SavedModel
+from app.predictions.verdicts import Judge, TrainImages, Verdicts
+from app.run_config import RunConfig
+from app.tables import Run, SavedModel
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +49,17 @@ class LoadedModel:
     val_accuracy: float
     sha256: str
     session: onnxruntime.InferenceSession
-    num_bytes: int  # memory, estimated
+    num_bytes: int  # memory, estimated; without the train images, which models share
+    judge: Judge
+    is_evaluated: bool  # whether its thresholds were known when it was loaded
 
     @classmethod
-    def load(cls, model: SavedModel) -> LoadedModel:
+    def load(cls, model: SavedModel, train_images: TrainImages | None = None) -> LoadedModel:
         """Create an inference session and run it once, so that the first request does not wait for the warm-up.
+
+        Args:
+            model: The saved model with its graph.
+            train_images: Those of its split; None if its thresholds need none.
 
         Raises:
             DamagedData: ONNX Runtime cannot use the graph.
@@ -60,8 +71,11 @@ class LoadedModel:
         try:
             session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
             num_bytes = BYTES_PER_SESSION + BYTES_PER_FILE_BYTE * len(model.onnx)
-            loaded = cls(model.run_id, model.val_accuracy, model.sha256, session, num_bytes)
-            loaded.predict(np.zeros((1, NUM_PIXELS), np.float32))
+            has_logits = any(output.name == "logits" for output in session.get_outputs())
+            judge = Judge.of(model, train_images, has_logits=has_logits)
+            is_evaluated = model.shifted_accuracy is not None
+            loaded = cls(model.run_id, model.val_accuracy, model.sha256, session, num_bytes, judge, is_evaluated)
+            loaded.predict_and_judge(np.zeros((1, NUM_PIXELS), np.float32))
         except Exception as error:  # ONNX Runtime's errors have no common base class
             raise DamagedData(f"The saved model of run {model.run_id} cannot be loaded.") from error
         return loaded
@@ -78,6 +92,15 @@ class LoadedModel:
         inputs = {"pixels": pixels.astype(np.float32, copy=False)}
         probabilities: Probabilities = self.session.run(["probabilities"], inputs)[0]
         return probabilities
+
+    def predict_and_judge(self, pixels: Pixels) -> tuple[Probabilities, Verdicts]:
+        """Predict as `predict` does, and judge each image (uint8, N)."""
+        pixels = pixels.astype(np.float32, copy=False)
+        if not self.judge.uses_energy:
+            probabilities = self.predict(pixels)
+            return probabilities, self.judge.judge(pixels, probabilities, None)
+        probabilities, logits = self.session.run(["probabilities", "logits"], {"pixels": pixels})
+        return probabilities, self.judge.judge(pixels, probabilities, logits)
 
 
 class Predictor:
@@ -97,6 +120,7 @@ class Predictor:
         self._database_problem: str | None = None
         self._unusable: dict[str, _Unusable] = {}
         self._others: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._train_images: WeakValueDictionary[str, TrainImages] = WeakValueDictionary()  # by split, while in use
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._refreshing = threading.Lock()
@@ -161,7 +185,7 @@ class Predictor:
             model = self.cached(run_id)  # another thread may have loaded it by now
             if model is None:
                 with self._database.reading() as session:
-                    model = LoadedModel.load(service.get_saved_model(session, run_id))
+                    model = self._read(session, run_id)
                 self._keep(model)
         return model
 
@@ -172,14 +196,34 @@ class Predictor:
                 self._refresh()
 
     def _keep(self, model: LoadedModel) -> None:
-        if model.num_bytes > self._max_loaded_bytes:
+        if _count_bytes([model]) > self._max_loaded_bytes:
             return
         with self._lock:
             self._others[model.run_id] = model
-            num_bytes = sum(other.num_bytes for other in self._others.values())
-            while num_bytes > self._max_loaded_bytes:
-                _, forgotten = self._others.popitem(last=False)
-                num_bytes -= forgotten.num_bytes
+            while _count_bytes(self._others.values()) > self._max_loaded_bytes:
+                self._others.popitem(last=False)
+
+    def _read(self, session: Session, run_id: str) -> LoadedModel:
+        """Load the model of a run from the database, with the train images that its thresholds need.
+
+        Raises:
+            NotFound: There is no such run, or it has no saved model.
+            DamagedData: The graph does not match its sha256, or cannot be loaded.
+        """
+        model = service.get_saved_model(session, run_id)
+        if model.max_distance is None:
+            return LoadedModel.load(model)
+        config = RunConfig.model_validate(session.get_one(Run, run_id).config)
+        key = f"{config.dataset} {config.split.model_dump_json()}"
+        images = self._train_images.get(key)
+        if images is None:
+            try:
+                pixels = datasets.get_train_pixels(session, config.dataset, config.split.columns)
+            except (DamagedData, Unavailable) as error:
+                logger.error("Verdicts of run %s do without the distance to train images: %s", run_id, error.detail)
+                return LoadedModel.load(model)
+            images = self._train_images[key] = TrainImages(pixels)
+        return LoadedModel.load(model, images)
 
     def _follow(self) -> None:
         while not self._stopping.wait(self._poll_seconds):
@@ -222,27 +266,40 @@ class Predictor:
         return chosen
 
     def _try(self, session: Session, run_id: str) -> LoadedModel | _Unusable:
-        """Load a model, unless it is the loaded champion or failed less than `UNUSABLE_RETRY_SECONDS` ago."""
+        """Load a model, unless it is the loaded champion or failed less than `UNUSABLE_RETRY_SECONDS` ago.
+
+        A champion that was loaded before its thresholds were known is loaded again once they are.
+        """
         champion, known = self._champion, self._unusable.get(run_id)
         if champion is not None and champion.run_id == run_id:
-            return champion
+            if champion.is_evaluated or not repository.which_are_evaluated(session, [run_id]):
+                return champion
+            known = None
         if known is not None and time.monotonic() < known.retry_at:
             return known
         try:
-            return LoadedModel.load(service.get_saved_model(session, run_id))
+            return self._read(session, run_id)
         except DamagedData as error:
             if known is None:
                 logger.error("%s It is passed over.", error.detail, exc_info=error.__cause__)
             return _Unusable(error.detail, retry_at=time.monotonic() + UNUSABLE_RETRY_SECONDS)
 
     def _forget_deleted(self, session: Session) -> None:
-        """Remove models from the cache whose runs this or another process has deleted."""
+        """Remove models from the cache whose runs were deleted, or whose thresholds have become known meanwhile."""
         with self._lock:
             loaded = set(self._others)
-        if deleted := loaded - repository.which_exist(session, loaded):
+            without_thresholds = [run_id for run_id, model in self._others.items() if not model.is_evaluated]
+        outdated = repository.which_are_evaluated(session, without_thresholds)
+        if gone := outdated | loaded - repository.which_exist(session, loaded):
             with self._lock:
-                for run_id in deleted:
+                for run_id in gone:
                     self._others.pop(run_id, None)
+
+
+def _count_bytes(models: Collection[LoadedModel]) -> int:
+    """Memory of models in bytes; train images that several share count once."""
+    shared = {id(images): images.num_bytes for model in models if (images := model.judge.train_images) is not None}
+    return sum(model.num_bytes for model in models) + sum(shared.values())
 
 
 @dataclass(frozen=True)

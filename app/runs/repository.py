@@ -21,6 +21,7 @@ _NUMBER = int | float | None
 _SORTS: dict[str, tuple[InstrumentedAttribute[Any], type | UnionType]] = {
     "created_at": (Run.id, str),  # UUIDv7: ids sort by creation
     "val_accuracy": (Run.best_val_accuracy, _NUMBER),
+    "shifted_accuracy": (Run.shifted_accuracy, _NUMBER),
     "num_parameters": (Run.num_parameters, _NUMBER),
     "name": (Run.name, str),
 }

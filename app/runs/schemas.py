@@ -21,7 +21,16 @@ Tags = Annotated[
 ]
 Priority = Annotated[int, Field(ge=-100, le=100, description="Queued runs of higher priority are claimed first.")]
 RunSort = Literal[
-    "created_at", "-created_at", "val_accuracy", "-val_accuracy", "num_parameters", "-num_parameters", "name", "-name"
+    "created_at",
+    "-created_at",
+    "val_accuracy",
+    "-val_accuracy",
+    "shifted_accuracy",
+    "-shifted_accuracy",
+    "num_parameters",
+    "-num_parameters",
+    "name",
+    "-name",
 ]
 
 EXAMPLE_CONFIG = {
@@ -120,6 +129,11 @@ class RunView(BaseModel):
     progress: Progress
     best: Best | None = Field(description="The epoch with the highest val accuracy, then the lowest val loss.")
     test_accuracy: float | None
+    shifted_accuracy: float | None = Field(
+        description="Of the saved model on shifted val, 10 warped copies of each val image; null without one, for a "
+        "fold, and until a worker has evaluated the models of earlier versions."
+    )
+    shifted_standard_error: float | None = Field(description="Of the shifted accuracy, over val images.")
     num_parameters: int | None
     provenance: dict[str, Any] | None = Field(description="Device and versions that it was trained on.")
     error: RunError | None

@@ -43,11 +43,14 @@ class TrialRow:
     plateau: tuple[int, float] | None  # epoch and seconds
     full_train_epoch: int | None
     num_parameters: int | None
+    shifted_accuracy: float | None = None
+    shifted_standard_error: float | None = None
 
 
 def rank_trials(rows: Iterable[TrialRow], points: Sequence[Mapping[str, Any]]) -> list[TrialReport]:
-    """Rank trials best first, in the champion's order: val accuracy, val loss, fewest parameters, lowest trial number.
+    """Rank trials best first: val accuracy, val loss, fewest parameters, lowest trial number.
 
+    A report ranks by val, whatever ranks champions: folds have val alone, and a point is compared by its mean.
     Trials without a saved model come last and get no rank.
     """
 
@@ -98,6 +101,7 @@ def _summarize(number: int, values: Mapping[str, Any], trials: Sequence[TrialRep
         standard_error=error,
         min_val_accuracy=min(accuracies, default=None),
         max_val_accuracy=max(accuracies, default=None),
+        mean_shifted_accuracy=_mean(trial.shifted_accuracy for trial in done),
         mean_epochs_to_plateau=_mean(trial.epochs_to_plateau for trial in done),
         mean_seconds_to_plateau=_mean(trial.seconds_to_plateau for trial in done),
         num_parameters=_rounded(_mean(trial.num_parameters for trial in done)),

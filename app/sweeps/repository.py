@@ -107,6 +107,8 @@ def read_trials(session: Session, sweep_id: str) -> list[TrialRow]:
             val_accuracy=val_accuracy,
             val_loss=val_loss,
             train_accuracy=train_accuracy,
+            shifted_accuracy=run.shifted_accuracy,
+            shifted_standard_error=run.shifted_standard_error,
             best_epoch=run.best_epoch,
             plateau=plateaus.get(run.id),
             full_train_epoch=full_train.get(run.id),

@@ -188,6 +188,8 @@ class TrialReport(BaseModel):
     val_accuracy: float | None = Field(description="Of the saved model; with cross-validation, on its fold.")
     val_loss: float | None
     train_accuracy: float | None = Field(description="Of the saved model, dropout off.")
+    shifted_accuracy: float | None = Field(description="Of the saved model on shifted val; null for a fold.")
+    shifted_standard_error: float | None
     best_epoch: int | None = Field(description="With the highest val accuracy.")
     epochs_to_plateau: int | None = Field(
         description="First evaluated epoch within 0.5 points of the trial's best val accuracy."
@@ -209,6 +211,7 @@ class PointReport(BaseModel):
     standard_error: float | None = Field(description="Of the mean, over repeats or folds; null for a single trial.")
     min_val_accuracy: float | None
     max_val_accuracy: float | None
+    mean_shifted_accuracy: float | None = Field(description="On shifted val; null for folds.")
     mean_epochs_to_plateau: float | None
     mean_seconds_to_plateau: float | None
     num_parameters: int | None

@@ -8,6 +8,7 @@ from app.tables.evaluation import Evaluation
 from app.tables.event import Event, EventCounter, EventType
 from app.tables.metric import Metric
 from app.tables.promotion import Promotion, PromotionReason
+from app.tables.ranking import RankedBy, Ranking
 from app.tables.restart import Restart
 from app.tables.run import Run, RunStatus
 from app.tables.saved_model import SavedModel
@@ -26,6 +27,8 @@ __all__ = [
     "Metric",
     "Promotion",
     "PromotionReason",
+    "RankedBy",
+    "Ranking",
     "Restart",
     "Run",
     "RunStatus",

@@ -78,6 +78,8 @@ class Run(Table):
     best_val_accuracy: Mapped[float | None]
     best_val_loss: Mapped[float | None]
     test_accuracy: Mapped[float | None]
+    shifted_accuracy: Mapped[float | None]  # the saved model's, for lists of runs
+    shifted_standard_error: Mapped[float | None]
     provenance: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_detail: Mapped[str | None] = mapped_column(Text)

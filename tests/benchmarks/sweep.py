@@ -207,7 +207,7 @@ def time_training(document: dict[str, Any], *, is_evaluated: bool = True, is_rec
 
 
 def _outcome(run: Any, prepared: Any) -> Outcome:
-    return Succeeded(run.result(), prepared.config, prepared.data.val_pixels)
+    return Succeeded(run.result(), prepared.config, prepared.images)
 
 
 def measure_recording(repeats: int) -> None:

@@ -49,7 +49,7 @@ class Stack:
 
     def succeeded(self, number: int) -> Succeeded:
         prepared = self.prepared[number]
-        return Succeeded(self.runs[number].result(), prepared.config, prepared.data.val_pixels)
+        return Succeeded(self.runs[number].result(), prepared.config, prepared.images)
 
     def row(self, number: int) -> Run:
         with self.database.reading() as session:

@@ -34,6 +34,9 @@ class Purpose(IntEnum):
     INITIAL_WEIGHTS = 1
     DATA_ORDER = 2
     DROPOUT = 3
+    AUGMENTATION = 4  # warped copies of images, to train on
+    SHIFT = 5  # warped copies of images, to evaluate on
+    COPY_CHOICE = 6  # which copy of an image an epoch trains on
 
 
 def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_high: Any) -> tuple[Any, Any, Any, Any]:

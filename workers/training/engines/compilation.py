@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy.typing as npt
 
-from workers.training import config, randomness, stack
+from workers.training import augmentation, config, randomness, stack
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = npt.NDArray[Any]
@@ -23,7 +23,10 @@ _ENGINES = Path(__file__).parent
 
 # Numba checks one file before it reuses compiled code: the one that defines the function. The kernels also depend on
 # these files, so a digest of them all becomes part of the cache's file names.
-SOURCES = [*(Path(module.__file__ or "") for module in (config, randomness, stack)), *_ENGINES.glob("*.py")]
+SOURCES = [
+    *(Path(module.__file__ or "") for module in (augmentation, config, randomness, stack)),
+    *_ENGINES.glob("*.py"),
+]
 DIGEST = sha256(b"".join(source.read_bytes() for source in sorted(SOURCES))).hexdigest()[:12]
 
 

@@ -19,7 +19,7 @@ NUM_BUCKETS = 2**BUCKET_BITS
 DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DATA_ORDER)
 
 # `inline="always"` copies the body to each place that calls it: LLVM does not vectorize a loop around a call.
-_philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
+philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
 
 
 @compiled
@@ -31,7 +31,7 @@ def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
     """
     words = np.empty(num_samples + 3, np.uint32)  # a block is four words: the last one may run over by three
     for block in range((num_samples + 3) // 4):
-        w0, w1, w2, w3 = _philox(block, epoch, DATA_ORDER, 0, seed & 0xFFFFFFFF, seed >> 32)
+        w0, w1, w2, w3 = philox(block, epoch, DATA_ORDER, 0, seed & 0xFFFFFFFF, seed >> 32)
         words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
     order = np.arange(num_samples)
     sorted_order = np.empty_like(order)
@@ -67,7 +67,7 @@ def draw_dropout(seed: int, epoch: int, step: int, threshold: int, scale: Any, o
     words0, words1, words2, words3 = words[0], words[1], words[2], words[3]
     for group in range(out.shape[0]):
         for unit in range(num_units):  # T; stored by word, so that the loops below read neighbours
-            w0, w1, w2, w3 = _philox(group * num_units + unit, epoch, DROPOUT, step, low, high)
+            w0, w1, w2, w3 = philox(group * num_units + unit, epoch, DROPOUT, step, low, high)
             words0[unit], words1[unit], words2[unit], words3[unit] = w0, w1, w2, w3
         for number in range(4):  # a word's low half is for lane 2·number, its high half for the next lane
             halves, even, odd = words[number], out[group, 2 * number], out[group, 2 * number + 1]

@@ -26,7 +26,7 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(
 
 
 @code_generator
-def _float_of_bits(_context: Any, bits: Any) -> Any:
+def float_of_bits(_context: Any, bits: Any) -> Any:
     """The float32 that has these 32 bits (int32): a reinterpretation, like C's memcpy, not a conversion."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -58,7 +58,7 @@ def _exp32(x: Any) -> Any:
     polynomial = polynomial * r + np.float32(5.0000001201e-1)
     polynomial = polynomial * r * r + r + np.float32(1.0)
     # A float32 stores its exponent plus 127 above 23 bits of mantissa: these bits are 2^exponent.
-    power = polynomial * _float_of_bits(np.int32((np.int32(exponent) + np.int32(127)) << np.int32(23)))
+    power = polynomial * float_of_bits(np.int32((np.int32(exponent) + np.int32(127)) << np.int32(23)))
     return power if x == x else x  # the clipping loses a NaN: return it as it came
 
 
