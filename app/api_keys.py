@@ -17,7 +17,7 @@ _OPEN_PATHS = re.compile(
     r"/|/web/.*|/health/[^/]*|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
 )
 # The slash at the end is optional: such a path is redirected to the one without it.
-_ASKS_A_MODEL = re.compile(r"(/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
+_ASKS_A_MODEL = re.compile(r"(/predict|/digitize|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")
 _CAN_BE_DRY = re.compile(r"(/runs|/sweeps)/?")
 
 

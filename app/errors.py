@@ -6,6 +6,7 @@ AppError
 ├── Conflict            409
 ├── InvalidInput        422   with `errors`: where and what
 ├── MalformedBody       400
+├── TooLarge            413   with `errors`
 ├── UnsupportedMedia    415
 ├── QueueFull           429
 ├── DamagedData         500   a stored blob that does not match its sha256
@@ -79,6 +80,11 @@ class InvalidInput(AppError):
 class MalformedBody(AppError):
     status = 400
     default_slug = "malformed-json"
+
+
+class TooLarge(AppError):
+    status = 413
+    default_slug = "pictures-too-large"
 
 
 class UnsupportedMedia(AppError):

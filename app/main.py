@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
@@ -40,6 +41,8 @@ from app.models import endpoints as models
 from app.monitoring import endpoints as monitoring
 from app.open_inference import endpoints as open_inference
 from app.open_inference.schemas import InferRequest
+from app.pictures import endpoints as pictures
+from app.pictures.schemas import PicturesRequest, StrokesRequest
 from app.predictions import endpoints as predictions
 from app.predictions.answers import MODEL_HEADERS
 from app.predictions.batching import Batcher
@@ -109,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         events.router,
         models.router,
         predictions.router,
+        pictures.router,
         datasets.router,
         workers.router,
         open_inference.router,
@@ -117,9 +121,8 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes, scrapers and browsers may add query parameters of their own to these.
     for router in (health.router, monitoring.router, documentation.router, web.router):
         app.include_router(router)
-    describe(
-        app, bodies=[PredictRequest, InferRequest], with_keys=bool(settings.keys), server=settings.root_path or "/"
-    )
+    bodies: list[type[BaseModel]] = [PredictRequest, PicturesRequest, StrokesRequest, InferRequest]
+    describe(app, bodies=bodies, with_keys=bool(settings.keys), server=settings.root_path or "/")
     return app
 
 

@@ -49,6 +49,22 @@ def parse(body: bytes) -> Any:
         raise MalformedBody("The body is nested too deeply.") from None
 
 
+def parse_leniently(body: bytes) -> Any:
+    """Parse a body with Python's parser, which accepts NaN, Infinity and huge integers: errors can name the place."""
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise MalformedBody(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except UnicodeDecodeError:
+        raise MalformedBody("The body is not JSON: it is not UTF-8 text.") from None
+    except (RecursionError, ValueError):
+        raise MalformedBody(
+            "The body is not JSON that can be read: it is nested too deeply, or a number is too long."
+        ) from None
+
+
 def _require_texts(document: Any) -> None:
     """Check that every text and every name of a field can be stored, sent and searched for."""
     errors: list[FieldError] = []

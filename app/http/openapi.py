@@ -49,6 +49,11 @@ def reference(model: type[BaseModel]) -> dict[str, Any]:
     return {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
 
 
+def any_of(*models: type[BaseModel]) -> dict[str, Any]:
+    """Return a schema of a body that is one of several models in the document."""
+    return {"schema": {"anyOf": [reference(model)["schema"] for model in models]}}
+
+
 def _document(app: FastAPI, models: Iterable[type[BaseModel]], server: str) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,

@@ -33,3 +33,4 @@ class Lanes:
         self.champion = Lane(1)
         self.inference = Lane(max(2, os.cpu_count() or 1))
         self.loading = Lane(1)  # models are loaded one by one
+        self.pictures = Lane(1)  # one large picture at a time is in memory

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import orjson
 
 from app.instruments import NUM_DIGITS
+from app.predictions.instances import SIDE, Pixels
 from app.predictions.predictor import LoadedModel, Probabilities
 from app.predictions.verdicts import NAMES, Verdicts
 
@@ -61,6 +62,14 @@ def to_bytes(_model: LoadedModel, digits: Digits, _probabilities: Probabilities,
     if verdicts is None:
         return digits.astype(np.uint8).tobytes()
     return np.column_stack([digits.astype(np.uint8), verdicts]).tobytes()
+
+
+def add_pixels(answer: bytes, pixels: Pixels) -> bytes:
+    """Add to each prediction of a JSON answer the 8×8 pixels (uint8, N × 64) that the model saw."""
+    document = orjson.loads(answer)
+    for prediction, image in zip(document["predictions"], pixels.reshape(-1, SIDE, SIDE).tolist(), strict=True):
+        prediction["pixels"] = image
+    return orjson.dumps(document)
 
 
 def _describe(model: LoadedModel) -> dict[str, str | float]:

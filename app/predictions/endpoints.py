@@ -1,4 +1,4 @@
-"""`POST /predict`: JSON or bytes in, JSON or bytes out."""
+"""`POST /predict`: JSON, bytes, pictures or strokes in; JSON or bytes out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from fastapi import APIRouter, Request, Response
 from app.caching import cache_short
 from app.http.dependencies import media_type_of
 from app.http.negotiation import JSON, accepted
-from app.http.openapi import parameters, reference
+from app.http.openapi import any_of, parameters
 from app.http.problem import problems
 from app.http.query import check_names
-from app.predictions.answers import MODEL_HEADERS, model_headers, to_bytes, to_json, to_lean_json
-from app.predictions.batching import Asked
+from app.pictures.requests import digitize, has_drawings
+from app.pictures.schemas import TYPES, PicturesRequest, StrokesRequest, picture_content
+from app.predictions.answers import MODEL_HEADERS, Writer, add_pixels, model_headers, to_bytes, to_json, to_lean_json
+from app.predictions.batching import Asked, Batcher
 from app.predictions.inference import (
     INLINE_BINARY_BYTES,
     INLINE_JSON_BYTES,
@@ -21,7 +23,8 @@ from app.predictions.inference import (
     predict_body,
     read_body,
 )
-from app.predictions.instances import parse_bytes, parse_instances
+from app.predictions.instances import Pixels, parse_bytes, parse_instances
+from app.predictions.predictor import LoadedModel
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.predictions.verdicts import NAMES
 from app.validation import parse_query
@@ -34,7 +37,7 @@ BINARY = "application/octet-stream"
 _REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
-        "application/json": reference(PredictRequest),
+        "application/json": any_of(PredictRequest, PicturesRequest, StrokesRequest),
         BINARY: {
             "schema": {
                 "type": "string",
@@ -42,6 +45,7 @@ _REQUEST: dict[str, Any] = {
                 "description": "uint8, 64 bytes an image, row by row; 1 to 4,096 images.",
             }
         },
+        **picture_content(),
     },
 }
 _HEADERS = {name: {"schema": {"type": "string"}, "description": "With a binary answer."} for name in MODEL_HEADERS}
@@ -68,15 +72,20 @@ async def predict(request: Request) -> Response:
     """Answer from the best saved model, or from the one that `run_id` names.
 
     The answer says which model gave it; while a new champion is swapped in, a request is answered whole by one of them.
-    Images come as JSON or, faster, as bytes; the answer is JSON unless `Accept` prefers bytes.
+    Images come as JSON or, faster, as bytes; the answer is JSON unless `Accept` prefers bytes. Pictures and strokes are
+    brought to 8×8 first, and the answer shows the `pixels` that the model saw.
     """
     options = _parse_options(request.scope["query_string"])
-    sends_bytes = media_type_of(request, BINARY) == BINARY
+    media_type = media_type_of(request, BINARY, *TYPES)
+    sends_bytes = media_type == BINARY
     wants_bytes = accepted(request.scope, JSON, BINARY) == BINARY
     body = await read_body(request)
     model = await find_model(request, options.run_id)
-    parse = parse_bytes if sends_bytes else parse_instances
     write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
+    if not sends_bytes and has_drawings(media_type, body):
+        pixels = await digitize(request, media_type, body)
+        return await _predict_drawings(request, model, pixels, write, options.verdict or write is to_json)
+    parse = parse_bytes if sends_bytes else parse_instances
     inline_bytes = INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES
     with_verdicts = options.verdict or write is to_json
 
@@ -84,7 +93,19 @@ async def predict(request: Request) -> Response:
         return Asked(parse(body), write, with_verdicts)
 
     answer = await predict_body(request, model, body, read, inline_bytes=inline_bytes)
-    if wants_bytes:
+    return _respond(model, answer, write)
+
+
+async def _predict_drawings(
+    request: Request, model: LoadedModel, pixels: Pixels, write: Writer[bytes], with_verdicts: bool
+) -> Response:
+    batcher: Batcher = request.app.state.batcher
+    answer = await batcher.answer(model, Asked(pixels, write, with_verdicts))
+    return _respond(model, answer if write is to_bytes else add_pixels(answer, pixels), write)
+
+
+def _respond(model: LoadedModel, answer: bytes, write: Writer[bytes]) -> Response:
+    if write is to_bytes:
         return Response(answer, media_type=BINARY, headers=model_headers(model))
     return Response(answer, media_type="application/json")
 

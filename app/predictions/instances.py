@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy.typing as npt
 import orjson
 
 from app.datasets.catalog import MAX_PIXEL, NUM_PIXELS
-from app.errors import MalformedBody
+from app.http.json_bodies import parse_leniently
 from app.validation import write_pointer, wrong_place
-from app.wording import as_json, count
+from app.wording import as_json, count, name_value
 
 # simdjson has no wheels for Python 3.14 yet.
 simdjson: Any = importlib.import_module("simdjson") if importlib.util.find_spec("simdjson") else None
@@ -71,7 +70,7 @@ def parse_instances(body: bytes) -> Pixels:
     """
     pixels = _parse_well_formed(body)
     if pixels is None:
-        document = _parse_leniently(body)
+        document = parse_leniently(body)
         _check(document)
         pixels = np.asarray(document["instances"], dtype=np.float32)
     return pixels.reshape(-1, NUM_PIXELS)
@@ -101,22 +100,6 @@ def _parse_numbers(body: bytes) -> npt.NDArray[np.float64]:
     return np.frombuffer(simdjson.Parser().parse(body)["instances"].as_buffer(of_type="d"), dtype=np.float64)
 
 
-def _parse_leniently(body: bytes) -> Any:
-    """Parse the body with Python's parser, which accepts NaN, Infinity and huge integers: errors can name the place."""
-    try:
-        return json.loads(body)
-    except json.JSONDecodeError as error:
-        raise MalformedBody(
-            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        ) from None
-    except UnicodeDecodeError:
-        raise MalformedBody("The body is not JSON: it is not UTF-8 text.") from None
-    except (RecursionError, ValueError):
-        raise MalformedBody(
-            "The body is not JSON that can be read: it is nested too deeply, or a number is too long."
-        ) from None
-
-
 def _check(document: Any) -> None:
     """Check the document up to the first wrong place.
 
@@ -124,15 +107,18 @@ def _check(document: Any) -> None:
         InvalidInput: The document is not valid; the error names the first wrong place.
     """
     if not isinstance(document, dict):
-        raise wrong_place("#", f"Send an object with the field `instances`; got {_name(document)}")
+        raise wrong_place("#", f"Send an object with the field `instances`; got {name_value(document)}")
     for field in document:
         if field != "instances":
-            raise wrong_place(f"#{write_pointer([field])}", "There is no such field; the images go into `instances`")
+            raise wrong_place(
+                f"#{write_pointer([field])}",
+                "There is no such field; images go into `instances` alone",
+            )
     if "instances" not in document:
         raise wrong_place("#/instances", "Field required: an array of 8×8 images")
     instances = document["instances"]
     if not isinstance(instances, list) or not instances:
-        raise wrong_place("#/instances", f"Send an array of 1 to {MAX_INSTANCES:,} images; got {_name(instances)}")
+        raise wrong_place("#/instances", f"Send an array of 1 to {MAX_INSTANCES:,} images; got {name_value(instances)}")
     if len(instances) > MAX_INSTANCES:
         raise wrong_place("#/instances", f"At most {MAX_INSTANCES:,} images a request; got {len(instances):,}")
     for number, image in enumerate(instances):
@@ -145,12 +131,12 @@ def _check(document: Any) -> None:
 
 def _check_list(pointer: str, value: Any, rule: str) -> None:
     if not isinstance(value, list) or len(value) != SIDE:
-        raise wrong_place(pointer, f"{rule}; got {_name(value)}")
+        raise wrong_place(pointer, f"{rule}; got {name_value(value)}")
 
 
 def _check_pixel(pointer: str, pixel: Any) -> None:
     if isinstance(pixel, bool) or not isinstance(pixel, int | float):
-        raise wrong_place(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {_name(pixel)}")
+        raise wrong_place(pointer, f"A pixel is a number from 0 to {MAX_PIXEL}; got {name_value(pixel)}")
     if not 0 <= pixel <= MAX_PIXEL:  # refuses NaN too
         raise wrong_place(pointer, explain_pixel(pixel))
 
@@ -162,12 +148,3 @@ def explain_pixel(pixel: float) -> str:
     got = str(pixel) if abs(pixel) < 1e15 else "a very large number"
     hint = ". Pixels of 0–255? Divide them by 16 first" if MAX_PIXEL < pixel <= 255 else ""
     return f"A pixel is a number from 0 to {MAX_PIXEL}; got {got}{hint}"
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, list):
-        return f"an array of {len(value)}"
-    if isinstance(value, dict):
-        return "an object"
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:39] + "…"

@@ -72,6 +72,9 @@ class Prediction(BaseModel):
     probabilities: list[float] | None = Field(
         None, description="Of the digits 0 to 9; not there with `?probabilities=false`."
     )
+    pixels: list[list[int]] | None = Field(
+        None, description="What the model saw, 8 rows of 8 pixels from 0 to 16: with pictures and strokes alone."
+    )
 
 
 class PredictResponse(BaseModel):
