@@ -1,4 +1,5 @@
 // The calls that the page makes, each in one place. What an answer holds is in docs/api.md and /docs.
+import { LABELS } from "./format.js";
 import { newId, Problem, query, send } from "./http.js";
 
 const JSON_BODY = { "Content-Type": "application/json" };
@@ -28,9 +29,11 @@ export async function predict(what, runId = null, signal) {
 }
 
 // --- models -----------------------------------------------------------------------------------------------------------
-/** The champion, null before there is one. */
-export const champion = () => get("models/champion").catch(unless(404));
 export const models = (parameters) => get("models", parameters);
+export const hasModel = async () => (await models({ limit: 1 })).data.length > 0;
+
+/** The champion, null before there is one. The list is asked first: it has no error for "none yet". */
+export const champion = async () => ((await hasModel()) ? get("models/champion").catch(unless(404)) : null);
 export const pin = (runId) => change("PUT", "models/champion", { run_id: runId });
 export const unpin = () => change("DELETE", "models/champion");
 export const rollBack = () => change("POST", "models/champion/rollback");
@@ -61,6 +64,41 @@ export async function activity() {
   const counts = { running: running.data.length, queued: queued.data.length };
   return { runs: [...running.data, ...queued.data], counts, isAll: !running.has_more && !queued.has_more };
 }
+
+/**
+ * The rows of Runs: runs without the trials of sweeps, and each sweep as a row where the newest come first.
+ * The filter is {status, q, kind, tag, sweep, sort, trials}.
+ */
+export async function listRuns({ status, q, kind, tag, sweep, sort, trials, limit, after }) {
+  const page = await runs({ status, model_kind: kind, tag, sweep_id: sweep, sort, limit, after });
+  const words = (q ?? "").toLowerCase();
+  const isWanted = (each) => (trials || sweep || !each.sweep_id) && textOf(each).includes(words);
+  const mine = page.data.filter(isWanted);
+  if (status || kind || tag || sweep || sort !== "-created_at") return { ...page, data: mine };
+  const ids = [...new Set(page.data.map((each) => each.sweep_id).filter(Boolean))];
+  const groups = (await Promise.all(ids.map((id) => sweepById(id)))).filter((each) => each && each.name.toLowerCase().includes(words));
+  const data = [...mine, ...groups.map(asRow)].sort((a, b) => b.created_at.localeCompare(a.created_at));
+  return { ...page, data };
+}
+
+const sweepById = (id) => get(`sweeps/${at(id)}`).catch(unless(404));
+const textOf = ({ name, tags }) => [name, ...Object.entries(tags).map((tag) => tag.join(":"))].join(" ").toLowerCase();
+
+/** A sweep as a row of Runs. */
+export function asRow(sweep) {
+  const paths = Object.entries(sweep.parameters ?? {}).map(([path, values]) => `${LABELS[path] ?? path} × ${Array.isArray(values) ? values.length : "range"}`);
+  return {
+    ...sweep, is_sweep: true, num_parameters: null, paths: paths.length ? paths : [`list of ${sweep.points.length}`],
+    seconds: (new Date(sweep.finished_at) - new Date(sweep.created_at)) / 1000,
+  };
+}
+
+/** The configuration of a run that asks for nothing. */
+let defaultsOnce = null;
+export const defaults = () => (defaultsOnce ??= plan({}).then((each) => each.config, (error) => {
+  defaultsOnce = null;
+  throw error;
+}));
 
 /** Runs by id, those that are gone left out. */
 export async function runsById(ids) {

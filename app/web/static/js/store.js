@@ -3,6 +3,7 @@ import * as api from "./api.js";
 import { onceAFrame } from "./dom.js";
 
 const ENDS = new Set(["succeeded", "failed", "cancelled", "deleted"]);
+const NO_WORKER = "No worker is alive: nothing is trained. Start one with `digitlab worker`.";
 const COUNTED = ["running", "queued"];
 
 class Store extends EventTarget {
@@ -31,8 +32,9 @@ class Store extends EventTarget {
   }
 
   async lookAtHealth() {
-    const health = await api.health();
-    this.warnings = health?.status === "degraded" ? health.causes : [];
+    // Without a champion the service is not ready, which is no news here: the workers alone are looked at.
+    if (this.champion) this.warnings = (await api.health())?.causes ?? [];
+    else this.warnings = (await api.workers()).data.length ? [] : [NO_WORKER];
     this.#tell();
   }
 

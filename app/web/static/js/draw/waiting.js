@@ -13,16 +13,18 @@ const POLL_MS = 1000;
  */
 export function waitForModel(answer, hasDrawing, askAgain) {
   let timer = null;
-  const begin = (retryAfter = null) => {
+  const begin = () => {
     if (timer !== null) return;
-    let sinceAsked = 0;
     const look = async () => {
-      const { runs } = await api.activity().catch(() => ({ runs: [] }));
+      const [{ runs }, hasModel] = await Promise.all([api.activity(), api.hasModel()]).catch(() => [{ runs: [] }, false]);
       if (timer === null) return;
+      if (hasModel) {
+        end();
+        askAgain();
+        return;
+      }
       say(runs[0] ?? null);
-      sinceAsked += 1;
       timer = setTimeout(look, POLL_MS);
-      if (hasDrawing() && sinceAsked % Math.max(1, retryAfter ?? 2) === 0) askAgain();
     };
     timer = setTimeout(look, 0);
   };
@@ -43,7 +45,6 @@ export function waitForModel(answer, hasDrawing, askAgain) {
     if (!store.isLoaded) return store.addEventListener("change", look, { once: true });
     return store.champion === null && begin();
   }
-  store.addEventListener("champion", end);
   return {
     begin,
     look,

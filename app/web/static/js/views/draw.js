@@ -50,9 +50,12 @@ export function show({ state }) {
     for (const button of [undo, clear]) button.disabled = !drawing;
     if (isNew) pad.show(drawing?.strokes ?? [], drawing === null);
     seen.refuse(null);
-    if (drawing === null) return showNothing();
+    if (drawing === null) {
+      showNothing();
+      return;
+    }
     if (drawing.pixels) seen.show(drawing.pixels, null);
-    return asker.request(drawing);
+    if (!waiting.isOn) asker.request(drawing);
   }
   function showNothing() {
     asker.cancel();
@@ -79,7 +82,7 @@ export function show({ state }) {
     answer.say();
   }
   function refuse(error, what) {
-    if (error instanceof Problem && error.slug === "no-saved-model") return waiting.begin(error.retryAfter);
+    if (error instanceof Problem && error.slug === "no-saved-model") return waiting.begin();
     if (what.file && error instanceof Problem) seen.refuse(error.message);
     return answer.refuse(error.errors?.[0]?.detail ?? error.message, error.requestId);
   }
@@ -89,6 +92,7 @@ export function show({ state }) {
   }
   function askAgain() {
     if (drawing) asker.request(drawing);
+    else if (!waiting.isOn) answer.empty();
     opinions.load().catch(() => {});
   }
   function end() {
