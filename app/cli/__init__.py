@@ -199,12 +199,19 @@ def ranking(
 
 @cli.command()
 def predict(
-    file: Annotated[Path, typer.Argument(help="JSON: an 8×8 image, a list of them, or a request; - for stdin.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE…", help="Pictures of one digit each, or JSON: an 8×8 image, a list, a request; - for stdin."
+        ),
+    ],
     run_id: Annotated[str | None, typer.Option(help="Ask this run's model instead of the champion.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as it is.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the service's answers as they are, one a line.")
+    ] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Classify images of digits."""
+    """Classify pictures and images of digits."""
     from app.cli.predict import classify
 
-    raise typer.Exit(classify(url, file, run_id, as_json=as_json))
+    raise typer.Exit(classify(url, files, run_id, as_json=as_json))

@@ -60,17 +60,29 @@ class Client:
             what = f"{type(error).__name__}: {error}"
             give_up(f"{self._where} answers with JSON that is not this version of digitlab's ({what}).")
 
-    def call(self, method: str, *path: str, document: Any = None, params: Mapping[str, Any] | None = None) -> Any:
+    def call(
+        self,
+        method: str,
+        *path: str,
+        document: Any = None,
+        file: tuple[str, bytes] | None = None,
+        params: Mapping[str, Any] | None = None,
+        about: str = "",
+    ) -> Any:
         """Send a request and return its JSON response.
 
         Args:
             method: HTTP method, as in `GET`.
             path: Segments of the URL's path; a user may have typed them.
             document: Body of the request, sent as it is, even with values that the service rejects, as NaN.
+            file: Media type and content of a file to send instead.
             params: Query of the URL.
+            about: What a message about a failure begins with.
         """
-        content = None if document is None else json.dumps(document).encode()
-        headers = {} if document is None else {"Content-Type": "application/json"}
+        if document is not None:
+            file = "application/json", json.dumps(document).encode()
+        media_type, content = file or ("", None)
+        headers = {"Content-Type": media_type} if media_type else {}
         try:
             response = self._http.request(
                 method, "/".join(map(_segment, path)), content=content, params=params, headers=headers
@@ -82,7 +94,8 @@ class Client:
             location = response.headers.get("location", "elsewhere")
             give_up(f"{self._where} redirects to {location}: name the service itself by --url or DIGITLAB_URL.")
         if not response.is_success:
-            give_up(*self._read_problem(response))
+            first, *places = self._read_problem(response)
+            give_up(f"{about}{first}", *places)
         try:
             return response.json()
         except (ValueError, RecursionError):
@@ -106,11 +119,22 @@ def give_up(*lines: str) -> NoReturn:
 
 def read_json(file: Path) -> Any:
     """Return a JSON file's content, in UTF-8 or as PowerShell writes it; `-` reads standard input."""
+    return parse_json(file, read_file(file))
+
+
+def read_file(file: Path) -> bytes:
+    """Return a file's content; `-` reads standard input."""
     try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return json.loads(content)
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
-        why = error.strerror or str(error)
+        complain(f"{file}: {error.strerror or error}")
+    raise typer.Exit(2)
+
+
+def parse_json(file: Path, content: bytes) -> Any:
+    """Parse a file's content; what is not JSON ends the command."""
+    try:
+        return json.loads(content)
     except RecursionError:
         why = "it is nested too deeply"
     except ValueError as error:

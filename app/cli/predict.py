@@ -1,36 +1,78 @@
-"""`digitlab predict`: sends images to the service and prints the predicted digits."""
+"""`digitlab predict`: sends pictures or images to the service and prints the predicted digits."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from app.cli.client import Client, read_json
+from app.cli.client import Client, parse_json, read_file
 from app.cli.terminal import Terminal
 
+# How files begin that the service reads as pictures. Everything else is JSON.
+_PICTURES = {
+    "image/png": rb"\x89PNG",
+    "image/jpeg": rb"\xff\xd8\xff",
+    "image/gif": rb"GIF8",
+    "image/webp": rb"RIFF....WEBP",
+    "image/bmp": rb"BM",
+}
+# Files of these names are sent as they are: the service says in better words than a JSON parser what is wrong.
+_OTHER_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".pdf", ".heic", ".avif"}
 
-def classify(url: str, file: Path, run_id: str | None, *, as_json: bool) -> int:
-    """Send the images in a file and print the predicted digits. Return the exit code."""
+
+def classify(url: str, files: Sequence[Path], run_id: str | None, *, as_json: bool) -> int:
+    """Send each file, a picture or JSON, and print the predicted digits. Return the exit code."""
     params = {"run_id": run_id} if run_id else {}
-    document = _request(read_json(file))
+    table = Table("image", "digit", "confidence", "verdict")
+    models: dict[str, Any] = {}
+    contents = [(file, read_file(file)) for file in files]
     with Client(url) as client:
-        answer = client.call("POST", "predict", document=document, params=params)
+        for file, content in contents:
+            answer = _ask(client, file, content, params)
+            if as_json:
+                print(json.dumps(answer))
+                continue
+            predictions = answer["predictions"]
+            for number, prediction in enumerate(predictions):
+                name = _name(file, number, is_picture="pixels" in prediction, is_alone=len(files) == 1)
+                verdict = prediction["verdict"]
+                table.add_row(name, str(prediction["digit"]), f"{prediction['confidence']:.2%}", verdict)
+            models[answer["model"]["run_id"]] = answer["model"]
         if as_json:
-            print(json.dumps(answer))
             return 0
-        table = Table("image", "digit", "confidence", "verdict")
-        for number, prediction in enumerate(answer["predictions"]):
-            table.add_row(
-                str(number), str(prediction["digit"]), f"{prediction['confidence']:.2%}", prediction["verdict"]
-            )
-        model = answer["model"]
-        author = f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}."
         Terminal().print(table)
-        Terminal(stderr=True).say(author)
+        for model in models.values():  # a new champion may have come between two files
+            author = f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}."
+            Terminal(stderr=True).say(author)
     return 0
+
+
+def _ask(client: Client, file: Path, content: bytes, params: dict[str, str]) -> Any:
+    about = f"{file}: "
+    media_type = _media_type(file, content)
+    if media_type is not None:
+        return client.call("POST", "predict", file=(media_type, content), params=params, about=about)
+    document = _request(parse_json(file, content))
+    return client.call("POST", "predict", document=document, params=params, about=about)
+
+
+def _media_type(file: Path, content: bytes) -> str | None:
+    """Return a picture's media type; None: it is JSON."""
+    for media_type, beginning in _PICTURES.items():
+        if re.match(beginning, content, re.DOTALL):
+            return media_type
+    return "image/png" if file.suffix.lower() in _OTHER_PICTURES else None
+
+
+def _name(file: Path, number: int, *, is_picture: bool, is_alone: bool) -> str:
+    if is_picture:
+        return str(file)
+    return str(number) if is_alone else f"{file} {number}"
 
 
 def _request(document: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reads the pictures and strokes in a request's body, and says exactly which one is wrong. No picture is decoded here."""
+"""Reads a request's pictures and strokes, and says exactly which one is wrong. No picture is decoded here."""
 
 from __future__ import annotations
 

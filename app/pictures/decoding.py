@@ -25,10 +25,12 @@ from app.pictures.orientation import UPRIGHT
 Grey = npt.NDArray[np.uint8]
 
 MAX_SIDE = 1024  # pixels; larger pictures are reduced to this
-STRIP_PIXELS = 2**20  # pixels that are converted at once
+STRIP_PIXELS = 2**17  # pixels that are converted at once
+BLOCK_BYTES = 2**26  # larger than what the C library keeps for later: memory of a large picture goes back to the system
 MIN_RANGE_16_BITS = 4096  # smallest full scale of 16 bit pixels; cameras and scanners often use 12 of the 16 bits
 MIN_LUMA_SHARE = 0.5  # contrast of the luma, of the best channel's, below which that channel stands for it
 
+Image.core.set_block_size(BLOCK_BYTES)
 _DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,

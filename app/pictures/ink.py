@@ -48,9 +48,9 @@ class Background:
         level = self.level if self.is_flat else _resize(self.level, grey.shape, box)
         if self.is_flat:
             return (grey - level) if self.is_dark else (level - grey)
-        light = (1 - level) if self.is_dark else level
-        share: Ink = ((grey - level) if self.is_dark else (level - grey)) / np.maximum(light, np.float32(0.1))
-        return share
+        light = (np.float32(1) - level) if self.is_dark else level
+        share = ((grey - level) if self.is_dark else (level - grey)) / np.maximum(light, np.float32(0.1))
+        return share.astype(np.float32, copy=False)
 
 
 def find_ink(grey: Grey) -> tuple[Ink, float] | None:
