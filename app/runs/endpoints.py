@@ -13,7 +13,15 @@ from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
+from app.events.stream import (
+    EventCursor,
+    EventStreamResponse,
+    EventTypes,
+    FeedDep,
+    LastEventId,
+    Stream,
+    respond,
+)
 from app.http.dependencies import (
     AdminUnlessDry,
     After,
@@ -231,11 +239,16 @@ def delete_run(run_id: RunId, session: WriteSession) -> None:
 
 @router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404), dependencies=[InTurn])
 def list_run_events(
-    run_id: RunId, session: ReadSession, limit: EventLimit = 100, after: EventCursor = 0
+    run_id: RunId,
+    session: ReadSession,
+    types: EventTypes = [],  # noqa: B006, FastAPI copies it
+    limit: EventLimit = 100,
+    after: EventCursor = 0,
 ) -> Page[EventView]:
     """What has happened to it, oldest first."""
     run = service.get_run(session, run_id)
-    return event_service.page(session, EventFilter((run.id,)), after=after or 0, limit=limit)
+    wanted = EventFilter((run.id,), types=tuple(types))
+    return event_service.page(session, wanted, after=after or 0, limit=limit)
 
 
 async def _open_stream(
@@ -243,16 +256,18 @@ async def _open_stream(
     run_id: RunId,
     database: DatabaseDep,
     feed: FeedDep,
+    types: EventTypes = [],  # noqa: B006, FastAPI copies it
     after: EventCursor = 0,
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[Stream]:
+    wanted = EventFilter((run_id,), types=tuple(types))
     if is_head(request):
         await run_in_threadpool(service.find_last_event, database, run_id)  # raises 404 if there is no such run
-        yield Stream(feed, EventFilter((run_id,)), 0)
+        yield Stream(feed, wanted, 0)
         return
     async with feed.join(after if last_event_id is None else last_event_id) as position:
         end = await run_in_threadpool(service.find_last_event, database, run_id)
-        yield Stream(feed, EventFilter((run_id,)), position, end)
+        yield Stream(feed, wanted, position, end)
 
 
 @router.get(

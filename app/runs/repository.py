@@ -160,6 +160,8 @@ def purge_deleted(session: Session, limit: int) -> int:
         sweep = session.scalar(
             select(Sweep.id).where(Sweep.deleted_at.is_not(None)).limit(1), execution_options=INCLUDE_DELETED
         )
+        if sweep is not None:
+            events.delete_of_sweep(session, sweep)
         session.execute(delete(Sweep).where(Sweep.id == sweep))
         left -= sweep is not None
     return limit - left

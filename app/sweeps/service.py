@@ -81,6 +81,8 @@ def enqueue(session: Session, drafted: Draft, *, max_queued_runs: int, idempoten
     runs.require_room(session, len(drafted.trials), max_queued_runs)
     inserted = insert_once(session, drafted.sweep, idempotency)
     if inserted is drafted.sweep:
+        data = {"status": "queued", "trials": len(drafted.trials)}
+        journal.record_of_sweep(session, EventType.SWEEP_CREATED, inserted.id, **data)
         lifecycle.queue_all(session, drafted.trials)
     return inserted
 
@@ -139,6 +141,7 @@ def delete(session: Session, sweep_id: str) -> None:
     run_repository.mark_deleted(session, Run.sweep_id == sweep_id)
     for run in trials:
         journal.record_for(session, EventType.DELETED, run_id=run.id, sweep_id=sweep_id, data={})
+    journal.record_of_sweep(session, EventType.SWEEP_DELETED, sweep_id)
     sweep.deleted_at, sweep.idempotency_key, sweep.submission_sha256 = utc_now(), None, None
     promotion.elect(session)
 

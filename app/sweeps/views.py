@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.database import utc_now
+from app.queue.sweep_ends import status_at_end
 from app.sweeps.repository import TrialCounts
 from app.sweeps.schemas import BestTrial, CrossValidation, SuccessiveHalving, SweepProgress, SweepStatus, SweepView
 from app.tables import Run, RunStatus, Sweep
@@ -34,12 +35,9 @@ def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
 
 def status_of(sweep: Sweep, tally: TrialCounts) -> SweepStatus:
     """Return the state: `running` from the first start to the last end, unless all unfinished trials are paused."""
-    succeeded = tally.count(RunStatus.SUCCEEDED)
     if not tally.num_unfinished:
-        if sweep.is_cancelled or (not succeeded and tally.count(RunStatus.CANCELLED)):
-            return "cancelled"
-        is_good = succeeded if sweep.num_folds is None else sweep.choice is not None
-        return "succeeded" if is_good else "failed"
+        has = {"has_folds": sweep.num_folds is not None, "has_choice": sweep.choice is not None}
+        return status_at_end(tally.by_status, is_cancelled=sweep.is_cancelled, **has)
     if tally.num_unfinished == tally.count(RunStatus.PAUSED):
         return "paused"
     is_untouched = tally.started_at is None and tally.finished_at is None

@@ -5,7 +5,7 @@ from app.tables.checkpoint import Checkpoint
 from app.tables.dataset import Dataset
 from app.tables.deletion import INCLUDE_DELETED
 from app.tables.evaluation import Evaluation
-from app.tables.event import Event, EventCounter, EventType
+from app.tables.event import LAST_OF_A_RUN, Event, EventCounter, EventType
 from app.tables.metric import Metric
 from app.tables.promotion import Promotion, PromotionReason
 from app.tables.ranking import RankedBy, Ranking
@@ -18,6 +18,7 @@ from app.tables.worker import Worker
 
 __all__ = [
     "INCLUDE_DELETED",
+    "LAST_OF_A_RUN",
     "Checkpoint",
     "Dataset",
     "Evaluation",

@@ -67,7 +67,7 @@ def test_a_sweep_queues_its_trials_and_its_state_derives_from_them(client: TestC
     listed = client.get("/runs", params={"sweep_id": sweep["id"], "limit": 200}).json()["data"]
     assert {run["id"] for run in listed} == {run.id for run in runs}
     events = client.get("/events", params={"sweep_id": sweep["id"]}).json()["data"]
-    assert [event["type"] for event in events] == ["queued"] * 12
+    assert [event["type"] for event in events] == ["sweep_created", *["queued"] * 12]
 
     with database.writing() as session:
         session.get_one(Run, runs[0].id).started_at = runs[0].created_at
@@ -280,7 +280,7 @@ def test_deleting_takes_the_trials_along(client: TestClient, database: Database,
             repository.purge_deleted(session, 1000)
     with database.reading() as session:
         assert [session.scalars(select(table)).all() for table in (Run, Sweep, SavedModel, Metric)] == [[]] * 4
-        assert {event.type.value for event in session.scalars(select(Event))} == {"deleted"}
+        assert {event.type.value for event in session.scalars(select(Event))} == {"deleted", "sweep_deleted"}
 
 
 def test_sweeps_are_listed_newest_first_by_pages(client: TestClient) -> None:
