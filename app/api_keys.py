@@ -13,7 +13,7 @@ from app.caching import cache_short
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # the safe ones of HTTP's method registry
 _OPEN_PATHS = re.compile(
-    r"/health/[^/]*|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
+    r"/health/[^/]*|/access|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
 )
 # The slash at the end is optional: such a path is redirected to the one without it.
 _ASKS_A_MODEL = re.compile(r"(/predict|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -52,6 +52,7 @@ class Champion:
     run: Run
     history: Sequence[Promotion]  # newest first; the first one made `model` the champion
     automatic: tuple[SavedModel, Run] | None  # while a model is pinned: the champion otherwise
+    names: Mapping[str, str]  # of the runs in the history that still exist, by id
 
 
 def get_champion(session: Session) -> Champion:
@@ -65,7 +66,8 @@ def get_champion(session: Session) -> Champion:
     model = session.get_one(SavedModel, history[0].run_id)
     best = repository.best_canonical(session) if history[0].reason is PromotionReason.PINNED else None
     automatic = None if best is None else (best, session.get_one(Run, best.run_id))
-    return Champion(model, session.get_one(Run, model.run_id), history, automatic)
+    names = repository.get_names(session, {promotion.run_id for promotion in history})
+    return Champion(model, session.get_one(Run, model.run_id), history, automatic, names)
 
 
 def check_pinnable(session: Session, run_id: str) -> SavedModel:
