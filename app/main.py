@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, lifeline
+from app.access import endpoints as access
 from app.charts.renderer import Renderer
 from app.database import Database
 from app.datasets import endpoints as datasets
@@ -27,6 +28,7 @@ from app.health import endpoints as health
 from app.http import documentation, problem
 from app.http.access import KeyCheck
 from app.http.body_limit import BodyLimit
+from app.http.compression import Compression
 from app.http.fast_path import Application, FastPath
 from app.http.head import HeadAsGet
 from app.http.observation import Observation
@@ -52,6 +54,7 @@ from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
 from app.results import endpoints as run_results
 from app.results import inspection_endpoints as inspections
+from app.results.layers import LAYER_HEADERS
 from app.runs import endpoints as runs
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
@@ -84,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.worker_watch = WorkerWatch(settings.lease_seconds)
     # The middleware added last is the outermost.
+    app.add_middleware(Compression)
     app.add_middleware(HeadAsGet)
     app.add_middleware(FastPath, router=predictions.router, handlers=app.exception_handlers)
     limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}
@@ -101,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *MODEL_HEADERS],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *LAYER_HEADERS, *MODEL_HEADERS],
         )
     for router in (
         runs.router,
@@ -116,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         datasets.router,
         workers.router,
         open_inference.router,
+        access.router,
     ):
         app.include_router(router, dependencies=[StrictQuery])
     # Probes, scrapers and browsers may add query parameters of their own to these.

@@ -1,4 +1,4 @@
-"""Presets: the notebook's own configurations by name."""
+"""Presets: the defaults and the notebook's own configurations, by name."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def _mlp(
 
 
 _PRESETS = [
+    Preset("defaults", "What a run trains if it names nothing: `{}` is the same.", "None of it", RunConfig()),
     Preset(
         "forest-baseline",
         "Random forest of 10 trees, max depth 10: the classical baseline.",

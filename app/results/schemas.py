@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
+
+Curve = Literal["train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy", "val_loss", "val_accuracy"]
+Values = Annotated[list[float | None] | None, Field(description="At these epochs; only if it was asked for.")]
+
+
+class Series(BaseModel):
+    """A run's metrics at some of its evaluated epochs, one list per metric."""
+
+    run_id: str
+    of: int = Field(description="How many epochs were evaluated so far.", examples=[200])
+    epochs: list[int] = Field(description="Evenly spaced, with the first, the last and the best one.")
+    train_loss: Values = None
+    train_accuracy: Values = None
+    train_eval_loss: Values = None
+    train_eval_accuracy: Values = None
+    val_loss: Values = None
+    val_accuracy: Values = None
 
 
 class Layer(BaseModel):
@@ -72,6 +89,24 @@ class MistakePage(BaseModel):
     has_more: bool
     next: str | None = Field(description="Cursor: send it as `after`.")
     total: int = Field(description="How many there are.")
+
+
+PredictionSort = Literal["index", "confidence", "-confidence"]
+
+
+class Prediction(Mistake):
+    """An image of val, and what the saved model predicts."""
+
+    probabilities: list[float] = Field(description="Of the digits 0 to 9.")
+
+
+class PredictionPage(BaseModel):
+    """A run's predictions on val, in the order that was asked for."""
+
+    data: list[Prediction]
+    has_more: bool
+    next: str | None = Field(description="Cursor: send it as `after`.")
+    total: int = Field(description="How many there are with this label and prediction.")
 
 
 class Comparison(BaseModel):

@@ -38,11 +38,12 @@ from app.http.dependencies import (
 from app.http.head import is_head
 from app.http.json_bodies import JsonRoute
 from app.http.problem import problems
-from app.paging import Page
-from app.runs import repository, service
-from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
+from app.paging import MAX_PAGE, Page
+from app.runs import repository, service, speed
+from app.runs.filters import RunFilters
+from app.runs.schemas import Plan, RunCounts, RunPage, RunPatch, RunSort, RunSubmission, RunView
 from app.tables import Run, RunStatus
-from app.validation import Id
+from app.validation import TEXT, Id
 from app.worker_registry.dependencies import WorkerWatchDep
 from app.worker_registry.repository import WorkerWatch
 
@@ -111,11 +112,13 @@ def submit_run(
         with database.reading() as session:
             config = service.prepare(session, document).config
             hint = watch.why_it_waits(session, config.device)
+            seconds = speed.estimate_alone(session, config)
         plan = Plan(
             config=config,
             num_parameters=config.num_parameters,
             num_steps=config.num_steps,
             estimated_bytes=config.estimated_bytes,
+            estimated_seconds=seconds,
             hint=hint,
         )
         return Response(plan.model_dump_json(), media_type="application/json")
@@ -135,8 +138,20 @@ def submit_run(
 def list_runs(
     session: ReadSession,
     watch: WorkerWatchDep,
-    status: RunStatus | None = None,
-    sweep_id: Id | None = None,
+    status: Annotated[list[RunStatus], Query(description="May be given several times.")] = [],  # noqa: B006, FastAPI copies it
+    id: Annotated[
+        list[Id], Query(max_length=MAX_PAGE, description="May be given several times; unknown ids are left out.")
+    ] = [],  # noqa: B006
+    sweep_id: Annotated[Id | None, Query(description="`none`: runs that are no trials.")] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=TEXT,
+            description="Words, each of which occurs in the name, the notes, the id or a tag (as `key:value`). "
+            "Upper and lower case are the same, in ASCII at least.",
+        ),
+    ] = None,
     model_kind: Literal["mlp", "random_forest"] | None = None,
     tag: Annotated[
         str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00]*$", description="As `key:value`.")
@@ -144,22 +159,25 @@ def list_runs(
     sort: Annotated[
         RunSort, Query(description="`-` for descending; runs without the value come last.")
     ] = "-created_at",
+    counts: Annotated[bool, Query(description="Count the runs of each status beside the page.")] = False,
     limit: Limit = 50,
     after: After = None,
-) -> Page[RunView]:
+) -> RunPage:
     """Newest first, unless `sort` says otherwise."""
     key, _, value = (tag or "").partition(":")
-    runs, cursor = repository.list_runs(
-        session,
-        status=status,
+    filters = RunFilters(
+        ids=id,
+        statuses=status,
         sweep_id=sweep_id,
         model_kind=model_kind,
         tag=(key, value) if tag is not None else None,
-        sort=sort,
-        limit=limit,
-        after=after,
+        text=q,
     )
-    return Page.of(_views(session, watch, runs), cursor)
+    runs, cursor = repository.list_runs(session, which=filters.conditions(), sort=sort, limit=limit, after=after)
+    page = RunPage(data=_views(session, watch, runs), has_more=cursor is not None, next=cursor)
+    if counts:
+        page.counts = RunCounts.of(repository.count_by_status(session, filters.conditions(of_any_status=True)))
+    return page
 
 
 @router.get("/runs/{run_id}", summary="Show a run", responses=problems(404))

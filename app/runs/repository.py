@@ -7,7 +7,7 @@ from datetime import datetime
 from types import UnionType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Integer, Select, Subquery, and_, delete, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from app.database import utc_now
@@ -39,24 +39,13 @@ def get_locked(session: Session, run_id: str) -> Run | None:
 def list_runs(
     session: Session,
     *,
-    status: RunStatus | None,
-    sweep_id: str | None,
-    model_kind: str | None,
-    tag: tuple[str, str] | None,
+    which: Sequence[ColumnElement[bool]],
     sort: str,
     limit: int,
     after: str | None,
 ) -> tuple[Sequence[Run], str | None]:
     """Return a page of runs, and the next page's cursor or None. Runs without the sort value come last."""
-    query = select(Run)
-    if status is not None:
-        query = query.where(Run.status == status)
-    if sweep_id is not None:
-        query = query.where(Run.sweep_id == sweep_id)
-    if model_kind is not None:
-        query = query.where(Run.model_kind == model_kind)
-    if tag is not None:
-        query = query.where(Run.tags[tag[0]].as_string() == tag[1])
+    query = select(Run).where(*which)
     name = sort.removeprefix("-")
     query = _page(query, name, is_descending=sort.startswith("-"), after=after).limit(limit + 1)
     runs = session.scalars(query).all()
@@ -76,6 +65,12 @@ def _page(query: Select[Run], name: str, *, is_descending: bool, after: str | No
         return query.where(and_(column.is_(None), id_is_behind))
     is_behind: ColumnElement[bool] = column < value if is_descending else column > value
     return query.where(or_(is_behind, and_(column == value, id_is_behind), column.is_(None)))
+
+
+def count_by_status(session: Session, which: Sequence[ColumnElement[bool]]) -> dict[RunStatus, int]:
+    """Count the runs for which these conditions hold; a status that none has is left out."""
+    query = select(Run.status, func.count()).where(*which).group_by(Run.status)
+    return dict(iter(session.execute(query)))
 
 
 def has_runs(session: Session) -> bool:
@@ -99,16 +94,35 @@ def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int 
     return session.scalars(query.limit(limit)).all()
 
 
-def thinned_metrics(session: Session, run_id: str, points: int, best_epoch: int | None) -> Sequence[Metric]:
+def thinned_metrics(session: Session, run_id: str, points: int) -> Sequence[Metric]:
     """Return about `points` metrics, evenly spaced, always with the first, the last and the best epoch."""
-    epochs = session.scalars(select(Metric.epoch).where(Metric.run_id == run_id).order_by(Metric.epoch)).all()
-    if len(epochs) > points:
-        stride = (len(epochs) - 1) / (points - 1)
-        kept = {epochs[round(index * stride)] for index in range(points)} | ({best_epoch} & set(epochs))
-    else:
-        kept = set(epochs)
-    query = select(Metric).where(Metric.run_id == run_id, Metric.epoch.in_(kept)).order_by(Metric.epoch)
-    return session.scalars(query).all()
+    kept = thinned_epochs([run_id], points)
+    is_kept = (Metric.run_id == kept.c.run_id) & (Metric.epoch == kept.c.epoch)
+    return session.scalars(select(Metric).join(kept, is_kept).order_by(Metric.epoch)).all()
+
+
+def thinned_epochs(run_ids: Collection[str], points: int) -> Subquery:
+    """Select about `points` evaluated epochs of each run, evenly spaced, with the first, the last and the best one.
+
+    Evaluated epochs 1 to n are divided into `points` stretches, the last of which is epoch n alone; the first epoch of
+    each stretch is kept.
+
+    Args:
+        run_ids: The runs.
+        points: Number of stretches, at least 2.
+
+    Returns:
+        Columns `run_id`, `epoch`, and `of`, the run's number of evaluated epochs.
+    """
+    number = func.row_number().over(partition_by=Metric.run_id, order_by=Metric.epoch)
+    total = func.count().over(partition_by=Metric.run_id)
+    numbered = select(Metric.run_id, Metric.epoch, number.label("number"), total.label("of"))
+    rows = numbered.where(Metric.run_id.in_(run_ids)).subquery()
+    last = func.nullif(rows.c.of - 1, 0, type_=Integer)  # null for a run with one epoch, which is the first
+    stretch, stretch_before = ((rows.c.number - back) * (points - 1) // last for back in (1, 2))
+    begins = or_(rows.c.number == 1, stretch != stretch_before, rows.c.epoch == Run.best_epoch)
+    kept = select(rows.c.run_id, rows.c.epoch, rows.c.of).join(Run, Run.id == rows.c.run_id)
+    return kept.where(or_(begins, rows.c.of <= points)).subquery()
 
 
 def list_checkpoints(session: Session, run_id: str) -> Sequence[Checkpoint]:

@@ -11,13 +11,15 @@ from app.sweeps.schemas import BestTrial, CrossValidation, SuccessiveHalving, Sw
 from app.tables import Run, RunStatus, Sweep
 
 
-def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
+def view(sweep: Sweep, tally: TrialCounts, best: Run | None, *, with_points: bool = True) -> SweepView:
     """Return the response model of a sweep, from its run counts and its best run."""
     status = status_of(sweep, tally)
     counts = {each.value: tally.count(each) for each in RunStatus}
     return SweepView(
         **{name: getattr(sweep, name) for name in _SAME_NAME},
         status=status,
+        num_points=len(sweep.points),
+        points=sweep.points if with_points else None,
         cross_validation=None if sweep.num_folds is None else CrossValidation(folds=sweep.num_folds),
         stopping=None if sweep.stopping is None else SuccessiveHalving.model_validate(sweep.stopping),
         progress=SweepProgress(
@@ -63,5 +65,8 @@ def _best(sweep: Sweep, run: Run) -> BestTrial:
     )
 
 
-_COMPOSED = ("status", "cross_validation", "stopping", "progress", "best", "final_run_id", "finished_at")
+_COMPOSED = (
+    *("status", "num_points", "points", "cross_validation", "stopping", "progress", "best", "final_run_id"),
+    "finished_at",
+)
 _SAME_NAME = [name for name in SweepView.model_fields if name not in _COMPOSED]

@@ -1,0 +1,1 @@
+"""`/access`: what the key of a request allows."""
