@@ -55,70 +55,64 @@ export const confusion = (id) => get(`runs/${at(id)}/confusion`);
 export const mistakes = (id, parameters) => get(`runs/${at(id)}/mistakes`, parameters);
 export const modelFile = async (id) => (await send(`runs/${at(id)}/model.onnx`)).blob();
 
-/** The runs that are running and queued, the running ones first: what the bar and Draw tell about. */
-export async function activity() {
-  const [running, queued] = await Promise.all([
-    runs({ status: "running", sort: "created_at", limit: 200 }),
-    runs({ status: "queued", sort: "created_at", limit: 200 }),
-  ]);
-  const counts = { running: running.data.length, queued: queued.data.length };
-  return { runs: [...running.data, ...queued.data], counts, isAll: !running.has_more && !queued.has_more };
+/** How many runs have each status, and the oldest that run or wait: what the bar and Draw tell about. */
+export async function activity(limit = 20) {
+  const page = await runs({ status: ["running", "queued"], sort: "created_at", counts: true, limit });
+  return { runs: page.data.sort((a, b) => b.status.localeCompare(a.status)), counts: page.counts };
 }
 
 /**
- * The rows of Runs: runs without the trials of sweeps, and each sweep as a row where the newest come first.
- * The filter is {status, q, kind, tag, sweep, sort, trials}.
+ * The rows of Runs: runs without the trials of sweeps, and, where the newest come first, each sweep as a row.
+ *
+ * @param {object} filter {status, q, kind, tag, sweep, sort, trials, limit, after}
  */
 export async function listRuns({ status, q, kind, tag, sweep, sort, trials, limit, after }) {
-  const page = await runs({ status, model_kind: kind, tag, sweep_id: sweep, sort, limit, after });
-  const words = (q ?? "").toLowerCase();
-  const isWanted = (each) => (trials || sweep || !each.sweep_id) && textOf(each).includes(words);
-  const mine = page.data.filter(isWanted);
-  if (status || kind || tag || sweep || sort !== "-created_at") return { ...page, data: mine };
-  const ids = [...new Set(page.data.map((each) => each.sweep_id).filter(Boolean))];
-  const groups = (await Promise.all(ids.map((id) => sweepById(id)))).filter((each) => each && each.name.toLowerCase().includes(words));
-  const data = [...mine, ...groups.map(asRow)].sort((a, b) => b.created_at.localeCompare(a.created_at));
-  return { ...page, data };
+  const page = await runs({ status, q, model_kind: kind, tag, sweep_id: sweep || (trials ? null : "none"), sort, limit, after, counts: !after });
+  if (status || q || kind || tag || sweep || trials || sort !== "-created_at") return page;
+  const groups = (await sweeps({ limit: MAX_GROUPS })).data.map(asRow).filter((each) => isOnPage(each, page, after));
+  return { ...page, data: [...page.data, ...groups].sort((a, b) => b.created_at.localeCompare(a.created_at)) };
 }
 
-const sweepById = (id) => get(`sweeps/${at(id)}`).catch(unless(404));
-const textOf = ({ name, tags }) => [name, ...Object.entries(tags).map((tag) => tag.join(":"))].join(" ").toLowerCase();
+const MAX_GROUPS = 200;
+
+/** Whether a sweep stands between the first and the last run of a page. */
+function isOnPage({ created_at: time }, { data, has_more: hasMore }, after) {
+  if (!data.length) return !after;
+  return (!after || time <= data[0].created_at) && (!hasMore || time > data.at(-1).created_at);
+}
 
 /** A sweep as a row of Runs. */
 export function asRow(sweep) {
   const paths = Object.entries(sweep.parameters ?? {}).map(([path, values]) => `${LABELS[path] ?? path} × ${Array.isArray(values) ? values.length : "range"}`);
   return {
-    ...sweep, is_sweep: true, num_parameters: null, paths: paths.length ? paths : [`list of ${sweep.points.length}`],
+    ...sweep, is_sweep: true, num_parameters: null, paths: paths.length ? paths : [`list of ${sweep.num_points}`],
     seconds: (new Date(sweep.finished_at) - new Date(sweep.created_at)) / 1000,
   };
 }
 
 /** The configuration of a run that asks for nothing. */
-let defaultsOnce = null;
-export const defaults = () => (defaultsOnce ??= plan({}).then((each) => each.config, (error) => {
-  defaultsOnce = null;
-  throw error;
-}));
+export const defaults = async () => (await get("presets/defaults")).config;
 
 /** Runs by id, those that are gone left out. */
 export async function runsById(ids) {
-  const found = await Promise.all(ids.map((id) => run(id).catch(unless(404))));
-  return found.filter(Boolean);
+  return ids.length ? (await runs({ id: ids, limit: Math.min(200, ids.length) })).data : [];
 }
 
-/** Val accuracy over epochs, by run, for small lines: {id: {epoch, val_accuracy}}. */
-export async function series(ids, points) {
-  const found = await Promise.all(ids.map((id) => metrics(id, points).catch(unless(404))));
-  const columns = found.map((page) => page && {
-    epoch: page.data.map((row) => row.epoch),
-    val_accuracy: page.data.map((row) => row.val_accuracy),
-  });
-  return Object.fromEntries(ids.map((id, i) => [id, columns[i]]).filter(([, each]) => each));
+/** Metrics over epochs of many runs: {id: {epoch, val_accuracy, …}}; by run or of a whole sweep. */
+export async function series(ids, points, fields = ["val_accuracy"], sweepId = null) {
+  const found = {};
+  for (let after = null; ids?.length || sweepId; ) {
+    const page = await get("charts/series", { run_id: ids, sweep_id: sweepId, field: fields, points, after });
+    for (const { run_id: id, epochs, ...columns } of page.data) found[id] = { epoch: epochs, ...columns };
+    if (!page.has_more) break;
+    after = page.next;
+  }
+  return found;
 }
 
 // --- sweeps, presets, data ----------------------------------------------------------------------------------------------
 export const sweeps = (parameters) => get("sweeps", parameters);
-export const sweep = (id) => get(`sweeps/${at(id)}`);
+export const sweep = (id) => get(`sweeps/${at(id)}`, { points: false });
 export const report = (id) => get(`sweeps/${at(id)}/report`);
 export const planSweep = (document, signal) =>
   send("sweeps?dry_run=true", { method: "POST", headers: JSON_BODY, body: JSON.stringify(document), signal }).then((r) => r.json());
@@ -135,9 +129,16 @@ export const samples = (name, parameters) => get(`datasets/${at(name)}/samples`,
 export const health = () => get("health/ready").catch((error) => (error instanceof Problem ? null : Promise.reject(error)));
 export const workers = () => get("workers");
 
-/** The stream of events; the caller reads its body. */
-export const events = (lastEventId, signal) =>
-  send("events/stream", { signal, headers: lastEventId ? { "Last-Event-ID": lastEventId } : {} });
+/** What this tab's key allows: {needs_key, scope, may_read, may_change}. */
+export const access = () => get("access");
+export const latestEvent = async () => (await get("events/latest")).id;
+
+// Every type but metrics and checkpoints: one sweep of 2,000 trials has 130,000 of these.
+const TYPES = ["queued", "started", "paused", "resumed", "succeeded", "failed", "cancelled", "promoted", "worker_lost", "deleted",
+  "sweep_created", "sweep_succeeded", "sweep_failed", "sweep_cancelled", "sweep_deleted"];
+
+/** The stream of events after an id, with the metrics of some runs; the caller reads its body. */
+export const events = (after, metricsOf, signal) => send(`events/stream${query({ after, type: TYPES, metrics_of: metricsOf })}`, { signal });
 
 function unless(...statuses) {
   return (error) => {

@@ -19,12 +19,18 @@ export class Unreachable extends Error {}
 const KEY = "digitlab-key";
 let askForKey = null; // set by keys.js; returns a promise of a key, null if none was given
 let asking = null; // one dialogue for all calls that wait
+let isDeclined = false; // whether the dialogue was closed without a key
 let behind = 0; // milliseconds that this machine's clock is behind the service's
 
-export const changes = new EventTarget(); // "access": a key was taken; "refused": the key does not allow changes
+export const changes = new EventTarget(); // "access": what the key allows is known anew
 
-/** What is known about the key: null before anything was refused, "predict" after a 403. */
-export const access = { scope: null };
+/** What the key of this tab allows, as `GET /access` says. */
+export const access = { needs_key: false, scope: null, may_read: true, may_change: true };
+
+export function setAccess(next) {
+  Object.assign(access, next);
+  changes.dispatchEvent(new Event("access"));
+}
 
 export function setKeyDialogue(ask) {
   askForKey = ask;
@@ -59,30 +65,24 @@ export async function send(path, options = {}) {
   if (date && Math.abs(date - Date.now()) > 2000) behind = date - Date.now();
   if (response.ok) return response;
   if (response.status === 401 && askForKey && (await getKey(usedKey))) return send(path, options);
-  const problem = new Problem(response.status, await response.json().catch(() => ({})), response.headers);
-  if (problem.status === 403 && problem.slug === "forbidden") noteRefusal();
-  throw problem;
+  throw new Problem(response.status, await response.json().catch(() => ({})), response.headers);
 }
 
 async function getKey(usedKey) {
   const stored = sessionStorage.getItem(KEY);
   if (stored && stored !== usedKey) return stored; // another call has asked meanwhile
+  if (isDeclined) return null;
   asking ??= askForKey(usedKey !== null).finally(() => (asking = null));
   const key = await asking;
-  if (key) sessionStorage.setItem(KEY, key);
+  isDeclined = key === null;
   return key;
 }
 
-/** Forgets the key, so that the next call asks for one. */
-export function forgetKey() {
-  sessionStorage.removeItem(KEY);
-  access.scope = null;
-  changes.dispatchEvent(new Event("access"));
-}
-
-function noteRefusal() {
-  access.scope = "predict";
-  changes.dispatchEvent(new Event("refused"));
+/** Takes a key for this tab; null forgets the one that it has. */
+export function useKey(key) {
+  isDeclined = false;
+  if (key === null) sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, key);
 }
 
 /** A random id; `crypto.randomUUID` exists in secure contexts only. */

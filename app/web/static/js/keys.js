@@ -1,10 +1,23 @@
 // The dialogue that asks for a key. The key is kept in this tab's session only: never in an address, a log, or localStorage.
+import * as api from "./api.js";
 import { h, replace } from "./dom.js";
-import { access, changes, setKeyDialogue } from "./http.js";
+import { access, changes, setAccess, setKeyDialogue, useKey } from "./http.js";
 
-export const NEEDS_ADMIN = "This key can predict and read. A change needs an admin key.";
+const NEEDS_ADMIN = "This key can predict and read. A change needs an admin key.";
 
-/** Shows the dialogue until a key is given or the dialogue is closed; returns the key or null. */
+/** Asks what this tab may do, and for a key until it may read or the dialogue is closed. Returns the key, if one was given. */
+export async function unlock(wasWrong = false) {
+  for (let key = null; ; wasWrong = true) {
+    const found = await api.access();
+    setAccess(found);
+    if (found.may_read) return key;
+    key = await ask(wasWrong);
+    useKey(key);
+    if (key === null) return null;
+  }
+}
+
+/** Shows the dialogue; returns the key that was typed, null if the dialogue was closed. */
 function ask(wasWrong) {
   return new Promise((resolve) => {
     const field = h("input.input", { type: "password", autocomplete: "off", id: "key", spellcheck: "false" });
@@ -34,19 +47,20 @@ function ask(wasWrong) {
 
 /** Disables a button that changes something, with the reason, once the key is known not to allow it. */
 export function guard(button) {
+  const title = button.title;
   const look = () => {
-    if (access.scope !== "predict") return;
-    button.setAttribute("aria-disabled", "true");
-    button.title = NEEDS_ADMIN;
+    if (access.may_change) button.removeAttribute("aria-disabled");
+    else button.setAttribute("aria-disabled", "true");
+    button.title = access.may_change ? title : NEEDS_ADMIN;
   };
   button.addEventListener("click", (event) => {
-    if (access.scope !== "predict") return;
+    if (access.may_change) return;
     event.preventDefault();
     event.stopImmediatePropagation();
   }, { capture: true });
-  changes.addEventListener("refused", look);
+  changes.addEventListener("access", look);
   look();
   return button;
 }
 
-setKeyDialogue(ask);
+setKeyDialogue(unlock);

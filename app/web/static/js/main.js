@@ -1,8 +1,9 @@
 // The router: shows the view that the fragment names. Shortcuts go places, and never fire in a field.
 import { read } from "./address.js";
+import * as api from "./api.js";
 import { h, replace } from "./dom.js";
-import { Problem, Unreachable, changes } from "./http.js";
-import "./keys.js";
+import { Problem, Unreachable, useKey } from "./http.js";
+import { unlock } from "./keys.js";
 import { buildBar, showPlace } from "./shell.js";
 import { store } from "./store.js";
 import { follow } from "./stream.js";
@@ -60,9 +61,22 @@ function skeleton() {
 
 function failure(error) {
   if (!(error instanceof Problem || error instanceof Unreachable)) console.error(error);
-  const title = error instanceof Problem ? error.message : error instanceof Unreachable ? "The service does not answer" : "This view could not be shown";
-  const note = error instanceof Problem ? `${error.status} · request ${error.requestId}` : error instanceof Unreachable ? "What you typed stays in the address." : String(error);
-  return h(".page", h(".card", h(".empty", h("strong", title), h("span", note), h("button.btn", { onclick: show }, "Try again"))));
+  const [title, note] = explain(error);
+  const retry = async () => {
+    if (error.status === 401) {
+      useKey(null);
+      await unlock();
+    }
+    show();
+  };
+  return h(".page", h(".card", h(".empty", { role: "alert" }, h("strong", title), h("span", note),
+    h("button.btn", { onclick: retry }, error.status === 401 ? "Enter a key" : "Try again"))));
+}
+
+function explain(error) {
+  if (error instanceof Problem) return [error.message, `${error.status} · request ${error.requestId}`];
+  if (error instanceof Unreachable) return ["The service does not answer", "What you see here will be back with it."];
+  return ["This view could not be shown", String(error)];
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {
@@ -70,7 +84,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   document.getElementById("main").focus();
 });
 addEventListener("hashchange", () => show().then(() => document.getElementById("main").focus({ preventScroll: true })));
-changes.addEventListener("access", () => store.load().catch(() => {}));
 
 let wentAt = 0;
 addEventListener("keydown", (event) => {
@@ -87,6 +100,15 @@ function focusSearch(event) {
   field.focus();
 }
 
+/** Asks for a key where one is needed, then shows the view, and follows events from before its data on. */
+async function start() {
+  await unlock().catch(() => {});
+  const shown = show();
+  const after = await api.latestEvent().catch(() => null);
+  await store.load().catch(() => {});
+  follow(after);
+  await shown;
+}
+
 buildBar();
-show();
-store.load().then(follow, () => follow());
+start();

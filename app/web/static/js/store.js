@@ -2,31 +2,24 @@
 import * as api from "./api.js";
 import { onceAFrame } from "./dom.js";
 
-const ENDS = new Set(["succeeded", "failed", "cancelled", "deleted"]);
 const NO_WORKER = "No worker is alive: nothing is trained. Start one with `digitlab worker`.";
-const COUNTED = ["running", "queued"];
+const COUNT_MS = 1000; // counts are read again at most so often
+const UNCOUNTED = new Set(["metric", "checkpoint", "promoted"]);
 
 class Store extends EventTarget {
   isLoaded = false;
   champion = null;
+  counts = { running: 0, queued: 0 };
   warnings = [];
   connection = { isLost: false, since: 0, retry: () => {} };
-  states = new Map(); // run id → "running" or "queued"
   #tell = onceAFrame(() => this.dispatchEvent(new Event("change")));
-  #refresh = null;
+  #timer = null;
+  #loading = null;
 
-  get counts() {
-    const counts = { running: 0, queued: 0 };
-    for (const state of this.states.values()) counts[state] += 1;
-    return counts;
-  }
-
-  /** Reads everything anew: at the start, and after a connection was lost for too long. */
+  /** Reads everything anew: at the start, and after a connection was lost. */
   async load() {
-    const [champion, activity] = await Promise.all([api.champion(), api.activity()]);
-    this.champion = champion;
-    this.states = new Map(activity.runs.map((run) => [run.id, run.status]));
-    this.isLoaded = true;
+    const [champion, { counts }] = await Promise.all([api.champion(), api.activity(1)]);
+    Object.assign(this, { champion, counts, isLoaded: true });
     this.#tell();
     await this.lookAtHealth();
   }
@@ -41,13 +34,14 @@ class Store extends EventTarget {
   /** Takes an event of the stream; views get it too, by "event". */
   take(event) {
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
-    const state = event.data?.status ?? event.type;
-    if (event.type === "metric" || event.type === "checkpoint") return;
     if (event.type === "promoted") this.#loadChampion();
-    else if (ENDS.has(event.type) || event.type === "paused") this.states.delete(event.run_id);
-    else if (event.type === "started") this.states.set(event.run_id, "running");
-    else if (COUNTED.includes(state)) this.states.set(event.run_id, state);
-    this.#tell();
+    if (UNCOUNTED.has(event.type)) return;
+    this.#timer ??= setTimeout(async () => {
+      this.#timer = null;
+      const found = await api.activity(1).catch(() => null);
+      if (found) this.counts = found.counts;
+      this.#tell();
+    }, this.counts.running + this.counts.queued ? COUNT_MS : 0);
   }
 
   setConnection(changes) {
@@ -56,11 +50,12 @@ class Store extends EventTarget {
   }
 
   #loadChampion() {
-    this.#refresh ??= api.champion().then((champion) => {
+    this.#loading ??= api.champion().then((champion) => {
       this.champion = champion;
       this.dispatchEvent(new Event("champion"));
       this.#tell();
-    }, () => {}).finally(() => (this.#refresh = null));
+      return this.lookAtHealth();
+    }).catch(() => {}).finally(() => (this.#loading = null));
   }
 }
 

@@ -2,28 +2,52 @@
 // elects the tab that reads; a channel hands the events to the others. Without locks (no secure context), each tab
 // reads for itself while it is seen.
 import * as api from "./api.js";
-import { Problem } from "./http.js";
+import { newId, Problem } from "./http.js";
 import { store } from "./store.js";
 
 const SILENCE_MS = 40_000; // heartbeats come every 15 s: so long without a byte is a broken connection
 const LOST_MS = 3_000; // after so long without a connection, the page says so
 const LONGEST_PAUSE_MS = 15_000;
 const HIDDEN_MS = 30_000;
+const MAX_WATCHED = 64;
 const LOCK = "digitlab-stream";
 
+const tab = newId();
 const channel = "BroadcastChannel" in self ? new BroadcastChannel(LOCK) : null;
+const watchedBy = new Map(); // tab → ids of the runs whose metrics it shows
 let lastEventId = null;
 let wake = () => {};
+let reopen = () => {};
 
-/** Begins to follow events, in this tab or in the one that is elected. */
-export function follow() {
+/** Begins to follow events after an id, in this tab or in the one that is elected. */
+export function follow(after) {
+  lastEventId = after;
   store.connection.retry = () => wake();
-  channel?.addEventListener("message", ({ data }) => {
-    if (data.event) take(data.event);
-    if (data.connection) store.setConnection(data.connection);
-  });
-  if (navigator.locks) navigator.locks.request(LOCK, () => readForever());
+  channel?.addEventListener("message", ({ data }) => hear(data));
+  addEventListener("pagehide", () => channel?.postMessage({ tab, watched: [] }));
+  if (navigator.locks) navigator.locks.request(LOCK, () => readForever(() => false));
   else readForever(() => document.hidden);
+}
+
+/** Says of which runs this tab shows the metrics; those of others are not sent. */
+export function watch(ids) {
+  const before = watched().join();
+  watchedBy.set(tab, ids.slice(0, MAX_WATCHED));
+  channel?.postMessage({ tab, watched: ids });
+  if (watched().join() !== before) reopen();
+}
+
+const watched = () => [...new Set([...watchedBy.values()].flat())].sort().slice(0, MAX_WATCHED);
+
+function hear({ event, connection, asks, tab: other, watched: ids }) {
+  if (event) take(event);
+  if (connection) store.setConnection(connection);
+  if (asks) channel.postMessage({ tab, watched: watchedBy.get(tab) ?? [] });
+  if (other) {
+    const before = watched().join();
+    watchedBy.set(other, ids);
+    if (watched().join() !== before) reopen();
+  }
 }
 
 function take(event) {
@@ -37,45 +61,54 @@ function tell(connection) {
   channel?.postMessage({ connection });
 }
 
-async function readForever(isHidden = () => false) {
-  let pause = 1000;
+async function readForever(isHidden) {
+
+  channel?.postMessage({ asks: true });
+  let pause = 0;
   let lostAt = 0;
-  let wasConnected = false;
-  const notice = setInterval(() => {
+  setInterval(() => {
     if (lostAt && Date.now() - lostAt > LOST_MS) tell({ isLost: true, since: lostAt });
   }, 1000);
   for (;;) {
-    const hiding = new AbortController();
-    const hidden = isHidden === undefined ? null : watchHidden(isHidden, hiding);
+    const stop = new AbortController();
+    const hiding = watchHidden(isHidden, stop);
+    let isWanted = false; // whether the end of the stream was wanted here
+    reopen = () => {
+      isWanted = true;
+      stop.abort();
+    };
     try {
-      await readOnce(hiding, () => {
-        if (lostAt || wasConnected) store.load().catch(() => {}); // what happened meanwhile
-        if (lostAt) tell({ isLost: false });
-        [pause, lostAt, wasConnected] = [1000, 0, true];
+      await readOnce(stop, () => {
+        if (lostAt) {
+          tell({ isLost: false });
+          store.load().catch(() => {});
+        }
+        [pause, lostAt] = [0, 0];
       });
     } catch (error) {
-      if (error instanceof Problem && error.status < 500) return clearInterval(notice); // no key: nothing to follow
+      if (error instanceof Problem && [401, 403].includes(error.status)) return; // no key: nothing to follow
     } finally {
-      clearInterval(hidden);
+      clearInterval(hiding);
     }
-    if (!isHidden()) lostAt ||= Date.now();
-    await sleep(pause * (0.75 + Math.random() / 2));
-    pause = Math.min(LONGEST_PAUSE_MS, pause * 2);
     while (isHidden()) await sleep(1000);
+    if (isWanted) continue;
+    lostAt ||= Date.now();
+    pause = Math.min(LONGEST_PAUSE_MS, Math.max(1000, pause * 2));
+    await sleep(pause * (0.75 + Math.random() / 2));
   }
 }
 
-function watchHidden(isHidden, hiding) {
+function watchHidden(isHidden, stop) {
   let since = null;
   return setInterval(() => {
     since = isHidden() ? since ?? Date.now() : null;
-    if (since && Date.now() - since > HIDDEN_MS) hiding.abort();
+    if (since && Date.now() - since > HIDDEN_MS) stop.abort();
   }, 1000);
 }
 
-/** Reads until the connection breaks or is silent for too long. */
+/** Reads until the connection breaks, is silent for too long, or is not wanted any more. */
 async function readOnce(stop, onOpen) {
-  const response = await api.events(lastEventId, stop.signal);
+  const response = await api.events(lastEventId, watched(), stop.signal);
   onOpen();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let silence = setTimeout(() => stop.abort(), SILENCE_MS);

@@ -1,6 +1,7 @@
 // The rows of Runs: pages by cursor, appended while one scrolls; events change rows in place.
 import * as api from "../api.js";
 import { store } from "../store.js";
+import { watch } from "../stream.js";
 
 const PAGE = 50;
 const REFRESH_MS = 1000; // rows in training are read again at most so often
@@ -10,6 +11,7 @@ export class RunList extends EventTarget {
   rows = [];
   series = new Map();
   hasMore = false;
+  counts = null; // of runs by status, with the other filters
   isFirst = false; // whether the first page is here
   #filter = null;
   #after = null;
@@ -18,6 +20,7 @@ export class RunList extends EventTarget {
   #timer = null;
   #number = 0;
   #wanted = new Set();
+  #watched = "";
 
   constructor() {
     super();
@@ -28,6 +31,7 @@ export class RunList extends EventTarget {
   leave() {
     store.removeEventListener("event", this.onEvent);
     clearTimeout(this.#timer);
+    watch([]);
   }
 
   /** Begins anew with this filter: {status, q, kind, tag, sweep, sort, trials}. */
@@ -50,6 +54,7 @@ export class RunList extends EventTarget {
       const known = new Set(this.rows.map((run) => run.id));
       this.rows.push(...page.data.filter((run) => !known.has(run.id)));
       this.#after = page.next;
+      if (page.counts) this.counts = page.counts;
       this.hasMore = page.has_more;
       this.isFirst = true;
       this.#tell();
@@ -67,6 +72,11 @@ export class RunList extends EventTarget {
     this.#tell();
   }
 
+  /** Reads the first page again. */
+  refreshAll() {
+    this.open(this.#filter).catch(() => {});
+  }
+
   /** Reads rows again, as after an action on them. */
   refresh(ids) {
     for (const id of ids) this.#dirty.add(id);
@@ -81,11 +91,12 @@ export class RunList extends EventTarget {
     } else if (this.rows.some((run) => run.id === event.run_id)) {
       this.#dirty.add(event.run_id);
       this.#soon(event.type === "metric" ? REFRESH_MS : 50);
-    } else if (event.sweep_id) this.#dirtySweep(event.sweep_id);
+    } else if (event.sweep_id) this.#dirtySweep(event);
     else if (event.type === "queued" && this.isFirst) this.#addNewest(event.run_id);
   }
 
-  #dirtySweep(id) {
+  #dirtySweep({ sweep_id: id, type }) {
+    if (type === "sweep_created" && this.isFirst) this.refreshAll();
     if (!this.rows.some((row) => row.id === id)) return;
     this.#dirty.add(id);
     this.#soon(REFRESH_MS);
@@ -122,6 +133,9 @@ export class RunList extends EventTarget {
   }
 
   #tell() {
+    const running = this.rows.filter((run) => run.status === "running" && !run.is_sweep).map((run) => run.id);
+    if (running.join() !== this.#watched) watch(running);
+    this.#watched = running.join();
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -18,8 +18,8 @@ const NUM_HISTORY = 12;
 export async function show({ state }) {
   let champion = null;
   let models = [];
-  let named = new Map();
   let challenger = state.get("against") ?? "";
+  let withAll = state.get("trials") === "1";
   const root = h(".page.models");
   const stage = h(".body");
   const duelNote = h("span.note");
@@ -27,19 +27,24 @@ export async function show({ state }) {
   async function load() {
     champion = await api.champion();
     models = champion ? (await api.models({ limit: LIMIT })).data : [];
-    named = await nameHistory(champion, models);
     draw();
     await showDuel();
   }
   function draw() {
     if (!champion) return replace(root, h("h1", "Models"), h("section.card.board", h(".empty", icon("models", { width: 24, height: 24 }), h("strong", "No saved model yet"), h("span", "The first run that succeeds becomes the champion."), h("a.btn.primary", { href: "#/train" }, "Train one"))));
     const listed = h(".scroller", { tabindex: 0, role: "region", "aria-label": "Saved models" });
-    replace(listed, boardTable(models, champion.model, challenger, { challenge, pin }));
+    const check = h("input", { type: "checkbox", checked: withAll, onchange: () => {
+      withAll = check.checked;
+      setState({ trials: withAll ? "1" : null });
+      draw();
+      showDuel();
+    } });
+    replace(listed, boardTable(withAll ? models : bestOfEachName(models, champion.model, challenger), champion.model, challenger, { challenge, pin }));
     return replace(root,
       h(".head", h("h1", "Models"), h("span.note", `${int(models.length)} best of all saved models`)),
       hero(), history(),
       h("section.card.challenge", h("header", h("h2", "Challenge the champion"), duelNote, h("span.end", h(".selectwrap", chooser()))), stage),
-      h("section.card.board", h("header", h("h2", "Saved models"), h("span.note", h("i.bandkey"), " within noise of the champion")), listed));
+      h("section.card.board", h("header", h("h2", "Saved models"), h("span.note", h("i.bandkey"), " within noise of the champion"), h("span.end", h("label.small.muted.check", check, " every trial of a sweep"))), listed));
   }
   function chooser() {
     return h("select.input.select", { "aria-label": "Challenger", onchange: (event) => challenge({ run_id: event.target.value }) },
@@ -65,8 +70,8 @@ export async function show({ state }) {
 
   function hero() {
     const { model, reason, why, automatic } = champion;
-    const before = champion.history[1];
-    const beforeName = before && (named.get(before.run_id)?.name || "the one before");
+    const before = champion.history.slice(1).find((each) => !each.is_deleted && each.run_id !== model.run_id);
+    const beforeName = before && (before.name || "the one before");
     const isPinned = reason === "pinned";
     return h("section.card.champion",
       h(".hero", h("span.herostar", { "aria-hidden": "true" }, "★"), h("div",
@@ -87,11 +92,10 @@ export async function show({ state }) {
   }
   function history() {
     return h("section.card.history", h("header", h("h2", "How it came to that")), h(".body", h("ol.timeline", champion.history.slice(0, NUM_HISTORY).map((each, i) => {
-      const model = named.get(each.run_id);
       return h("li", { class: i === 0 ? "now" : "" }, h("span.node", each.reason === "pinned" ? icon("pin") : ""),
-        h("span.who", model ? h("a", { href: link(`runs/${each.run_id}`), dir: "auto" }, model.name || "unnamed run") : h("span.faint", "deleted run")),
+        h("span.who", each.is_deleted ? h("span.faint", `${each.name || "a run"}, deleted`) : h("a", { href: link(`runs/${each.run_id}`), dir: "auto" }, each.name || "unnamed run")),
         h("span.chip", { class: each.reason === "pinned" ? "warn" : "" }, each.reason),
-        h("b.acc", model?.val_accuracy == null ? "–" : pct(model.val_accuracy, 1)), h("span.faint.small", ago(each.created_at, now())));
+        h("b.acc", each.val_accuracy == null ? "–" : pct(each.val_accuracy, 1)), h("span.faint.small", ago(each.created_at, now())));
     }))));
   }
   const reload = () => load().catch(() => {});
@@ -100,13 +104,14 @@ export async function show({ state }) {
   return { root, leave: () => store.removeEventListener("champion", reload) };
 }
 
-/** Names and accuracies of the history: from the list where they are, the rest asked one by one. */
-async function nameHistory(champion, models) {
-  const known = new Map(models.map((each) => [each.run_id, each]));
-  const missing = (champion?.history ?? []).slice(0, NUM_HISTORY).map((each) => each.run_id).filter((id) => !known.has(id));
-  const runs = await api.runsById([...new Set(missing)]);
-  for (const run of runs) known.set(run.id, { name: run.name, val_accuracy: run.best?.val_accuracy });
-  return known;
+/** One model of each name, the best: trials of a sweep share theirs. The champion and the challenger stay. */
+function bestOfEachName(models, champion, challenger) {
+  const names = new Set();
+  return models.filter((each) => {
+    const isNew = !names.has(each.name) || each.run_id === champion.run_id || each.run_id === challenger;
+    if (each.name) names.add(each.name);
+    return isNew;
+  });
 }
 
 const stat = (name, text, unit) => h("div.stat", h("dt", name), h("dd", text, unit && h("small", unit)));

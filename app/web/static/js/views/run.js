@@ -10,6 +10,7 @@ import { makeCode } from "../run/code.js";
 import { makeConfusion } from "../run/confusion.js";
 import { makeCurves } from "../run/curves.js";
 import { store } from "../store.js";
+import { watch } from "../stream.js";
 import { limitOf, weightTile } from "../tiles.js";
 
 export const title = "Run";
@@ -66,11 +67,13 @@ export async function show({ state, rest: [id] }) {
   store.addEventListener("event", onEvent);
   store.addEventListener("champion", drawTop);
   await load();
+  if (!["succeeded", "failed", "cancelled"].includes(run.status)) watch([id]);
   return {
     title: run.name || "Run",
     root: h(".page.run", top, inside),
     leave() {
       clearTimeout(timer);
+      watch([]);
       store.removeEventListener("event", onEvent);
       store.removeEventListener("champion", drawTop);
     },

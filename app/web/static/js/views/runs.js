@@ -55,7 +55,13 @@ export async function show({ state }) {
   const draw = onceAFrame(() => {
     body.setCount(list.rows.length);
     const isFiltered = filter.status || filter.q || filter.kind || filter.tag || filter.sweep;
-    replace(found, `${int(list.rows.length)}${list.hasMore ? " so far" : ""}${isFiltered ? " that match" : ""}`);
+    const total = list.counts && (filter.status ? list.counts[filter.status] : list.counts.total);
+    replace(found, total === null ? "" : `${int(Math.min(total, list.rows.filter((row) => !row.is_sweep).length))} of ${int(total)}${isFiltered ? " that match" : ""}`);
+    for (const button of segments.children) {
+      const count = list.counts && button.value ? list.counts[button.value] : 0;
+      button.lastElementChild?.classList.contains("count") && replace(button.lastElementChild, count ? int(count) : "");
+      button.hidden = Boolean(list.counts && button.value && !count && button.value !== filter.status);
+    }
     empty.hidden = list.rows.length > 0 || !list.isFirst;
     table.hidden = !empty.hidden;
     if (!empty.hidden) replace(empty, isFiltered ? nothingFound() : noRuns());
@@ -76,9 +82,9 @@ export async function show({ state }) {
   const segments = h(".seg", { role: "group", "aria-label": "State" },
     h("button", { value: "", "aria-pressed": String(!filter.status), onclick: () => set({ status: "" }) }, "All"),
     STATES.map((each) => h("button", { value: each, "aria-pressed": String(filter.status === each), onclick: () => set({ status: each }) },
-      h("span.status", { class: each }, stateIcon(each)), each)));
+      h("span.status", { class: each }, stateIcon(each)), each, h("span.count"))));
   let typing = null;
-  const search = h("input.input", { type: "search", placeholder: "Name or tag", value: filter.q, "aria-label": "Search", oninput: () => {
+  const search = h("input.input", { type: "search", placeholder: "Name, note, id, tag: unit:2", value: filter.q, "aria-label": "Search", oninput: () => {
     clearTimeout(typing);
     typing = setTimeout(() => set({ q: search.value.trim() }), SEARCH_MS);
   } });
