@@ -113,7 +113,8 @@ export async function series(ids, points, fields = ["val_accuracy"], sweepId = n
 // --- sweeps, presets, data ----------------------------------------------------------------------------------------------
 export const sweeps = (parameters) => get("sweeps", parameters);
 export const sweep = (id) => get(`sweeps/${at(id)}`, { points: false });
-export const report = (id) => get(`sweeps/${at(id)}/report`);
+export const report = (id, trials = true) => get(`sweeps/${at(id)}/report`, { trials });
+export const reportFile = async (id) => (await send(`sweeps/${at(id)}/report?format=csv`)).blob();
 export const planSweep = (document, signal) =>
   send("sweeps?dry_run=true", { method: "POST", headers: JSON_BODY, body: JSON.stringify(document), signal }).then((r) => r.json());
 export const submitSweep = (document, idempotencyKey = newId()) =>

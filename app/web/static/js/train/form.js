@@ -74,7 +74,9 @@ export function makeForm(start, changes, presets, fromRun, on) {
   }
   function reset() {
     startConfig = start.from ? fromRun.config : presets.find((each) => each.name === start.preset).config;
-    config = startConfig;
+    config = structuredClone(startConfig);
+    for (const [path, each] of changes) setAt(config, path, each);
+    showKnobs(all, config, startConfig);
     replace(about, start.from ? "Everything as in this run, unless you turn a knob." : presets.find((each) => each.name === start.preset)?.description);
     on.change(start, changes);
     ask();
