@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from tests.web.conftest import VIEWS, Service, WatchedPages
 
@@ -19,7 +20,9 @@ def test_axe_finds_nothing(service: Service, open_page: WatchedPages, view: str,
     page, _ = open_page(service.address(view), color_scheme=theme, reduced_motion="reduce")
     page.wait_for_load_state("load")
     page.wait_for_timeout(400)
-    found = Axe().run(page, options=RULES).response["violations"]
+    response = Axe().run(page, options=RULES).response
+    found = response["violations"]
+    assert len(response["passes"]) > 10, "axe has looked at the view"
     assert [(each["id"], [node["html"][:160] for node in each["nodes"][:3]]) for each in found] == []
 
 
@@ -41,6 +44,6 @@ def test_the_view_is_named_and_gets_the_focus(service: Service, open_page: Watch
     for key, place in (("r", "Runs"), ("s", "Sweeps"), ("m", "Models"), ("t", "Train"), ("d", "Draw")):
         page.keyboard.press("g")
         page.keyboard.press(key)
-        page.wait_for_function(f"document.title.startsWith({place!r})")
+        expect(page).to_have_title(f"{place} · digitlab")
         assert page.locator(".nav [aria-current]").inner_text() == place
-        assert page.evaluate("document.activeElement.id") == "main"
+        expect(page.locator("#main")).to_be_focused()
