@@ -1,4 +1,4 @@
-"""A real browser before real processes. Each page is watched: console, foreign requests, refusals, policy violations."""
+"""A real browser before real processes. Each page is watched: its console, its requests, what is refused to it."""
 
 from __future__ import annotations
 
@@ -147,7 +147,9 @@ def open_page(browser: Browser) -> Iterator[WatchedPages]:
     contexts: list[BrowserContext] = []
     watched: list[Watched] = []
 
-    def open_one(address: str, *expected: tuple[int, str], is_ready: bool = True, **options: Any) -> tuple[Page, Watched]:
+    def open_one(
+        address: str, *expected: tuple[int, str], is_ready: bool = True, **options: Any
+    ) -> tuple[Page, Watched]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)

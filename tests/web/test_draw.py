@@ -145,7 +145,9 @@ def test_a_link_reopens_the_digit_in_another_browser(service: Service, open_page
     assert other.locator(".answer-digit").inner_text() == page.locator(".answer-digit").inner_text()
 
 
-def test_the_latest_drawing_wins_and_never_two_requests_are_in_flight(service: Service, open_page: WatchedPages) -> None:
+def test_the_latest_drawing_wins_and_never_two_requests_are_in_flight(
+    service: Service, open_page: WatchedPages
+) -> None:
     page, _ = open_page(service.address("draw"))
     in_flight, most, number = 0, 0, 0
 
@@ -184,7 +186,9 @@ def test_why_is_one_request_of_65_images(service: Service, open_page: WatchedPag
     assert "show=why" in page.url
 
 
-def test_a_picture_is_read_and_a_text_is_refused_kindly(service: Service, open_page: WatchedPages, tmp_path: Path) -> None:
+def test_a_picture_is_read_and_a_text_is_refused_kindly(
+    service: Service, open_page: WatchedPages, tmp_path: Path
+) -> None:
     picture = Image.new("L", (200, 200), 255)
     ImageDraw.Draw(picture).ellipse((60, 30, 140, 170), outline=0, width=18)
     picture.save(tmp_path / "zero.png")

@@ -25,10 +25,10 @@ def test_a_key_is_asked_for_once_and_kept_in_the_tab_alone(guarded: Processes, o
     page, _ = open_page(f"http://127.0.0.1:{guarded.port}/#/runs", is_ready=False)
     dialogue = page.get_by_role("dialog")
     expect(dialogue).to_be_visible()
-    page.get_by_label("Key").fill("wrong-0123456789")
+    page.get_by_role("textbox", name="Key").fill("wrong-0123456789")
     page.get_by_role("button", name="Use it").click()
     expect(dialogue).to_contain_text("does not know this key")
-    page.get_by_label("Key").fill(PREDICT)
+    page.get_by_role("textbox", name="Key").fill(PREDICT)
     page.keyboard.press("Enter")
     expect(page.get_by_text("No runs yet")).to_be_visible()
     assert page.get_by_role("dialog").count() == 0
@@ -44,9 +44,9 @@ def test_a_key_is_asked_for_once_and_kept_in_the_tab_alone(guarded: Processes, o
 
 def test_a_predict_key_reads_and_the_buttons_say_what_they_need(guarded: Processes, open_page: WatchedPages) -> None:
     page, _ = open_page(f"http://127.0.0.1:{guarded.port}/#/train", is_ready=False)
-    page.get_by_label("Key").fill(PREDICT)
+    page.get_by_role("textbox", name="Key").fill(PREDICT)
     page.keyboard.press("Enter")
-    train = page.get_by_role("button", name="Train")
+    train = page.locator(".start")
     expect(train).to_have_attribute("aria-disabled", "true")
     assert "admin key" in (train.get_attribute("title") or "")
     train.click(force=True)
@@ -57,10 +57,10 @@ def test_a_predict_key_reads_and_the_buttons_say_what_they_need(guarded: Process
 
 def test_an_admin_key_trains(guarded: Processes, open_page: WatchedPages) -> None:
     page, _ = open_page(f"http://127.0.0.1:{guarded.port}/#/train", is_ready=False)
-    page.get_by_label("Key").fill(ADMIN)
+    page.get_by_role("textbox", name="Key").fill(ADMIN)
     page.keyboard.press("Enter")
     expect(page.locator(".plan")).to_contain_text("parameters")
-    page.get_by_role("button", name="Train", exact=False).click()
+    page.locator(".start").click()
     expect(page.locator(".live")).to_contain_text("dropout-tanh")
     runs = guarded.client.get("/runs", headers={"Authorization": f"Bearer {ADMIN}"}).json()["data"]
     assert [run["name"] for run in runs] == ["dropout-tanh"]
@@ -72,6 +72,6 @@ def test_without_a_key_the_view_says_so_and_asks_again(guarded: Processes, open_
     again = page.get_by_role("button", name="Enter a key")
     expect(again).to_be_visible()
     again.click()
-    page.get_by_label("Key").fill(ADMIN)
+    page.get_by_role("textbox", name="Key").fill(ADMIN)
     page.keyboard.press("Enter")
     expect(page.get_by_text("No runs yet")).to_be_visible()

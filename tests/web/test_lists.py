@@ -15,6 +15,13 @@ from tests.web.conftest import QUICK, Service, WatchedPages
 pytestmark = pytest.mark.xdist_group("web")
 
 
+# Scrolls by less than what is in sight, and waits until the rows are drawn.
+SCROLL = """async () => {
+  scrollBy(0, 700);
+  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+}"""
+
+
 def test_rows_show_the_numbers_of_the_api_and_a_sweep_is_one_row(service: Service, open_page: WatchedPages) -> None:
     page, _ = open_page(service.address("runs"))
     row = page.locator(f'tr[data-id="{service.run_id}"]')
@@ -62,10 +69,11 @@ def test_a_paused_run_is_resumed_and_cancelled_by_its_buttons(service: Service, 
 
 def test_a_thousand_runs_are_at_most_sixty_rows_of_the_document(service: Service, open_page: WatchedPages) -> None:
     config = RunConfig()
+    columns = {"model_kind": "mlp", "config": config.model_dump(mode="json"), "stack_key": config.stack_key}
+    columns |= {"device": "auto", "seed": 0, "epochs": 10, "status": RunStatus.CANCELLED, "tags": {"seeded": "yes"}}
     with service.processes.database.writing() as session:
         for number in range(1000):
-            session.add(Run(name=f"seeded {number:04}", tags={"seeded": "yes"}, model_kind="mlp", config=config.model_dump(mode="json"),
-                            device="auto", stack_key=config.stack_key, seed=0, epochs=10, status=RunStatus.CANCELLED))
+            session.add(Run(name=f"seeded {number:04}", **columns))
     page, _ = open_page(f"{service.url}/#/runs?tag=seeded%3Ayes&sort=name")
     expect(page.locator(".head .note")).to_contain_text("of 1,000")
     seen: dict[str, None] = {}
@@ -75,15 +83,16 @@ def test_a_thousand_runs_are_at_most_sixty_rows_of_the_document(service: Service
         seen.update(dict.fromkeys(rows))
         if len(seen) >= 1000:
             break
-        page.mouse.wheel(0, 1200)
-        page.wait_for_timeout(40)
+        page.evaluate(SCROLL)
     assert list(seen) == [f"seeded {number:04}" for number in range(1000)]
 
 
 def test_compare_lays_runs_side_by_side_and_refuses_thirteen(service: Service, open_page: WatchedPages) -> None:
     page, _ = open_page(service.address("compare"))
     expect(page.locator(".duel h3")).to_have_count(3)
-    answer = service.processes.client.get(f"/runs/{service.other_id}/mistakes", params={"against": service.run_id}).json()
+    answer = service.processes.client.get(
+        f"/runs/{service.other_id}/mistakes", params={"against": service.run_id}
+    ).json()
     expected = [len(answer[part]) for part in ("fixed", "introduced", "shared")]
     assert [int(text.split()[0]) for text in page.locator(".duel h3").all_inner_texts()] == expected
     expect(page.locator(".third")).to_contain_text("noise")
@@ -94,7 +103,9 @@ def test_compare_lays_runs_side_by_side_and_refuses_thirteen(service: Service, o
     expect(gone.locator("#main")).to_contain_text("deleted")
 
 
-def test_a_sweeps_sentence_is_the_reports_and_its_pictures_light_together(service: Service, open_page: WatchedPages) -> None:
+def test_a_sweeps_sentence_is_the_reports_and_its_pictures_light_together(
+    service: Service, open_page: WatchedPages
+) -> None:
     page, _ = open_page(service.address("sweep"))
     report = service.processes.client.get(f"/sweeps/{service.sweep_id}/report").json()
     expect(page.locator(".sentence")).to_have_text(report["answer"])

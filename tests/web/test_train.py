@@ -30,8 +30,15 @@ def test_each_knob_arrives_in_the_submission(service: Service, open_page: Watche
     page.wait_for_timeout(400)
     reloaded = page.url
     bodies: list[str] = []
-    page.on("request", lambda request: bodies.append(request.post_data or "") if request.url.endswith("/runs") and request.method == "POST" else None)
-    page.get_by_role("button", name="Train").dblclick()
+    page.on(
+        "request",
+        lambda request: (
+            bodies.append(request.post_data or "")
+            if request.url.endswith("/runs") and request.method == "POST"
+            else None
+        ),
+    )
+    page.locator(".start").dblclick()
     expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
     sent = json.loads(bodies[0])
     assert sent["preset"] == "defaults"
@@ -55,11 +62,11 @@ def test_a_refusal_stands_at_its_field_in_the_servers_words(service: Service, op
     page.keyboard.press("Tab")
     expect(field.locator(".error")).to_contain_text("less than or equal to 100")
     expect(page.get_by_label("Learning rate, exactly")).to_have_attribute("aria-invalid", "true")
-    expect(page.get_by_role("button", name="Train")).to_be_disabled()
+    expect(page.locator(".start")).to_be_disabled()
     page.get_by_label("Learning rate, exactly").fill("0.1")
     page.keyboard.press("Tab")
     expect(field.locator(".error")).to_be_hidden()
-    expect(page.get_by_role("button", name="Train")).to_be_enabled()
+    expect(page.locator(".start")).to_be_enabled()
 
 
 def test_playback_ends_at_the_end_and_scrubbing_shows_an_epoch(service: Service, open_page: WatchedPages) -> None:
@@ -78,7 +85,7 @@ def test_playback_ends_at_the_end_and_scrubbing_shows_an_epoch(service: Service,
 
 
 def test_a_run_that_is_watched_ends_with_the_curve_of_its_metrics(service: Service, open_page: WatchedPages) -> None:
-    long = {"name": "watched", "model": {"hidden_sizes": [64]}, "training": {"epochs": 60, "evaluate_every": 1}}
+    long = {"name": "watched", "model": {"hidden_sizes": [4]}, "training": {"epochs": 60, "evaluate_every": 1}}
     run_id = service.processes.submit(long)
     page, _ = open_page(f"{service.url}/#/runs/{run_id}")
     service.processes.finish(run_id)

@@ -115,7 +115,9 @@ def test_a_module_imports_what_is_there(name: str) -> None:
     for names, place in re.findall(r'import (?:\{([^}]*)\}|\* as \w+) from "([^"]+)";', text):
         target = (FOLDER / name).parent / place
         assert target.is_file(), place
-        exported = set(re.findall(r"^export (?:async )?(?:function|const|class|let) (\w+)", target.read_text(), re.MULTILINE))
+        exported = set(
+            re.findall(r"^export (?:async )?(?:function|const|class|let) (\w+)", target.read_text(), re.MULTILINE)
+        )
         wanted = {each.strip().split(" as ")[0] for each in names.split(",") if each.strip()}
         assert wanted <= exported, place
         assert [each for each in wanted if len(re.findall(rf"\b{each}\b", text)) < 2] == [], "imported and not used"

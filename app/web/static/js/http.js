@@ -78,9 +78,9 @@ async function getKey(usedKey) {
   return key;
 }
 
-/** Takes a key for this tab; null forgets the one that it has. */
+/** Takes a key for this tab. Null: none was given, so the one that it has is forgotten and no call asks again. */
 export function useKey(key) {
-  isDeclined = false;
+  isDeclined = key === null;
   if (key === null) sessionStorage.removeItem(KEY);
   else sessionStorage.setItem(KEY, key);
 }

@@ -2,7 +2,7 @@
 import { read } from "./address.js";
 import * as api from "./api.js";
 import { h, replace } from "./dom.js";
-import { Problem, Unreachable, useKey } from "./http.js";
+import { Problem, Unreachable } from "./http.js";
 import { unlock } from "./keys.js";
 import { buildBar, showPlace } from "./shell.js";
 import { store } from "./store.js";
@@ -63,10 +63,7 @@ function failure(error) {
   if (!(error instanceof Problem || error instanceof Unreachable)) console.error(error);
   const [title, note] = explain(error);
   const retry = async () => {
-    if (error.status === 401) {
-      useKey(null);
-      await unlock();
-    }
+    if (error.status === 401) await unlock();
     show();
   };
   return h(".page", h(".card", h(".empty", { role: "alert" }, h("strong", title), h("span", note),

@@ -19,7 +19,9 @@ class Store extends EventTarget {
   /** Reads everything anew: at the start, and after a connection was lost. */
   async load() {
     const [champion, { counts }] = await Promise.all([api.champion(), api.activity(1)]);
+    const isOther = champion?.model.run_id !== this.champion?.model.run_id;
     Object.assign(this, { champion, counts, isLoaded: true });
+    if (isOther) this.dispatchEvent(new Event("champion"));
     this.#tell();
     await this.lookAtHealth();
   }
