@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import expect
 
@@ -16,9 +14,9 @@ PREDICT, ADMIN = "reader-0123456789", "writer-0123456789"
 
 
 @pytest.fixture
-def guarded(idle_service: Processes) -> Iterator[Processes]:
+def guarded(idle_service: Processes) -> Processes:
     idle_service.start_api(DIGITLAB_API_KEYS=f"predict:{PREDICT},admin:{ADMIN}", DIGITLAB_LOG_REQUESTS="all")
-    yield idle_service
+    return idle_service
 
 
 def test_a_key_is_asked_for_once_and_kept_in_the_tab_alone(guarded: Processes, open_page: WatchedPages) -> None:

@@ -59,7 +59,7 @@ export async function show({ state }) {
   }
   async function showDuel() {
     if (!champion) return;
-    const model = models.find((each) => each.run_id === challenger);
+    const model = models.find((each) => each.run_id === challenger && challenger !== champion.model.run_id);
     if (!model) return replace(stage, h("p.small.faint", "Choose a model: its mistakes are laid beside the champion's, on the same images."));
     replace(duelNote, `${model.name || "unnamed run"}, against ${champion.model.name || "unnamed run"}`);
     const found = await api.mistakes(challenger, { against: champion.model.run_id }).catch((error) => error);
