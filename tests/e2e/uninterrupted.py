@@ -56,7 +56,10 @@ def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, A
 def _assert_same_snapshots(shown: list[dict[str, Any]], expected: list[TrainingState]) -> None:
     assert [each["epoch"] for each in shown] == [state.epoch for state in expected]
     for each, state in zip(shown, expected, strict=True):
-        arrays = {"val_digits": np.uint8(each["digits"]), "val_confidences": np.float32(each["confidences"])}
+        arrays: dict[str, Any] = {
+            "val_digits": np.uint8(each["digits"]),
+            "val_confidences": np.float32(each["confidences"]),
+        }
         for number, layer in enumerate(each["layers"], start=1):
             arrays |= {f"{name}{number}": np.float32(layer[name]) for name in ("weights", "biases")}
         _assert_same_arrays(TrainingState(state.epoch, arrays, {}), state)
