@@ -54,6 +54,7 @@ from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
 from app.results import endpoints as run_results
 from app.results import inspection_endpoints as inspections
+from app.results import snapshot_endpoints as run_snapshots
 from app.results.layers import LAYER_HEADERS
 from app.runs import endpoints as runs
 from app.settings import Settings
@@ -110,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         runs.router,
         run_results.router,
+        run_snapshots.router,
         sweeps.router,
         inspections.router,
         presets.router,

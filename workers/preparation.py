@@ -242,6 +242,7 @@ def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
         keep=training.keep,
         early_stopping=StoppingConfig(**stopping.model_dump()) if stopping else None,
         rungs=rungs.epochs if rungs else (),
+        snapshots=training.snapshots,
     )
 
 

@@ -52,7 +52,7 @@ class EventFilter:
         return not types or kind in types or (kind in IN_TRAINING and run_id in self.metrics_of)
 
     def condition(self) -> ColumnElement[bool]:
-        conditions = [true()]
+        conditions: list[ColumnElement[bool]] = [true()]
         if self.run_ids:
             conditions.append(Event.run_id.in_(self.run_ids))
         if self.sweep_id is not None:

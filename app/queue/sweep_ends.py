@@ -60,7 +60,7 @@ def _record_ends(session: Session) -> None:
     for sweep_id, is_cancelled, num_folds, choice in session.execute(query.order_by(Sweep.id)):
         of_sweep = counts[sweep_id]
         has = {"has_folds": num_folds is not None, "has_choice": choice is not None}
-        status = status_at_end(of_sweep, is_cancelled=is_cancelled, **has)
+        ended_as = status_at_end(of_sweep, is_cancelled=is_cancelled, **has)
         ended = {each.value: of_sweep[each] for each in RunStatus if each.is_finished()}
-        data = {"status": status, "trials": of_sweep.total(), **ended}
-        journal.record_of_sweep(session, EventType(f"sweep_{status}"), sweep_id, **data)
+        data = {"status": ended_as, "trials": of_sweep.total(), **ended}
+        journal.record_of_sweep(session, EventType(f"sweep_{ended_as}"), sweep_id, **data)

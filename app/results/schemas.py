@@ -116,3 +116,30 @@ class Comparison(BaseModel):
     fixed: list[Mistake] = Field(description="The other run's alone, as it made them.")
     introduced: list[Mistake] = Field(description="This run's alone.")
     shared: list[Mistake] = Field(description="Of both, as this run makes them.")
+
+
+class SnapshotLayer(BaseModel):
+    """A linear layer's parameters."""
+
+    weights: list[list[float]] = Field(description="Outputs × inputs, as in torch.nn.Linear.")
+    biases: list[float]
+
+
+class SnapshotView(BaseModel):
+    """A network after an epoch: its parameters, and what it answers to each image of val."""
+
+    epoch: int
+    layers: list[SnapshotLayer] = Field(description="From the pixels on.")
+    digits: list[int] = Field(description="One for each image of val.")
+    confidences: list[float] = Field(description="The probability of that digit.")
+
+
+class SnapshotPage(BaseModel):
+    """Snapshots of a run, by epoch; a page holds them all."""
+
+    run_id: str
+    images: list[int] = Field(description="The images of val, by their index in the dataset: those of `digits`.")
+    labels: list[int] = Field(description="Their true digits.")
+    data: list[SnapshotView]
+    has_more: bool = Field(False, description="Always false.")
+    next: str | None = Field(None, description="Always null.")

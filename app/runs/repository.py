@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 from app.database import utc_now
 from app.events import repository as events
 from app.paging import cut, decode_cursor, encode_cursor
-from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Sweep
+from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Snapshot, Sweep
 
 ROWS_A_BLOB = 20  # deleting one blob takes about as long as deleting this many rows
 
@@ -161,7 +161,7 @@ def purge_deleted(session: Session, limit: int) -> int:
     for run_id in run_ids:
         left -= _delete_metrics(session, run_id, left)
         left -= events.delete_of_run(session, run_id, left) if left > 0 else 0
-        for table in (Checkpoint, Evaluation, SavedModel):
+        for table in (Checkpoint, Evaluation, SavedModel, Snapshot):
             if left > 0:
                 held = session.scalars(select(table.run_id).where(table.run_id == run_id)).all()
                 session.execute(delete(table).where(table.run_id == run_id))

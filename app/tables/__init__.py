@@ -12,6 +12,7 @@ from app.tables.ranking import RankedBy, Ranking
 from app.tables.restart import Restart
 from app.tables.run import Run, RunStatus
 from app.tables.saved_model import SavedModel
+from app.tables.snapshot import Snapshot
 from app.tables.split import Split
 from app.tables.sweep import Sweep
 from app.tables.worker import Worker
@@ -34,6 +35,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "SavedModel",
+    "Snapshot",
     "Split",
     "Sweep",
     "Table",

@@ -33,7 +33,7 @@ FAST = {
 # The run trains for several seconds if it is not interrupted.
 LONG_RUN = {
     "model": {"hidden_sizes": [64, 48], "activation": "relu", "dropout": 0.0},
-    "training": {"batch_size": 50, "epochs": 10_000, "evaluate_every": 80},
+    "training": {"batch_size": 50, "epochs": 10_000, "evaluate_every": 80, "snapshots": 16},
 }
 
 

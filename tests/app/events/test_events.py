@@ -160,7 +160,7 @@ def test_the_newest_id_is_the_end_of_the_list_of_all_events(client: TestClient, 
     assert client.get("/events/latest").json() == {"id": 2}
 
 
-def test_what_follows_the_newest_id_is_what_no_list_of_before_shows(client: TestClient, database: Database) -> None:
+def test_what_follows_the_newest_id_is_what_no_list_of_before_shows(client: TestClient) -> None:
     """A page reads the newest id, then a list, then what follows the id, while others submit and cancel."""
     done = threading.Event()
 
