@@ -51,6 +51,7 @@ export const act = (id, action) => change("POST", `runs/${at(id)}/${action}`); /
 export const metrics = (id, points) => get(`runs/${at(id)}/metrics`, { points });
 export const summary = (id) => get(`runs/${at(id)}/summary`);
 export const weights = (id, parameters) => get(`runs/${at(id)}/weights`, parameters);
+export const snapshots = (id) => get(`runs/${at(id)}/snapshots`);
 export const confusion = (id) => get(`runs/${at(id)}/confusion`);
 export const mistakes = (id, parameters) => get(`runs/${at(id)}/mistakes`, parameters);
 export const modelFile = async (id) => (await send(`runs/${at(id)}/model.onnx`)).blob();

@@ -81,7 +81,7 @@ const order = (probabilities) => probabilities.map((p, d) => [p, d]).sort((a, b)
 function wording(state, best, second, { confidence }) {
   if (state === "sure") return { big: String(best), words: [h("b", share(confidence)), " sure"], note: "Of such answers, 99.2 % are right on shifted val." };
   if (state === "unsure") {
-    return { big: [String(best), h("small", "or"), String(second)], words: [h("b", "Not sure"), ` between ${best} and ${second}`], note: "The confidence is too small to rely on." };
+    return { big: [String(best), h("small", "or"), String(second)], words: [h("b", "Not sure"), ` between ${best} and ${second}`], note: "Answers that are no surer than this are too often wrong." };
   }
   if (state === "not_a_digit") return { big: "?", words: h("b", "Not a digit, it seems"), note: `The nearest would be a ${best}, but no training image is like this.` };
   if (state === "blank") return { big: "–", words: h("span.muted", "Nothing to see"), note: "The picture is blank." };

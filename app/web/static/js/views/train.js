@@ -13,6 +13,7 @@ import { against } from "../train/against.js";
 import { readChanges, writeChanges } from "../train/document.js";
 import { makeForm } from "../train/form.js";
 import { makePlayer } from "../train/player.js";
+import { mistakesOf, NUM_SNAPSHOTS, probabilities, snapshotAt } from "../train/snapshots.js";
 
 export const title = "Train";
 const POINTS = 400;
@@ -46,7 +47,14 @@ export async function show({ state }) {
   const wrongNote = h("span.note");
   const versus = h(".body");
   const drawn = h(".body");
-  const player = makePlayer((epoch, isAtEnd) => setState({ at: isAtEnd ? null : epoch }));
+  const player = makePlayer((epoch, isAtEnd) => {
+    setState({ at: isAtEnd ? null : epoch });
+    showSnapshot(epoch, isAtEnd);
+  });
+  let snapshots = null; // of the run, if it has some
+  let images = new Map(); // pixels of val by index, read once they are needed
+  let shownSnapshot = null;
+  let end = null; // draws what stands at the end of the training
   const form = makeForm(start, changes, presets.data, fromRun, {
     change: (from, changed) => {
       const knobs = writeChanges(changed);
@@ -59,7 +67,7 @@ export async function show({ state }) {
   async function train(document) {
     form.setBusy(true);
     try {
-      const submitted = await api.submit(document, idempotencyKey);
+      const submitted = await api.submit(withSnapshots(document), idempotencyKey);
       idempotencyKey = newId();
       if (run && run.best) setGhost(run);
       isPlayedOnce = false;
@@ -79,6 +87,7 @@ export async function show({ state }) {
   /** Shows a run: what there is of it, and, once it has ended, everything else. */
   async function showRun(next) {
     run = next;
+    [snapshots, shownSnapshot, end] = [null, null, null];
     setState({ run: run.id });
     watch(FINAL.has(run.status) ? [] : [run.id]);
     await refresh();
@@ -109,22 +118,57 @@ export async function show({ state }) {
       hasModel && ghost ? orNull(api.mistakes(id, { against: ghost.id })) : null,
     ]);
     if (id !== run.id) return;
-    const limit = weights ? limitOf(weights.weights) : 1;
-    replace(tiles, weights?.weights.slice(0, MAX_TILES).map((unit, i) => weightTile(unit, limit, `Unit ${i + 1}`)) ?? []);
-    replace(tileNote, weights ? `${int(weights.weights.length)} units at epoch ${int(weights.epoch)}` : "");
-    replace(wrong, mistakes?.data.map(mistakeTile) ?? []);
-    replace(wrongNote, mistakes ? `${mistakes.total} on val` : "");
+    if (run.config.training?.snapshots) await loadSnapshots(id);
+    if (id !== run.id) return;
+    end = () => {
+      const limit = weights ? limitOf(weights.weights) : 1;
+      replace(tiles, weights?.weights.slice(0, MAX_TILES).map((unit, i) => weightTile(unit, limit, `Unit ${i + 1}`)) ?? []);
+      replace(tileNote, weights ? `${int(weights.weights.length)} units at epoch ${int(weights.epoch)}` : "");
+      replace(wrong, mistakes?.data.map(mistakeTile) ?? []);
+      replace(wrongNote, mistakes ? `${mistakes.total} on val` : "");
+    };
+    end();
     replace(versus, against(run, ghost, comparison));
     await showDrawn(id, hasModel);
   }
+  async function loadSnapshots(id) {
+    const [page, samples] = await Promise.all([orNull(api.snapshots(id)), images.size ? null : orNull(api.samples("digits", { split: "val", limit: 2000 }))]);
+    if (samples) images = new Map(samples.data.map((each) => [each.index, each.pixels]));
+    if (page?.data.length && id === run.id) snapshots = page;
+  }
+  /** Shows the weights and the mistakes of an epoch, and what the network of that epoch answers to the drawn digit. */
+  function showSnapshot(epoch, isAtEnd) {
+    if (!snapshots || !end) return;
+    const snapshot = isAtEnd ? null : snapshotAt(snapshots, epoch);
+    if (snapshot === shownSnapshot) return;
+    shownSnapshot = snapshot;
+    if (!snapshot) {
+      end();
+      showDrawn(run.id, true);
+      return;
+    }
+    const limit = limitOf(snapshots.data.at(-1).layers[0].weights);
+    const units = snapshot.layers[0].weights.slice(0, MAX_TILES);
+    if (tiles.children.length === units.length) units.forEach((unit, i) => tiles.children[i].show(unit, limit));
+    replace(tileNote, `${int(snapshot.layers[0].weights.length)} units at epoch ${int(snapshot.epoch)}`);
+    const found = mistakesOf(snapshots, snapshot);
+    replace(wrongNote, `${found.length} of ${snapshots.images.length} at epoch ${int(snapshot.epoch)}`);
+    replace(wrong, found.filter((each) => images.has(each.index)).slice(0, NUM_MISTAKES).map((each) => mistakeTile({ ...each, pixels: images.get(each.index) })));
+    const [digit] = kept();
+    if (!digit) return;
+    const p = probabilities(run.config, snapshot, digit.pixels);
+    const best = p.indexOf(Math.max(...p));
+    drawnIs(digit.pixels, best, p[best], `the digit that you drew, asked at epoch ${int(snapshot.epoch)}`);
+  }
+  const drawnIs = (pixels, digit, confidence, text) => replace(drawn, h(".drawn", digitTile(pixels, "the digit that you drew"),
+    h("div", h("strong", String(digit)), h("span.small.muted", pct(confidence, 0))), h("span.small.faint", text)));
   /** Asks this run for the digit that was drawn last. */
   async function showDrawn(id, hasModel) {
     const [digit] = kept();
     if (!digit || !hasModel) return replace(drawn, h("p.small.faint.yours-none", h("a", { href: "#/draw" }, "Draw a digit"), ": each run is asked for it."));
     const answer = await orNull(api.predict({ instances: [rowsOf(digit.pixels)] }, id));
     const [prediction] = answer?.predictions ?? [];
-    return replace(drawn, prediction && h(".drawn", digitTile(digit.pixels, "the digit that you drew"),
-      h("div", h("strong", String(prediction.digit)), h("span.small.muted", pct(prediction.confidence, 0))), h("span.small.faint", "the digit that you drew, asked of this run")));
+    return prediction && drawnIs(digit.pixels, prediction.digit, prediction.confidence, "the digit that you drew, asked of this run");
   }
   const onEvent = ({ detail }) => {
     if (detail.run_id === run?.id) timer ??= setTimeout(() => refresh().catch(() => {}), detail.type === "metric" ? REFRESH_MS : 30);
@@ -160,4 +204,9 @@ export async function show({ state }) {
       removeEventListener("keydown", keys);
     },
   };
+}
+
+/** Has the run keep snapshots for playback, unless the submission says how many itself. */
+function withSnapshots(document) {
+  return { ...document, training: { snapshots: NUM_SNAPSHOTS, ...document.training } };
 }
