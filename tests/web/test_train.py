@@ -43,7 +43,7 @@ def test_each_knob_arrives_in_the_submission(service: Service, open_page: Watche
     sent = json.loads(bodies[0])
     assert sent["preset"] == "defaults"
     assert sent["model"] == {"hidden_sizes": [24, 64], "activation": "tanh", "dropout": 0.1}
-    assert sent["training"] == {"optimizer": {"learning_rate": 0.02}, "batch_size": 30, "epochs": 12}
+    assert sent["training"] == {"optimizer": {"learning_rate": 0.02}, "batch_size": 30, "epochs": 12, "snapshots": 16}
     assert sent["scaling"] == "byte"
     named = service.processes.client.get("/runs", params={"q": sent["name"]}).json()["data"]
     assert len(named) == 1, "two clicks make one run"
@@ -94,3 +94,24 @@ def test_a_run_that_is_watched_ends_with_the_curve_of_its_metrics(service: Servi
     metrics = service.processes.client.get(f"/runs/{run_id}/metrics", params={"points": 400}).json()["data"]
     drawn = page.locator(".a-acc path.series.s-val").get_attribute("d") or ""
     assert drawn.count("L") + drawn.count("M") == len(metrics) == 60
+
+
+def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/train?preset=minibatch-sigmoid&training.epochs=40&model.hidden_sizes=6")
+    wait_for_plan(page)
+    page.locator(".start").click()
+    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".weights .note")).to_contain_text("6 units")
+    run_id = page.url.partition("run=")[2].partition("&")[0]
+    snapshots = service.processes.client.get(f"/runs/{run_id}/snapshots").json()
+    assert len(snapshots["data"]) == 16
+    shown = snapshots["data"][3]
+    slider = page.get_by_role("slider", name="Epoch", exact=True)
+    slider.fill(str(shown["epoch"]))
+    expect(page.locator(".weights .note")).to_have_text(f"6 units at epoch {shown['epoch']}")
+    assert (
+        page.evaluate("Array.from(document.querySelectorAll('.weights canvas'), (each) => Array.from(each.values))")
+        == (shown["layers"][0]["weights"])
+    )
+    wrong = sum(label != digit for label, digit in zip(snapshots["labels"], shown["digits"], strict=True))
+    expect(page.locator(".mistakes .note")).to_have_text(f"{wrong} of 540 at epoch {shown['epoch']}")

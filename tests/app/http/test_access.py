@@ -66,7 +66,8 @@ def test_every_route_asks_for_the_key_that_it_should(guarded: TestClient, method
 
 def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
     for path in (
-        "/",
+        "/web",
+        "/index.html",
         "/nothing",
         "/redoc",
         "/docs/oauth2-redirect",
