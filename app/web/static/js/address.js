@@ -1,4 +1,5 @@
-// The view and its state are the fragment, `#/runs?status=failed&sort=-val_accuracy`: no path of the API is taken, nothing
+// The view and its state are the fragment, `#/runs?status=failed&sort=-val_accuracy`: no path of the API is taken,
+// nothing
 // of it reaches a server's log, and a link opens what its sender saw.
 
 /** Reads the fragment: the place, what follows it in the path, and the state. */
@@ -33,7 +34,8 @@ export function setState(changes) {
 export function link(path, state = {}) {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(state)) {
-    for (const each of Array.isArray(value) ? value : [value]) if (each !== null && each !== "") query.append(key, each);
+    for (const each of Array.isArray(value) ? value : [value])
+      if (each !== null && each !== "") query.append(key, each);
   }
   const text = query.toString();
   return `#/${path}${text ? `?${text}` : ""}`;

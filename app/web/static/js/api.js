@@ -15,7 +15,8 @@ async function change(method, path, body, headers = {}) {
 
 const at = encodeURIComponent;
 
-// --- predictions ------------------------------------------------------------------------------------------------------
+// --- predictions
+// ------------------------------------------------------------------------------------------------------
 /** Asks a model: `{instances}`, `{strokes}`, or a picture's Blob. Null as run: the champion. */
 export async function predict(what, runId = null, signal) {
   const isFile = what instanceof Blob;
@@ -28,7 +29,8 @@ export async function predict(what, runId = null, signal) {
   return (await send(`predict${query({ run_id: runId })}`, options)).json();
 }
 
-// --- models -----------------------------------------------------------------------------------------------------------
+// --- models
+// -----------------------------------------------------------------------------------------------------------
 export const models = (parameters) => get("models", parameters);
 export const hasModel = async () => (await models({ limit: 1 })).data.length > 0;
 
@@ -38,11 +40,14 @@ export const pin = (runId) => change("PUT", "models/champion", { run_id: runId }
 export const unpin = () => change("DELETE", "models/champion");
 export const rollBack = () => change("POST", "models/champion/rollback");
 
-// --- runs -------------------------------------------------------------------------------------------------------------
+// --- runs
+// -------------------------------------------------------------------------------------------------------------
 export const runs = (parameters) => get("runs", parameters);
 export const run = (id) => get(`runs/${at(id)}`);
 export const plan = (document, signal) =>
-  send("runs?dry_run=true", { method: "POST", headers: JSON_BODY, body: JSON.stringify(document), signal }).then((r) => r.json());
+  send("runs?dry_run=true", { method: "POST", headers: JSON_BODY, body: JSON.stringify(document), signal }).then((r) =>
+    r.json(),
+  );
 export const submit = (document, idempotencyKey = newId()) =>
   change("POST", "runs", document, { "Idempotency-Key": idempotencyKey });
 export const patch = (id, fields) => change("PATCH", `runs/${at(id)}`, fields);
@@ -68,7 +73,17 @@ export async function activity(limit = 20) {
  * @param {object} filter {status, q, kind, tag, sweep, sort, trials, limit, after}
  */
 export async function listRuns({ status, q, kind, tag, sweep, sort, trials, limit, after }) {
-  const page = await runs({ status, q, model_kind: kind, tag, sweep_id: sweep || (trials ? null : "none"), sort, limit, after, counts: !after });
+  const page = await runs({
+    status,
+    q,
+    model_kind: kind,
+    tag,
+    sweep_id: sweep || (trials ? null : "none"),
+    sort,
+    limit,
+    after,
+    counts: !after,
+  });
   if (status || q || kind || tag || sweep || trials || sort !== "-created_at") return page;
   const groups = (await sweeps({ limit: MAX_GROUPS })).data.map(asRow).filter((each) => isOnPage(each, page, after));
   return { ...page, data: [...page.data, ...groups].sort((a, b) => b.created_at.localeCompare(a.created_at)) };
@@ -84,9 +99,14 @@ function isOnPage({ created_at: time }, { data, has_more: hasMore }, after) {
 
 /** A sweep as a row of Runs. */
 export function asRow(sweep) {
-  const paths = Object.entries(sweep.parameters ?? {}).map(([path, values]) => `${LABELS[path] ?? path} × ${Array.isArray(values) ? values.length : "range"}`);
+  const paths = Object.entries(sweep.parameters ?? {}).map(
+    ([path, values]) => `${LABELS[path] ?? path} × ${Array.isArray(values) ? values.length : "range"}`,
+  );
   return {
-    ...sweep, is_sweep: true, num_parameters: null, paths: paths.length ? paths : [`list of ${sweep.num_points}`],
+    ...sweep,
+    is_sweep: true,
+    num_parameters: null,
+    paths: paths.length ? paths : [`list of ${sweep.num_points}`],
     seconds: (new Date(sweep.finished_at) - new Date(sweep.created_at)) / 1000,
   };
 }
@@ -102,7 +122,7 @@ export async function runsById(ids) {
 /** Metrics over epochs of many runs: {id: {epoch, val_accuracy, …}}; by run or of a whole sweep. */
 export async function series(ids, points, fields = ["val_accuracy"], sweepId = null) {
   const found = {};
-  for (let after = null; ids?.length || sweepId; ) {
+  for (let after = null; ids?.length || sweepId;) {
     const page = await get("charts/series", { run_id: ids, sweep_id: sweepId, field: fields, points, after });
     for (const { run_id: id, epochs, ...columns } of page.data) found[id] = { epoch: epochs, ...columns };
     if (!page.has_more) break;
@@ -111,13 +131,16 @@ export async function series(ids, points, fields = ["val_accuracy"], sweepId = n
   return found;
 }
 
-// --- sweeps, presets, data ----------------------------------------------------------------------------------------------
+// --- sweeps, presets, data
+// ----------------------------------------------------------------------------------------------
 export const sweeps = (parameters) => get("sweeps", parameters);
 export const sweep = (id) => get(`sweeps/${at(id)}`, { points: false });
 export const report = (id, trials = true) => get(`sweeps/${at(id)}/report`, { trials });
 export const reportFile = async (id) => (await send(`sweeps/${at(id)}/report?format=csv`)).blob();
 export const planSweep = (document, signal) =>
-  send("sweeps?dry_run=true", { method: "POST", headers: JSON_BODY, body: JSON.stringify(document), signal }).then((r) => r.json());
+  send("sweeps?dry_run=true", { method: "POST", headers: JSON_BODY, body: JSON.stringify(document), signal }).then(
+    (r) => r.json(),
+  );
 export const submitSweep = (document, idempotencyKey = newId()) =>
   change("POST", "sweeps", document, { "Idempotency-Key": idempotencyKey });
 export const cancelSweep = (id) => change("POST", `sweeps/${at(id)}/cancel`);
@@ -126,9 +149,11 @@ export const presets = () => get("presets");
 export const dataset = (name) => get(`datasets/${at(name)}`);
 export const samples = (name, parameters) => get(`datasets/${at(name)}/samples`, parameters);
 
-// --- the service --------------------------------------------------------------------------------------------------------
+// --- the service
+// --------------------------------------------------------------------------------------------------------
 /** What is the matter with the service: answers also where it is not ready. */
-export const health = () => get("health/ready").catch((error) => (error instanceof Problem ? null : Promise.reject(error)));
+export const health = () =>
+  get("health/ready").catch((error) => (error instanceof Problem ? null : Promise.reject(error)));
 export const workers = () => get("workers");
 
 /** What this tab's key allows: {needs_key, scope, may_read, may_change}. */
@@ -136,11 +161,27 @@ export const access = () => get("access");
 export const latestEvent = async () => (await get("events/latest")).id;
 
 // Every type but metrics and checkpoints: one sweep of 2,000 trials has 130,000 of these.
-const TYPES = ["queued", "started", "paused", "resumed", "succeeded", "failed", "cancelled", "promoted", "worker_lost", "deleted",
-  "sweep_created", "sweep_succeeded", "sweep_failed", "sweep_cancelled", "sweep_deleted"];
+const TYPES = [
+  "queued",
+  "started",
+  "paused",
+  "resumed",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "promoted",
+  "worker_lost",
+  "deleted",
+  "sweep_created",
+  "sweep_succeeded",
+  "sweep_failed",
+  "sweep_cancelled",
+  "sweep_deleted",
+];
 
 /** The stream of events after an id, with the metrics of some runs; the caller reads its body. */
-export const events = (after, metricsOf, signal) => send(`events/stream${query({ after, type: TYPES, metrics_of: metricsOf })}`, { signal });
+export const events = (after, metricsOf, signal) =>
+  send(`events/stream${query({ after, type: TYPES, metrics_of: metricsOf })}`, { signal });
 
 function unless(...statuses) {
   return (error) => {

@@ -55,11 +55,14 @@ export function announce(text) {
   const isWaiting = toSay !== null;
   toSay = text;
   if (isWaiting) return;
-  setTimeout(() => {
-    document.getElementById("live").textContent = toSay;
-    saidAt = performance.now();
-    toSay = null;
-  }, Math.max(0, 1000 - (performance.now() - saidAt)));
+  setTimeout(
+    () => {
+      document.getElementById("live").textContent = toSay;
+      saidAt = performance.now();
+      toSay = null;
+    },
+    Math.max(0, 1000 - (performance.now() - saidAt)),
+  );
 }
 
 export function toast(text, action) {
@@ -93,8 +96,9 @@ export function download(blob, name) {
 /** Calls a function once a frame at most, however often it is asked for. */
 export function onceAFrame(work) {
   let waiting = 0;
-  return () => (waiting ||= requestAnimationFrame(() => {
-    waiting = 0;
-    work();
-  }));
+  return () =>
+    (waiting ||= requestAnimationFrame(() => {
+      waiting = 0;
+      work();
+    }));
 }

@@ -1,4 +1,5 @@
-// Requests to the service: the key, problem bodies, what a broken connection is. All addresses are relative, so that the
+// Requests to the service: the key, problem bodies, what a broken connection is. All addresses are relative, so that
+// the
 // page also works below a prefix of a proxy. Which calls there are is in api.js.
 
 /** An answer with an RFC 9457 body. */

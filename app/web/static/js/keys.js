@@ -1,11 +1,15 @@
-// The dialogue that asks for a key. The key is kept in this tab's session only: never in an address, a log, or localStorage.
+// The dialogue that asks for a key. The key is kept in this tab's session only: never in an address, a log, or
+// localStorage.
 import * as api from "./api.js";
 import { h, replace } from "./dom.js";
 import { access, changes, setAccess, setKeyDialogue, useKey } from "./http.js";
 
 const NEEDS_ADMIN = "This key can predict and read. A change needs an admin key.";
 
-/** Asks what this tab may do, and for a key until it may read or the dialogue is closed. Returns the key, if one was given. */
+/**
+ * Asks what this tab may do, and for a key until it may read or the dialogue is closed. Returns the key, if one was
+ * given.
+ */
 export async function unlock(wasWrong = false) {
   for (let key = null; ; wasWrong = true) {
     const found = await api.access();
@@ -27,17 +31,29 @@ function ask(wasWrong) {
       dialogue.remove();
       resolve(key);
     };
-    replace(dialogue,
-      h("form", { method: "dialog", onsubmit: (event) => {
-        event.preventDefault();
-        if (field.value.trim()) close(field.value.trim());
-      } },
+    replace(
+      dialogue,
+      h(
+        "form",
+        {
+          method: "dialog",
+          onsubmit: (event) => {
+            event.preventDefault();
+            if (field.value.trim()) close(field.value.trim());
+          },
+        },
         h("h2", { id: "keys-title" }, "This service asks for a key"),
         h("p.muted", "A predict key can draw and look. Training and every other change need an admin key."),
         wasWrong && h("p.down", { role: "alert" }, "The service does not know this key."),
         h("label.field", h("span.label", "Key"), field),
-        h(".chips", h("button.btn.primary", "Use it"), h("button.btn", { type: "button", onclick: () => close(null) }, "Not now")),
-        h("p.small.faint", "Kept in this tab until the tab is closed.")));
+        h(
+          ".chips",
+          h("button.btn.primary", "Use it"),
+          h("button.btn", { type: "button", onclick: () => close(null) }, "Not now"),
+        ),
+        h("p.small.faint", "Kept in this tab until the tab is closed."),
+      ),
+    );
     dialogue.addEventListener("cancel", () => close(null));
     document.body.append(dialogue);
     dialogue.showModal();
@@ -53,11 +69,15 @@ export function guard(button) {
     else button.setAttribute("aria-disabled", "true");
     button.title = access.may_change ? title : NEEDS_ADMIN;
   };
-  button.addEventListener("click", (event) => {
-    if (access.may_change) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-  }, { capture: true });
+  button.addEventListener(
+    "click",
+    (event) => {
+      if (access.may_change) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    },
+    { capture: true },
+  );
   changes.addEventListener("access", look);
   look();
   return button;

@@ -56,7 +56,11 @@ async function show() {
 
 function skeleton() {
   const line = (width) => h(".skeleton.line", { style: { width } });
-  return h(".page", { "aria-hidden": "true" }, h(".card", h(".body.lines.loading", line("38%"), line("72%"), line("64%"), h(".skeleton.block"))));
+  return h(
+    ".page",
+    { "aria-hidden": "true" },
+    h(".card", h(".body.lines.loading", line("38%"), line("72%"), line("64%"), h(".skeleton.block"))),
+  );
 }
 
 function failure(error) {
@@ -66,8 +70,19 @@ function failure(error) {
     if (error.status === 401) await unlock();
     show();
   };
-  return h(".page", h(".card", h(".empty", { role: "alert" }, h("strong", title), h("span", note),
-    h("button.btn", { onclick: retry }, error.status === 401 ? "Enter a key" : "Try again"))));
+  return h(
+    ".page",
+    h(
+      ".card",
+      h(
+        ".empty",
+        { role: "alert" },
+        h("strong", title),
+        h("span", note),
+        h("button.btn", { onclick: retry }, error.status === 401 ? "Enter a key" : "Try again"),
+      ),
+    ),
+  );
 }
 
 function explain(error) {

@@ -38,12 +38,15 @@ class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
     if (event.type === "promoted") this.#loadChampion();
     if (UNCOUNTED.has(event.type)) return;
-    this.#timer ??= setTimeout(async () => {
-      this.#timer = null;
-      const found = await api.activity(1).catch(() => null);
-      if (found) this.counts = found.counts;
-      this.#tell();
-    }, this.counts.running + this.counts.queued ? COUNT_MS : 0);
+    this.#timer ??= setTimeout(
+      async () => {
+        this.#timer = null;
+        const found = await api.activity(1).catch(() => null);
+        if (found) this.counts = found.counts;
+        this.#tell();
+      },
+      this.counts.running + this.counts.queued ? COUNT_MS : 0,
+    );
   }
 
   setConnection(changes) {
@@ -52,12 +55,16 @@ class Store extends EventTarget {
   }
 
   #loadChampion() {
-    this.#loading ??= api.champion().then((champion) => {
-      this.champion = champion;
-      this.dispatchEvent(new Event("champion"));
-      this.#tell();
-      return this.lookAtHealth();
-    }).catch(() => {}).finally(() => (this.#loading = null));
+    this.#loading ??= api
+      .champion()
+      .then((champion) => {
+        this.champion = champion;
+        this.dispatchEvent(new Event("champion"));
+        this.#tell();
+        return this.lookAtHealth();
+      })
+      .catch(() => {})
+      .finally(() => (this.#loading = null));
   }
 }
 

@@ -62,7 +62,6 @@ function tell(connection) {
 }
 
 async function readForever(isHidden) {
-
   channel?.postMessage({ asks: true });
   let pause = 0;
   let lostAt = 0;
@@ -101,7 +100,7 @@ async function readForever(isHidden) {
 function watchHidden(isHidden, stop) {
   let since = null;
   return setInterval(() => {
-    since = isHidden() ? since ?? Date.now() : null;
+    since = isHidden() ? (since ?? Date.now()) : null;
     if (since && Date.now() - since > HIDDEN_MS) stop.abort();
   }, 1000);
 }
@@ -113,7 +112,7 @@ async function readOnce(stop, onOpen) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let silence = setTimeout(() => stop.abort(), SILENCE_MS);
   try {
-    for (let text = "", part; !(part = await reader.read()).done; ) {
+    for (let text = "", part; !(part = await reader.read()).done;) {
       clearTimeout(silence);
       silence = setTimeout(() => stop.abort(), SILENCE_MS);
       const blocks = (text + part.value).split("\n\n");

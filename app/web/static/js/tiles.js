@@ -9,13 +9,18 @@ let palette = null;
 function rgb(token) {
   document.body.append(probe);
   probe.style.color = `var(${token})`;
-  const numbers = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  const numbers = getComputedStyle(probe)
+    .color.match(/[\d.]+/g)
+    .slice(0, 3)
+    .map(Number);
   probe.remove();
   return numbers;
 }
 
 function colours() {
-  palette ??= Object.fromEntries(["paper", "ink", "minus", "zero", "plus"].map((name) => [name, rgb(`--tile-${name}`)]));
+  palette ??= Object.fromEntries(
+    ["paper", "ink", "minus", "zero", "plus"].map((name) => [name, rgb(`--tile-${name}`)]),
+  );
   return palette;
 }
 
@@ -33,14 +38,23 @@ export function digitTile(pixels, label) {
 
 /** Blue below zero, orange above; `limit` is what the strongest colour stands for. */
 export function weightTile(values, limit, label) {
-  return tile(values, label, (v, canvas) => {
-    const t = Math.max(-1, Math.min(1, v / canvas.limit));
-    return mix(colours().zero, t < 0 ? colours().minus : colours().plus, Math.abs(t) ** 0.8);
-  }, limit);
+  return tile(
+    values,
+    label,
+    (v, canvas) => {
+      const t = Math.max(-1, Math.min(1, v / canvas.limit));
+      return mix(colours().zero, t < 0 ? colours().minus : colours().plus, Math.abs(t) ** 0.8);
+    },
+    limit,
+  );
 }
 
 function tile(values, label, colour, limit) {
-  const canvas = h("canvas.tile", { width: 8, height: 8, ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }) });
+  const canvas = h("canvas.tile", {
+    width: 8,
+    height: 8,
+    ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }),
+  });
   canvas.limit = limit;
   canvas.values = values;
   canvas.paint = () => {
@@ -59,7 +73,10 @@ function tile(values, label, colour, limit) {
 
 /** The strongest weight but for a few, so that one outlier does not bleach the rest. */
 export function limitOf(units) {
-  const all = units.flat().map(Math.abs).sort((a, b) => a - b);
+  const all = units
+    .flat()
+    .map(Math.abs)
+    .sort((a, b) => a - b);
   return all[Math.floor(all.length * 0.995)] || 1;
 }
 

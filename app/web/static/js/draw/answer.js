@@ -9,13 +9,27 @@ export function makeAnswer(onCorrect) {
   const verdict = h("p.answer-verdict");
   const note = h("p.small.muted");
   const bars = Array.from({ length: 10 }, (_, d) => makeBar(d));
-  const list = h("ol.bars10", { "aria-label": "Probability of each digit" }, bars.map((bar) => bar.row));
+  const list = h(
+    "ol.bars10",
+    { "aria-label": "Probability of each digit" },
+    bars.map((bar) => bar.row),
+  );
   const by = h("p.small.muted");
-  const buttons = Array.from({ length: 10 }, (_, d) => h("button", { onclick: () => onCorrect(d), "aria-label": `That was a ${d}`, disabled: true }, String(d)));
-  const root = h("section.card.draw-answer", { "aria-label": "Answer", dataset: { state: "empty" } },
-    h(".answer", digit, h("div", verdict, note)), list,
-    h(".correct", h("span.small.muted", { "aria-hidden": "true" }, "That was a"), h(".digits", { role: "group", "aria-label": "That was a" }, buttons)),
-    h(".draw-by", by));
+  const buttons = Array.from({ length: 10 }, (_, d) =>
+    h("button", { onclick: () => onCorrect(d), "aria-label": `That was a ${d}`, disabled: true }, String(d)),
+  );
+  const root = h(
+    "section.card.draw-answer",
+    { "aria-label": "Answer", dataset: { state: "empty" } },
+    h(".answer", digit, h("div", verdict, note)),
+    list,
+    h(
+      ".correct",
+      h("span.small.muted", { "aria-hidden": "true" }, "That was a"),
+      h(".digits", { role: "group", "aria-label": "That was a" }, buttons),
+    ),
+    h(".draw-by", by),
+  );
 
   const setBars = (probabilities, marked) => {
     for (const bar of bars) bar.show(probabilities?.[bar.d] ?? 0, bar.d === marked[0], marked.slice(1).includes(bar.d));
@@ -44,7 +58,10 @@ export function makeAnswer(onCorrect) {
     },
     /** Says what is going on while there is no answer, `track`: the share that is done, null if nothing is known. */
     wait(title, text, track) {
-      put("waiting", "…", h("b", title), [text, track !== null && h(".track.wait", h("i", { style: { width: `${track * 100}%` } }))]);
+      put("waiting", "…", h("b", title), [
+        text,
+        track !== null && h(".track.wait", h("i", { style: { width: `${track * 100}%` } })),
+      ]);
       setBars(null, []);
     },
     refuse(text, requestId) {
@@ -55,11 +72,21 @@ export function makeAnswer(onCorrect) {
     showModel(model, isChampion) {
       list.classList.toggle("unmarked", model?.sure_confidence == null);
       if (model?.sure_confidence != null) list.style.setProperty("--sure", model.sure_confidence);
-      replace(by, model && [isChampion && h("span.star", { "aria-hidden": "true" }, "★ "),
-        h("a", { href: `#/runs/${model.run_id}` }, model.name || "unnamed run"),
-        `${isChampion ? " · champion" : ""} · ${pct(model.val_accuracy, 1)} on val · ${int(model.num_parameters)} parameters`]);
+      replace(
+        by,
+        model && [
+          isChampion && h("span.star", { "aria-hidden": "true" }, "★ "),
+          h("a", { href: `#/runs/${model.run_id}` }, model.name || "unnamed run"),
+          `${isChampion ? " · champion" : ""} · ${pct(model.val_accuracy, 1)} on val · ${int(model.num_parameters)} parameters`,
+        ],
+      );
     },
-    say: () => announce(root.dataset.state === "empty" ? "" : `${verdict.textContent}. ${root.dataset.state === "sure" ? digit.textContent : ""}`),
+    say: () =>
+      announce(
+        root.dataset.state === "empty"
+          ? ""
+          : `${verdict.textContent}. ${root.dataset.state === "sure" ? digit.textContent : ""}`,
+      ),
   };
 }
 
@@ -76,14 +103,36 @@ function makeBar(d) {
   return { d, row, show };
 }
 
-const order = (probabilities) => probabilities.map((p, d) => [p, d]).sort((a, b) => b[0] - a[0]).map(([, d]) => d);
+const order = (probabilities) =>
+  probabilities
+    .map((p, d) => [p, d])
+    .sort((a, b) => b[0] - a[0])
+    .map(([, d]) => d);
 
 function wording(state, best, second, { confidence }) {
-  if (state === "sure") return { big: String(best), words: [h("b", share(confidence)), " sure"], note: "Of such answers, 99.2 % are right on shifted val." };
+  if (state === "sure")
+    return {
+      big: String(best),
+      words: [h("b", share(confidence)), " sure"],
+      note: "Of such answers, 99.2 % are right on shifted val.",
+    };
   if (state === "unsure") {
-    return { big: [String(best), h("small", "or"), String(second)], words: [h("b", "Not sure"), ` between ${best} and ${second}`], note: "Answers that are no surer than this are too often wrong." };
+    return {
+      big: [String(best), h("small", "or"), String(second)],
+      words: [h("b", "Not sure"), ` between ${best} and ${second}`],
+      note: "Answers that are no surer than this are too often wrong.",
+    };
   }
-  if (state === "not_a_digit") return { big: "?", words: h("b", "Not a digit, it seems"), note: `The nearest would be a ${best}, but no training image is like this.` };
+  if (state === "not_a_digit")
+    return {
+      big: "?",
+      words: h("b", "Not a digit, it seems"),
+      note: `The nearest would be a ${best}, but no training image is like this.`,
+    };
   if (state === "blank") return { big: "–", words: h("span.muted", "Nothing to see"), note: "The picture is blank." };
-  return { big: String(best), words: [h("b", share(confidence)), " confidence"], note: "This model has no thresholds: its confidence is shown as it is." };
+  return {
+    big: String(best),
+    words: [h("b", share(confidence)), " confidence"],
+    note: "This model has no thresholds: its confidence is shown as it is.",
+  };
 }

@@ -37,7 +37,12 @@ export function makeDigits(onShow) {
   const show = () => {
     const labelled = entries.filter((each) => each.label !== undefined).length;
     replace(note, "kept in this browser", labelled > 0 && ` · ${labelled} labelled`);
-    replace(strip, entries.length ? entries.slice(0, NUM_SHOWN).map((each) => tile(each, onShow)) : h("p.small.faint.none", "What you draw will stand here."));
+    replace(
+      strip,
+      entries.length
+        ? entries.slice(0, NUM_SHOWN).map((each) => tile(each, onShow))
+        : h("p.small.faint.none", "What you draw will stand here."),
+    );
   };
   const clear = () => {
     entries = [];
@@ -47,9 +52,20 @@ export function makeDigits(onShow) {
   show();
 
   return {
-    root: h("section.card.draw-recent", h("header", h("h2", "Your digits"), note, h("span.end",
-      h("button.btn.ghost", { onclick: () => entries.length && save(entries) }, icon("down"), "Export"),
-      h("button.btn.ghost.icon", { onclick: clear, "aria-label": "Forget all digits" }, icon("trash")))), h(".body", strip)),
+    root: h(
+      "section.card.draw-recent",
+      h(
+        "header",
+        h("h2", "Your digits"),
+        note,
+        h(
+          "span.end",
+          h("button.btn.ghost", { onclick: () => entries.length && save(entries) }, icon("down"), "Export"),
+          h("button.btn.ghost.icon", { onclick: clear, "aria-label": "Forget all digits" }, icon("trash")),
+        ),
+      ),
+      h(".body", strip),
+    ),
     /** Keeps the drawing on the pad with its answer; the same drawing, gone on with, stays one entry. */
     remember(entry) {
       entries = [{ ...entry, at: new Date().toISOString() }, ...(isOpen ? entries.slice(1) : entries)];
@@ -67,19 +83,37 @@ export function makeDigits(onShow) {
       entries = [{ ...entries[0], label }, ...entries.slice(1)];
       isOpen = false;
       store();
-      toast(label === before[0].digit ? `Right: kept as a ${label}` : `Kept as a ${label}, in this browser`,
-        h("button.btn.ghost", { onclick: () => {
-          entries = before;
-          store();
-        } }, "Undo"));
+      toast(
+        label === before[0].digit ? `Right: kept as a ${label}` : `Kept as a ${label}, in this browser`,
+        h(
+          "button.btn.ghost",
+          {
+            onclick: () => {
+              entries = before;
+              store();
+            },
+          },
+          "Undo",
+        ),
+      );
     },
   };
 }
 
 function tile(each, onShow) {
   const isRight = each.label === undefined || each.label === each.digit;
-  const text = isRight ? h("span", each.verdict === "sure" || !each.verdict ? String(each.digit) : `${each.digit}?`) : h("span", `${each.digit} → `, h("b", String(each.label)));
-  return h("button.digit", { "aria-label": `Show it again: answered as ${each.digit}${isRight ? "" : `, it was a ${each.label}`}`, onclick: () => onShow(each) }, digitTile(each.pixels, ""), text);
+  const text = isRight
+    ? h("span", each.verdict === "sure" || !each.verdict ? String(each.digit) : `${each.digit}?`)
+    : h("span", `${each.digit} → `, h("b", String(each.label)));
+  return h(
+    "button.digit",
+    {
+      "aria-label": `Show it again: answered as ${each.digit}${isRight ? "" : `, it was a ${each.label}`}`,
+      onclick: () => onShow(each),
+    },
+    digitTile(each.pixels, ""),
+    text,
+  );
 }
 
 function save(entries) {

@@ -1,4 +1,5 @@
-// The pad: strokes as data, [[x, y], …] each, in units of the pad's height, painted anew whenever the pad's size changes.
+// The pad: strokes as data, [[x, y], …] each, in units of the pad's height, painted anew whenever the pad's size
+// changes.
 import { h, onceAFrame } from "../dom.js";
 
 const PEN = 0.11; // of the pad's height: the service draws strokes with such a pen too
@@ -9,8 +10,16 @@ const MAX_POINTS = 2000; // of a stroke
  */
 export function makePad(on) {
   let strokes = [];
-  const pad = h("canvas.pad", { role: "img", "aria-label": "Drawing area. Without a pointer, paint in the 8 by 8 grid." });
-  const hint = h(".pad-hint", { "aria-hidden": "true" }, h("span", "Draw a digit"), h("small", "mouse, finger or pen · or paste a picture"));
+  const pad = h("canvas.pad", {
+    role: "img",
+    "aria-label": "Drawing area. Without a pointer, paint in the 8 by 8 grid.",
+  });
+  const hint = h(
+    ".pad-hint",
+    { "aria-hidden": "true" },
+    h("span", "Draw a digit"),
+    h("small", "mouse, finger or pen · or paste a picture"),
+  );
   const root = h(".padwrap", h(".padgrid", { "aria-hidden": "true" }), pad, hint);
   const paint = () => paintStrokes(pad, strokes);
   const soon = onceAFrame(() => {

@@ -18,10 +18,23 @@ export function makeSeen(view, on) {
   const tile = digitTile(EMPTY, "What the model sees: 8 by 8 pixels");
   const evidence = weightTile(EMPTY, 1, "Which pixels speak for the answer and which against it");
   const mark = h("i.seen-at", { hidden: true });
-  const grid = h(".seen", { tabindex: 0, role: "application", onkeydown: paint, onblur: () => (mark.hidden = true),
-    "aria-label": "8 by 8 pixels. Arrow keys move, space paints, 0 to 9 set how dark." }, tile, evidence, mark);
+  const grid = h(
+    ".seen",
+    {
+      tabindex: 0,
+      role: "application",
+      onkeydown: paint,
+      onblur: () => (mark.hidden = true),
+      "aria-label": "8 by 8 pixels. Arrow keys move, space paints, 0 to 9 set how dark.",
+    },
+    tile,
+    evidence,
+    mark,
+  );
   const names = { pixels: "Pixels", why: "Why" };
-  const buttons = Object.entries(names).map(([key, text]) => h("button", { "aria-pressed": String(view === key), onclick: () => choose(key) }, text));
+  const buttons = Object.entries(names).map(([key, text]) =>
+    h("button", { "aria-pressed": String(view === key), onclick: () => choose(key) }, text),
+  );
   const note = h("p.small.faint");
   const refused = h("p.small.down", { role: "alert", hidden: true });
 
@@ -56,17 +69,31 @@ export function makeSeen(view, on) {
     const number = ++asked;
     if (!isWhy) {
       [evidence.hidden, tile.hidden] = [true, false];
-      return replace(note, next ? "Upright and of one thickness, as the training images are: 8×8 pixels, 0 to 16." : "8×8 pixels, 0 to 16 each.");
+      return replace(
+        note,
+        next
+          ? "Upright and of one thickness, as the training images are: 8×8 pixels, 0 to 16."
+          : "8×8 pixels, 0 to 16 each.",
+      );
     }
     const marks = await why(next, digit).catch(() => null);
     if (number !== asked || !marks) return null;
     evidence.show(marks, Math.max(...marks.map(Math.abs), 0.1));
     [evidence.hidden, tile.hidden] = [false, true];
-    return replace(note, h("span.key-plus", "for"), " and ", h("span.key-minus", "against"), ` a ${digit}, pixel by pixel`);
+    return replace(
+      note,
+      h("span.key-plus", "for"),
+      " and ",
+      h("span.key-minus", "against"),
+      ` a ${digit}, pixel by pixel`,
+    );
   }
 
-  const root = h("section.card.draw-seen", h("header", h("h2", "What the model sees")),
-    h(".body", grid, h(".seg.fill", { role: "group", "aria-label": "Show" }, buttons), note, refused));
+  const root = h(
+    "section.card.draw-seen",
+    h("header", h("h2", "What the model sees")),
+    h(".body", grid, h(".seg.fill", { role: "group", "aria-label": "Show" }, buttons), note, refused),
+  );
   return {
     root,
     show,

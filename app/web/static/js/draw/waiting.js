@@ -16,7 +16,10 @@ export function waitForModel(answer, hasDrawing, askAgain) {
   const begin = () => {
     if (timer !== null) return;
     const look = async () => {
-      const [{ runs }, hasModel] = await Promise.all([api.activity(), api.hasModel()]).catch(() => [{ runs: [] }, false]);
+      const [{ runs }, hasModel] = await Promise.all([api.activity(), api.hasModel()]).catch(() => [
+        { runs: [] },
+        false,
+      ]);
       if (timer === null) return;
       if (hasModel) {
         end();
@@ -29,10 +32,20 @@ export function waitForModel(answer, hasDrawing, askAgain) {
     timer = setTimeout(look, 0);
   };
   const say = (run) => {
-    const kept = hasDrawing() ? "What you drew stays, and is answered as soon as there is a model." : "Draw meanwhile: it is answered as soon as there is a model.";
-    if (!run) return answer.wait("No model yet", [h("a", { href: "#/train" }, "Train one"), ": it takes a second or two."], null);
+    const kept = hasDrawing()
+      ? "What you drew stays, and is answered as soon as there is a model."
+      : "Draw meanwhile: it is answered as soon as there is a model.";
+    if (!run)
+      return answer.wait(
+        "No model yet",
+        [h("a", { href: "#/train" }, "Train one"), ": it takes a second or two."],
+        null,
+      );
     const { epoch, epochs, eta_seconds: left } = run.progress;
-    const far = run.status === "queued" ? (run.hint ?? "It waits for the worker.") : `Epoch ${int(epoch)} of ${int(epochs)}${left ? `, about ${seconds(left)} left` : ""}.`;
+    const far =
+      run.status === "queued"
+        ? (run.hint ?? "It waits for the worker.")
+        : `Epoch ${int(epoch)} of ${int(epochs)}${left ? `, about ${seconds(left)} left` : ""}.`;
     return answer.wait("Training the first model", `${far} ${kept}`, epoch / epochs);
   };
   const end = () => {

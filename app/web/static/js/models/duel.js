@@ -9,8 +9,12 @@ const NUM_SHOWN = 12;
  * @param {string[]} names headings of fixed, introduced, shared
  */
 export function duel({ fixed, introduced, shared }, names) {
-  const part = (list, name, cls) => h("div", h("h3", h("b", { class: cls }, String(list.length)), ` ${name}`),
-    list.length ? h(".tiles.duels", list.slice(0, NUM_SHOWN).map(mistakeTile)) : h("p.small.faint", "None."),
-    list.length > NUM_SHOWN && h("p.small.faint", `and ${list.length - NUM_SHOWN} more`));
+  const part = (list, name, cls) =>
+    h(
+      "div",
+      h("h3", h("b", { class: cls }, String(list.length)), ` ${name}`),
+      list.length ? h(".tiles.duels", list.slice(0, NUM_SHOWN).map(mistakeTile)) : h("p.small.faint", "None."),
+      list.length > NUM_SHOWN && h("p.small.faint", `and ${list.length - NUM_SHOWN} more`),
+    );
   return h(".duel", part(fixed, names[0], "up"), part(introduced, names[1], "down"), part(shared, names[2], ""));
 }

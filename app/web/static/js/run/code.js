@@ -3,7 +3,8 @@ import { setState } from "../address.js";
 import { copy, h, replace } from "../dom.js";
 import { icon } from "../icons.js";
 
-const SAMPLE = "[[0,0,5,13,9,1,0,0],[0,0,13,15,10,15,5,0],[0,3,15,2,0,11,8,0],[0,4,12,0,0,8,8,0],[0,5,8,0,0,9,8,0],[0,4,11,0,1,12,7,0],[0,2,14,5,10,12,0,0],[0,0,6,13,10,0,0,0]]";
+const SAMPLE =
+  "[[0,0,5,13,9,1,0,0],[0,0,13,15,10,15,5,0],[0,3,15,2,0,11,8,0],[0,4,12,0,0,8,8,0],[0,5,8,0,0,9,8,0],[0,4,11,0,1,12,7,0],[0,2,14,5,10,12,0,0],[0,0,6,13,10,0,0,0]]";
 
 /** The address of the service, as other programs reach it; with a note where a key is needed. */
 const service = () => new URL(".", location.href).href.replace(/\/$/, "");
@@ -28,10 +29,32 @@ export function makeCode(run, initial) {
   const show = (name) => {
     chosen = name;
     setState({ code: name === "curl" ? null : name.toLowerCase() });
-    replace(tabs, Object.keys(texts).map((each) => h("button", { "aria-pressed": String(each === chosen), onclick: () => show(each) }, each)));
+    replace(
+      tabs,
+      Object.keys(texts).map((each) =>
+        h("button", { "aria-pressed": String(each === chosen), onclick: () => show(each) }, each),
+      ),
+    );
     pre.textContent = texts[chosen];
   };
-  replace(tabs, Object.keys(texts).map((each) => h("button", { "aria-pressed": String(each === chosen), onclick: () => show(each) }, each)));
+  replace(
+    tabs,
+    Object.keys(texts).map((each) =>
+      h("button", { "aria-pressed": String(each === chosen), onclick: () => show(each) }, each),
+    ),
+  );
   pre.textContent = texts[chosen];
-  return h("section.card.a-code", h("header", h("h2", "The same by hand"), h("span.end", tabs, h("button.btn.icon", { "aria-label": "Copy", onclick: () => copy(texts[chosen], chosen) }, icon("copy")))), h(".body", pre));
+  return h(
+    "section.card.a-code",
+    h(
+      "header",
+      h("h2", "The same by hand"),
+      h(
+        "span.end",
+        tabs,
+        h("button.btn.icon", { "aria-label": "Copy", onclick: () => copy(texts[chosen], chosen) }, icon("copy")),
+      ),
+    ),
+    h(".body", pre),
+  );
 }

@@ -31,15 +31,38 @@ export function makeCurves(initialScale) {
   let scale = initialScale in SCALES ? initialScale : "errors";
   const accuracyOf = () => ({ ...DOMAINS[scale], format: percent, label: "accuracy" });
   const accuracy = lineChart({ cursor, height: 232, series: [], y: accuracyOf(), summary: "Accuracy over epochs" });
-  const loss = lineChart({ cursor, height: 232, series: [], y: { log: true, domain: "fit", format: short, label: "loss" }, summary: "Loss over epochs" });
-  const gradients = lineChart({ cursor, height: 196, right: 56, series: [], y: { log: true, domain: "fit", format: short, label: "gradient norm" }, summary: "Gradient norm of each layer over epochs" });
+  const loss = lineChart({
+    cursor,
+    height: 232,
+    series: [],
+    y: { log: true, domain: "fit", format: short, label: "loss" },
+    summary: "Loss over epochs",
+  });
+  const gradients = lineChart({
+    cursor,
+    height: 196,
+    right: 56,
+    series: [],
+    y: { log: true, domain: "fit", format: short, label: "gradient norm" },
+    summary: "Gradient norm of each layer over epochs",
+  });
   const note = h("span.note");
-  const buttons = Object.entries(SCALES).map(([name, text]) => h("button", { value: name, "aria-pressed": String(scale === name), onclick: () => {
-    scale = name;
-    setState({ scale: name === "errors" ? null : name });
-    for (const each of buttons) each.setAttribute("aria-pressed", String(each.value === name));
-    accuracy.update({ y: accuracyOf() });
-  } }, text));
+  const buttons = Object.entries(SCALES).map(([name, text]) =>
+    h(
+      "button",
+      {
+        value: name,
+        "aria-pressed": String(scale === name),
+        onclick: () => {
+          scale = name;
+          setState({ scale: name === "errors" ? null : name });
+          for (const each of buttons) each.setAttribute("aria-pressed", String(each.value === name));
+          accuracy.update({ y: accuracyOf() });
+        },
+      },
+      text,
+    ),
+  );
 
   function update(run, rows) {
     const m = columns(rows);
@@ -47,17 +70,57 @@ export function makeCurves(initialScale) {
     const range = { xDomain: [0, Math.max(1, m.epoch.at(-1) ?? run.progress.epochs)] };
     const isThin = rows.length && rows.length < run.progress.epoch;
     replace(note, isThin ? `${int(rows.length)} of ${int(run.progress.epoch)} epochs` : "");
-    accuracy.update({ ...range, series: lines(m, "train_accuracy", "train_eval_accuracy", "val_accuracy"), marks: best ? [{ x: best.epoch, y: best.val_accuracy }] : [] });
-    loss.update({ ...range, series: lines(m, "train_loss", "train_eval_loss", "val_loss"), marks: best ? [{ x: best.epoch, y: best.val_loss }] : [] });
+    accuracy.update({
+      ...range,
+      series: lines(m, "train_accuracy", "train_eval_accuracy", "val_accuracy"),
+      marks: best ? [{ x: best.epoch, y: best.val_accuracy }] : [],
+    });
+    loss.update({
+      ...range,
+      series: lines(m, "train_loss", "train_eval_loss", "val_loss"),
+      marks: best ? [{ x: best.epoch, y: best.val_loss }] : [],
+    });
     const norms = rows[0]?.gradient_norms?.map((_, layer) => rows.map((row) => row.gradient_norms[layer])) ?? [];
-    gradients.update({ ...range, series: norms.map((ys, layer) => ({ name: `layer ${layer + 1}`, label: norms.length <= 4 ? `layer ${layer + 1}` : null, cls: LAYERS[layer % 6], xs: m.epoch, ys, thin: true })) });
-    if (best) accuracy.setAttribute("aria-label", `Accuracy over epochs: val is best at epoch ${best.epoch}, ${pct(best.val_accuracy)}.`);
+    gradients.update({
+      ...range,
+      series: norms.map((ys, layer) => ({
+        name: `layer ${layer + 1}`,
+        label: norms.length <= 4 ? `layer ${layer + 1}` : null,
+        cls: LAYERS[layer % 6],
+        xs: m.epoch,
+        ys,
+        thin: true,
+      })),
+    });
+    if (best)
+      accuracy.setAttribute(
+        "aria-label",
+        `Accuracy over epochs: val is best at epoch ${best.epoch}, ${pct(best.val_accuracy)}.`,
+      );
     if (best) loss.setAttribute("aria-label", `Loss over epochs: val ${short(best.val_loss)} at epoch ${best.epoch}.`);
   }
   return {
     update,
     gradients,
-    accuracy: h("section.card.a-acc", h("header", h("h2", "Accuracy"), note, h("span.end", h(".seg", { role: "group", "aria-label": "Scale of accuracy" }, buttons))), h(".body", accuracy)),
-    loss: h("section.card.a-loss", h("header", h("h2", "Loss"), h("span.note", "cross-entropy, logarithmic"), h("span.end", legend(["val", "val"], ["train", "train", true], ["seen", "as seen"]))), h(".body", loss)),
+    accuracy: h(
+      "section.card.a-acc",
+      h(
+        "header",
+        h("h2", "Accuracy"),
+        note,
+        h("span.end", h(".seg", { role: "group", "aria-label": "Scale of accuracy" }, buttons)),
+      ),
+      h(".body", accuracy),
+    ),
+    loss: h(
+      "section.card.a-loss",
+      h(
+        "header",
+        h("h2", "Loss"),
+        h("span.note", "cross-entropy, logarithmic"),
+        h("span.end", legend(["val", "val"], ["train", "train", true], ["seen", "as seen"])),
+      ),
+      h(".body", loss),
+    ),
   };
 }

@@ -19,8 +19,18 @@ export class Link extends EventTarget {
 }
 
 // matplotlib's cividis, as the service's own pictures have it: even in lightness, the same for colour-blind eyes.
-const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"]
-  .map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+const CIVIDIS = [
+  "#00224e",
+  "#123570",
+  "#3b496c",
+  "#575d6d",
+  "#707173",
+  "#8a8678",
+  "#a59c74",
+  "#c3b369",
+  "#e1cc55",
+  "#fee838",
+].map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 
 export function cividis(t) {
   const at = Math.max(0, Math.min(1, t)) * (CIVIDIS.length - 1);
@@ -30,7 +40,9 @@ export function cividis(t) {
 
 /** Whether black reads better on it than white. */
 export function isBright(t) {
-  const [r, g, b] = cividis(t).match(/\d+/g).map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  const [r, g, b] = cividis(t)
+    .match(/\d+/g)
+    .map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179;
 }
 
@@ -38,8 +50,12 @@ export const goodness = errors([0.1, 0.9965], [0, 1]);
 export const num = (v) => (typeof v === "number" ? v : JSON.stringify(v));
 /** The values of a parameter, in order. */
 export function distinct(points, name) {
-  const values = new Map(points.filter((p) => name in p.parameters).map((p) => [JSON.stringify(p.parameters[name]), p.parameters[name]]));
-  return [...values.values()].sort((a, b) => (typeof a === "number" && typeof b === "number" ? a - b : num(a).localeCompare(num(b), "en", { numeric: true })));
+  const values = new Map(
+    points.filter((p) => name in p.parameters).map((p) => [JSON.stringify(p.parameters[name]), p.parameters[name]]),
+  );
+  return [...values.values()].sort((a, b) =>
+    typeof a === "number" && typeof b === "number" ? a - b : num(a).localeCompare(num(b), "en", { numeric: true }),
+  );
 }
 export const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
@@ -47,7 +63,11 @@ const NAMELESS = new Set(["model.hidden_sizes", "model.activation"]);
 
 /** A point in words. */
 export const describe = (parameters) =>
-  Object.entries(parameters).map(([name, v]) => (NAMELESS.has(name) ? value(name, v) : `${LONG[name] ?? name.split(".").at(-1)} ${value(name, v)}`)).join(", ") || "the base";
+  Object.entries(parameters)
+    .map(([name, v]) =>
+      NAMELESS.has(name) ? value(name, v) : `${LONG[name] ?? name.split(".").at(-1)} ${value(name, v)}`,
+    )
+    .join(", ") || "the base";
 
 export const longName = (path) => LONG[path] ?? path.split(".").slice(-1)[0].replaceAll("_", " ");
 

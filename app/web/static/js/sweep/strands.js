@@ -8,7 +8,9 @@ export function strands(curves, report, link) {
   const base = h("canvas");
   const over = h("canvas");
   const root = h(".chart.strands", { role: "img", "aria-label": "Val accuracy over epochs, a line for each trial" });
-  const trials = (report.trials ?? []).map((trial) => ({ ...trial, curve: curves[trial.run_id] })).filter((trial) => trial.curve);
+  const trials = (report.trials ?? [])
+    .map((trial) => ({ ...trial, curve: curves[trial.run_id] }))
+    .filter((trial) => trial.curve);
   const end = Math.max(1, ...trials.map((trial) => trial.curve.epoch.at(-1)));
   let scales = null;
   const line = (pencil, trial) => {
@@ -37,7 +39,16 @@ export function strands(curves, report, link) {
     if (!width) return;
     scales = { x: linear([0, end], [44, width - 8]), y: errors([0.05, 0.9965], [height - 24, 10]) };
     const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
-    axes(svg, scales.x, scales.y, { left: 44, right: 8, top: 10, bottom: 24, width, height, formatX: int, formatY: (v) => pct(v, v > 0.99 ? 1 : 0) });
+    axes(svg, scales.x, scales.y, {
+      left: 44,
+      right: 8,
+      top: 10,
+      bottom: 24,
+      width,
+      height,
+      formatX: int,
+      formatY: (v) => pct(v, v > 0.99 ? 1 : 0),
+    });
     const pencil = prepare(base, width, height);
     pencil.strokeStyle = colour("--ghost");
     pencil.globalAlpha = Math.max(0.12, Math.min(0.55, 30 / trials.length));

@@ -3,7 +3,13 @@
 const FORMS = {
   "model.hidden_sizes": {
     write: (sizes) => (sizes.length ? sizes.join("-") : "linear"),
-    read: (text) => (text === "linear" ? [] : text.split("-").map(Number).filter((n) => n >= 1)),
+    read: (text) =>
+      text === "linear"
+        ? []
+        : text
+            .split("-")
+            .map(Number)
+            .filter((n) => n >= 1),
   },
   text: { write: String, read: (text) => text },
 };
@@ -28,7 +34,8 @@ export function readChanges(state) {
 }
 
 /** Returns the changes as parts of an address. */
-export const writeChanges = (changes) => Object.fromEntries([...changes].map(([path, value]) => [path, formOf(path).write(value)]));
+export const writeChanges = (changes) =>
+  Object.fromEntries([...changes].map(([path, value]) => [path, formOf(path).write(value)]));
 
 /** The body of `POST /runs`. */
 export function toDocument({ preset, from }, changes, name) {

@@ -19,9 +19,27 @@ function makeKnobs(on) {
       segmentKnob("model.activation", "Activation", { sigmoid: "sigmoid", tanh: "tanh", relu: "relu" }, on, curve),
       numberKnob("model.dropout", "Dropout", { min: 0, max: 0.9, step: 0.05 }, on),
       numberKnob("training.optimizer.learning_rate", "Learning rate", { min: 0.0001, max: 10, log: true }, on),
-      numberKnob("training.batch_size", "Batch size", { min: 1, max: TRAIN_IMAGES, log: true, integer: true, text: int, toValue: (n) => (n >= TRAIN_IMAGES ? null : n), toNumber: (v) => v ?? undefined }, on),
+      numberKnob(
+        "training.batch_size",
+        "Batch size",
+        {
+          min: 1,
+          max: TRAIN_IMAGES,
+          log: true,
+          integer: true,
+          text: int,
+          toValue: (n) => (n >= TRAIN_IMAGES ? null : n),
+          toNumber: (v) => v ?? undefined,
+        },
+        on,
+      ),
       numberKnob("training.epochs", "Epochs", { min: 1, max: 10_000, log: true, integer: true, text: String }, on),
-      numberKnob("training.augmentation", "Warped copies of each image", { min: 0, max: 256, step: 1, integer: true, text: String, toValue: copies, toNumber: (v) => v?.copies ?? 0 }, on),
+      numberKnob(
+        "training.augmentation",
+        "Warped copies of each image",
+        { min: 0, max: 256, step: 1, integer: true, text: String, toValue: copies, toNumber: (v) => v?.copies ?? 0 },
+        on,
+      ),
     ],
     two: [
       segmentKnob("training.optimizer.kind", "Optimizer", { sgd: "SGD", adam: "Adam" }, on),
@@ -31,7 +49,19 @@ function makeKnobs(on) {
       numberKnob("seed", "Seed", { min: 0, max: 100, integer: true, text: String }, on),
       numberKnob("training.optimizer.momentum", "Momentum", { min: 0, max: 0.99, step: 0.01 }, on),
       numberKnob("training.optimizer.weight_decay", "Weight decay", { min: 0, max: 0.1, step: 0.001 }, on),
-      numberKnob("training.early_stopping", "Early stopping, epochs without gain", { min: 0, max: 200, integer: true, text: String, toValue: (n) => (n ? { patience: Math.round(n) } : null), toNumber: (v) => v?.patience ?? 0 }, on),
+      numberKnob(
+        "training.early_stopping",
+        "Early stopping, epochs without gain",
+        {
+          min: 0,
+          max: 200,
+          integer: true,
+          text: String,
+          toValue: (n) => (n ? { patience: Math.round(n) } : null),
+          toNumber: (v) => v?.patience ?? 0,
+        },
+        on,
+      ),
       segmentKnob("training.keep", "Weights to save", { best: "best epoch", last: "last epoch" }, on),
     ],
   };
@@ -52,16 +82,27 @@ export function makeForm(start, changes, presets, fromRun, on) {
   const general = h("p.small.down", { role: "alert", hidden: true });
   const plan = h(".plan");
   const button = guard(h("button.btn.primary.large.start", {}, icon("play"), "Train", h("kbd", "⏎")));
-  const from = h("select.input.select", { "aria-label": "Start from", onchange: () => {
-    start = from.value === "run" ? { from: fromRun.id } : { preset: from.value };
-    changes.clear();
-    reset();
-  } }, fromRun && h("option", { value: "run", selected: Boolean(start.from) }, fromRun.name || "unnamed run"),
-  presets.filter((each) => each.kind === "run" && each.config.model.kind === "mlp").map((each) => h("option", { value: each.name, selected: each.name === start.preset }, each.name)));
+  const from = h(
+    "select.input.select",
+    {
+      "aria-label": "Start from",
+      onchange: () => {
+        start = from.value === "run" ? { from: fromRun.id } : { preset: from.value };
+        changes.clear();
+        reset();
+      },
+    },
+    fromRun && h("option", { value: "run", selected: Boolean(start.from) }, fromRun.name || "unnamed run"),
+    presets
+      .filter((each) => each.kind === "run" && each.config.model.kind === "mlp")
+      .map((each) => h("option", { value: each.name, selected: each.name === start.preset }, each.name)),
+  );
 
   /** Takes what a knob was turned to; back to the start's value is no change. */
   function turn(path, value) {
-    if (path === "training.optimizer.kind") for (const each of [...changes.keys()]) if (each.startsWith("training.optimizer.") && each !== "training.optimizer.learning_rate") changes.delete(each);
+    if (path === "training.optimizer.kind")
+      for (const each of [...changes.keys()])
+        if (each.startsWith("training.optimizer.") && each !== "training.optimizer.learning_rate") changes.delete(each);
     if (isSame(value, valueAt(startConfig, path) ?? null)) changes.delete(path);
     else changes.set(path, value);
     on.change(start, changes);
@@ -77,7 +118,12 @@ export function makeForm(start, changes, presets, fromRun, on) {
     config = structuredClone(startConfig);
     for (const [path, each] of changes) setAt(config, path, each);
     showKnobs(all, config, startConfig);
-    replace(about, start.from ? "Everything as in this run, unless you turn a knob." : presets.find((each) => each.name === start.preset)?.description);
+    replace(
+      about,
+      start.from
+        ? "Everything as in this run, unless you turn a knob."
+        : presets.find((each) => each.name === start.preset)?.description,
+    );
     on.change(start, changes);
     ask();
   }
@@ -114,20 +160,59 @@ export function makeForm(start, changes, presets, fromRun, on) {
     if (errors.length) replace(plan);
   }
   function showPlan({ num_parameters: parameters, num_steps: steps, estimated_seconds: time, hint }) {
-    replace(plan, h("span", h("b", int(parameters)), " parameters"), h("span", h("b", int(steps)), " steps"), time != null && h("span", "about ", h("b", seconds(time))), hint && h("span.down", hint));
+    replace(
+      plan,
+      h("span", h("b", int(parameters)), " parameters"),
+      h("span", h("b", int(steps)), " steps"),
+      time != null && h("span", "about ", h("b", seconds(time))),
+      hint && h("span.down", hint),
+    );
   }
-  const more = h("details.more", h("summary", "Seed, momentum, decay, early stopping …"), h(".morebody", knobs.more.map((knob) => knob.root)));
-  const root = h("form.card.knobs", { "aria-label": "Settings", onsubmit: (event) => {
-    event.preventDefault();
-    train();
-  } }, h(".field", h(".label", h("span", "Start from")), h(".selectwrap", from)), about, h("hr"), knobs.first.map((knob) => knob.root),
-  h(".two", knobs.two.map((knob) => knob.root)), more, h(".go", general, plan, h(".goes", button)));
+  const more = h(
+    "details.more",
+    h("summary", "Seed, momentum, decay, early stopping …"),
+    h(
+      ".morebody",
+      knobs.more.map((knob) => knob.root),
+    ),
+  );
+  const root = h(
+    "form.card.knobs",
+    {
+      "aria-label": "Settings",
+      onsubmit: (event) => {
+        event.preventDefault();
+        train();
+      },
+    },
+    h(".field", h(".label", h("span", "Start from")), h(".selectwrap", from)),
+    about,
+    h("hr"),
+    knobs.first.map((knob) => knob.root),
+    h(
+      ".two",
+      knobs.two.map((knob) => knob.root),
+    ),
+    more,
+    h(".go", general, plan, h(".goes", button)),
+  );
   function train() {
     if (button.disabled || button.getAttribute("aria-disabled")) return;
-    const name = nameOf(start.from ? fromRun.name || "run" : start.preset, changes, (path, v) => `${LONG[path] ?? path.split(".").at(-1)} ${value(path, v)}`);
+    const name = nameOf(
+      start.from ? fromRun.name || "run" : start.preset,
+      changes,
+      (path, v) => `${LONG[path] ?? path.split(".").at(-1)} ${value(path, v)}`,
+    );
     on.train(toDocument(start, changes, name));
   }
-  return { root, reset, train, setBusy: (isBusy) => (button.disabled = isBusy), showErrors, leave: () => clearTimeout(timer) };
+  return {
+    root,
+    reset,
+    train,
+    setBusy: (isBusy) => (button.disabled = isBusy),
+    showErrors,
+    leave: () => clearTimeout(timer),
+  };
 }
 
 function setAt(config, path, value) {

@@ -10,7 +10,12 @@ export function snapshotAt(page, epoch) {
 /** What a snapshot gets wrong on val: [{index, label, predicted, confidence}], the most confident first. */
 export function mistakesOf(page, snapshot) {
   return page.images
-    .map((index, i) => ({ index, label: page.labels[i], predicted: snapshot.digits[i], confidence: snapshot.confidences[i] }))
+    .map((index, i) => ({
+      index,
+      label: page.labels[i],
+      predicted: snapshot.digits[i],
+      confidence: snapshot.confidences[i],
+    }))
     .filter((each) => each.label !== each.predicted)
     .sort((a, b) => b.confidence - a.confidence);
 }

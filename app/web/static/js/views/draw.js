@@ -36,10 +36,16 @@ export function show({ state }) {
 
   const undo = h("button.btn.ghost", { onclick: goBack }, icon("undo"), "Undo", h("kbd", "Z"));
   const clear = h("button.btn.ghost", { onclick: () => change(null) }, icon("trash"), "Clear", h("kbd", "Esc"));
-  const file = h("input.sr", { type: "file", accept: "image/*", tabindex: -1, "aria-label": "Picture of a digit", onchange: () => {
-    if (file.files[0]) readFile(file.files[0]);
-    file.value = "";
-  } });
+  const file = h("input.sr", {
+    type: "file",
+    accept: "image/*",
+    tabindex: -1,
+    "aria-label": "Picture of a digit",
+    onchange: () => {
+      if (file.files[0]) readFile(file.files[0]);
+      file.value = "";
+    },
+  });
   const upload = h("button.btn.ghost", { onclick: () => file.click() }, icon("upload"), "Picture");
 
   /** Shows another drawing and asks for it. */
@@ -78,7 +84,13 @@ export function show({ state }) {
     if (what === drawing && drawing.isEnded && digit !== null) remember(what, pixels, prediction, model);
   }
   function remember(what, pixels, prediction, model) {
-    digits.remember({ pixels, strokes: what.strokes, digit: prediction.digit, verdict: prediction.verdict, run_id: model.run_id });
+    digits.remember({
+      pixels,
+      strokes: what.strokes,
+      digit: prediction.digit,
+      verdict: prediction.verdict,
+      run_id: model.run_id,
+    });
     answer.say();
   }
   function refuse(error, what) {
@@ -88,7 +100,10 @@ export function show({ state }) {
   }
   function showModel(model) {
     const champion = store.champion?.model;
-    answer.showModel(champion?.run_id === model.run_id ? champion : { ...model, name: "another model" }, champion?.run_id === model.run_id);
+    answer.showModel(
+      champion?.run_id === model.run_id ? champion : { ...model, name: "another model" },
+      champion?.run_id === model.run_id,
+    );
   }
   function askAgain() {
     if (drawing) asker.request(drawing);
@@ -129,9 +144,15 @@ export function show({ state }) {
   addEventListener("keydown", keys);
   store.addEventListener("champion", askAgain);
 
-  const root = h(".page.draw", h("h1.sr", "Draw a digit"),
+  const root = h(
+    ".page.draw",
+    h("h1.sr", "Draw a digit"),
     h("section.card.draw-pad", pad.root, h(".padtools", undo, clear, h("span.spacer"), file, upload)),
-    seen.root, answer.root, opinions.root, digits.root);
+    seen.root,
+    answer.root,
+    opinions.root,
+    digits.root,
+  );
   return {
     root,
     entered() {

@@ -22,18 +22,23 @@ const NUM_MISTAKES = 16;
 const MAX_TILES = 96;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
-const orNull = (promise) => promise.catch((error) => {
-  if (error instanceof Problem) return null;
-  throw error;
-});
+const orNull = (promise) =>
+  promise.catch((error) => {
+    if (error instanceof Problem) return null;
+    throw error;
+  });
 
 export async function show({ state }) {
   const [presets, fromRun, newest] = await Promise.all([
-    api.presets(), state.get("from") ? orNull(api.run(state.get("from"))) : null,
+    api.presets(),
+    state.get("from") ? orNull(api.run(state.get("from"))) : null,
     state.get("run") ? null : api.runs({ status: "succeeded", model_kind: "mlp", sweep_id: "none", limit: 1 }),
   ]);
   const names = new Set(presets.data.filter((each) => each.kind === "run").map((each) => each.name));
-  const start = fromRun?.model_kind === "mlp" ? { from: fromRun.id } : { preset: names.has(state.get("preset")) ? state.get("preset") : "dropout-tanh" };
+  const start =
+    fromRun?.model_kind === "mlp"
+      ? { from: fromRun.id }
+      : { preset: names.has(state.get("preset")) ? state.get("preset") : "dropout-tanh" };
   const changes = readChanges(state);
   let run = null;
   let ghost = null;
@@ -58,8 +63,15 @@ export async function show({ state }) {
   const form = makeForm(start, changes, presets.data, fromRun, {
     change: (from, changed) => {
       const knobs = writeChanges(changed);
-      const gone = [...new URLSearchParams(location.hash.split("?")[1] ?? "").keys()].filter((key) => key.includes(".") || ["seed", "scaling"].includes(key));
-      setState({ ...Object.fromEntries(gone.map((key) => [key, null])), preset: from.preset ?? null, from: from.from ?? null, ...knobs });
+      const gone = [...new URLSearchParams(location.hash.split("?")[1] ?? "").keys()].filter(
+        (key) => key.includes(".") || ["seed", "scaling"].includes(key),
+      );
+      setState({
+        ...Object.fromEntries(gone.map((key) => [key, null])),
+        preset: from.preset ?? null,
+        from: from.from ?? null,
+        ...knobs,
+      });
     },
     train,
   });
@@ -82,7 +94,10 @@ export async function show({ state }) {
   function setGhost(next) {
     ghost = next;
     setState({ ghost: next.id });
-    api.metrics(next.id, POINTS).then(({ data }) => player.showGhost(next, data), () => {});
+    api.metrics(next.id, POINTS).then(
+      ({ data }) => player.showGhost(next, data),
+      () => {},
+    );
   }
   /** Shows a run: what there is of it, and, once it has ended, everything else. */
   async function showRun(next) {
@@ -122,7 +137,10 @@ export async function show({ state }) {
     if (id !== run.id) return;
     end = () => {
       const limit = weights ? limitOf(weights.weights) : 1;
-      replace(tiles, weights?.weights.slice(0, MAX_TILES).map((unit, i) => weightTile(unit, limit, `Unit ${i + 1}`)) ?? []);
+      replace(
+        tiles,
+        weights?.weights.slice(0, MAX_TILES).map((unit, i) => weightTile(unit, limit, `Unit ${i + 1}`)) ?? [],
+      );
       replace(tileNote, weights ? `${int(weights.weights.length)} units at epoch ${int(weights.epoch)}` : "");
       replace(wrong, mistakes?.data.map(mistakeTile) ?? []);
       replace(wrongNote, mistakes ? `${mistakes.total} on val` : "");
@@ -132,7 +150,10 @@ export async function show({ state }) {
     await showDrawn(id, hasModel);
   }
   async function loadSnapshots(id) {
-    const [page, samples] = await Promise.all([orNull(api.snapshots(id)), images.size ? null : orNull(api.samples("digits", { split: "val", limit: 2000 }))]);
+    const [page, samples] = await Promise.all([
+      orNull(api.snapshots(id)),
+      images.size ? null : orNull(api.samples("digits", { split: "val", limit: 2000 })),
+    ]);
     if (samples) images = new Map(samples.data.map((each) => [each.index, each.pixels]));
     if (page?.data.length && id === run.id) snapshots = page;
   }
@@ -153,36 +174,79 @@ export async function show({ state }) {
     replace(tileNote, `${int(snapshot.layers[0].weights.length)} units at epoch ${int(snapshot.epoch)}`);
     const found = mistakesOf(snapshots, snapshot);
     replace(wrongNote, `${found.length} of ${snapshots.images.length} at epoch ${int(snapshot.epoch)}`);
-    replace(wrong, found.filter((each) => images.has(each.index)).slice(0, NUM_MISTAKES).map((each) => mistakeTile({ ...each, pixels: images.get(each.index) })));
+    replace(
+      wrong,
+      found
+        .filter((each) => images.has(each.index))
+        .slice(0, NUM_MISTAKES)
+        .map((each) => mistakeTile({ ...each, pixels: images.get(each.index) })),
+    );
     const [digit] = kept();
     if (!digit) return;
     const p = probabilities(run.config, snapshot, digit.pixels);
     const best = p.indexOf(Math.max(...p));
     drawnIs(digit.pixels, best, p[best], `the digit that you drew, asked at epoch ${int(snapshot.epoch)}`);
   }
-  const drawnIs = (pixels, digit, confidence, text) => replace(drawn, h(".drawn", digitTile(pixels, "the digit that you drew"),
-    h("div", h("strong", String(digit)), h("span.small.muted", pct(confidence, 0))), h("span.small.faint", text)));
+  const drawnIs = (pixels, digit, confidence, text) =>
+    replace(
+      drawn,
+      h(
+        ".drawn",
+        digitTile(pixels, "the digit that you drew"),
+        h("div", h("strong", String(digit)), h("span.small.muted", pct(confidence, 0))),
+        h("span.small.faint", text),
+      ),
+    );
   /** Asks this run for the digit that was drawn last. */
   async function showDrawn(id, hasModel) {
     const [digit] = kept();
-    if (!digit || !hasModel) return replace(drawn, h("p.small.faint.yours-none", h("a", { href: "#/draw" }, "Draw a digit"), ": each run is asked for it."));
+    if (!digit || !hasModel)
+      return replace(
+        drawn,
+        h("p.small.faint.yours-none", h("a", { href: "#/draw" }, "Draw a digit"), ": each run is asked for it."),
+      );
     const answer = await orNull(api.predict({ instances: [rowsOf(digit.pixels)] }, id));
     const [prediction] = answer?.predictions ?? [];
-    return prediction && drawnIs(digit.pixels, prediction.digit, prediction.confidence, "the digit that you drew, asked of this run");
+    return (
+      prediction &&
+      drawnIs(digit.pixels, prediction.digit, prediction.confidence, "the digit that you drew, asked of this run")
+    );
   }
   const onEvent = ({ detail }) => {
-    if (detail.run_id === run?.id) timer ??= setTimeout(() => refresh().catch(() => {}), detail.type === "metric" ? REFRESH_MS : 30);
+    if (detail.run_id === run?.id)
+      timer ??= setTimeout(() => refresh().catch(() => {}), detail.type === "metric" ? REFRESH_MS : 30);
   };
   const keys = (event) => {
-    if (event.key === "Enter" && !event.target.closest?.("button, a, input, select, textarea, summary, dialog")) form.train();
+    if (event.key === "Enter" && !event.target.closest?.("button, a, input, select, textarea, summary, dialog"))
+      form.train();
   };
   store.addEventListener("event", onEvent);
   addEventListener("keydown", keys);
 
-  const root = h(".page.train", form.root,
-    h(".stack", player.root, h("section.card.weights", h("header", h("h2", "First layer"), tileNote, h("span.end.small.faint", h("span.key-minus", "ink forbids"), " · ", h("span.key-plus", "ink excites"))), h(".body", tiles))),
-    h(".stack", h("section.card.against", h("header", h("h2", "Against the last run")), versus), h("section.card.yours", h("header", h("h2", "Your digit")), drawn),
-      h("section.card.mistakes", h("header", h("h2", "Mistakes"), wrongNote), h(".body", wrong))));
+  const root = h(
+    ".page.train",
+    form.root,
+    h(
+      ".stack",
+      player.root,
+      h(
+        "section.card.weights",
+        h(
+          "header",
+          h("h2", "First layer"),
+          tileNote,
+          h("span.end.small.faint", h("span.key-minus", "ink forbids"), " · ", h("span.key-plus", "ink excites")),
+        ),
+        h(".body", tiles),
+      ),
+    ),
+    h(
+      ".stack",
+      h("section.card.against", h("header", h("h2", "Against the last run")), versus),
+      h("section.card.yours", h("header", h("h2", "Your digit")), drawn),
+      h("section.card.mistakes", h("header", h("h2", "Mistakes"), wrongNote), h(".body", wrong)),
+    ),
+  );
   const first = state.get("run") ? await orNull(api.run(state.get("run"))) : newest.data[0];
   const behind = state.get("ghost") ? await orNull(api.run(state.get("ghost"))) : null;
   return {
