@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -69,7 +70,11 @@ def test_a_paused_run_is_resumed_and_cancelled_by_its_buttons(service: Service, 
 
 def test_a_thousand_runs_are_at_most_sixty_rows_of_the_document(service: Service, open_page: WatchedPages) -> None:
     config = RunConfig()
-    columns = {"model_kind": "mlp", "config": config.model_dump(mode="json"), "stack_key": config.stack_key}
+    columns: dict[str, Any] = {
+        "model_kind": "mlp",
+        "config": config.model_dump(mode="json"),
+        "stack_key": config.stack_key,
+    }
     columns |= {"device": "auto", "seed": 0, "epochs": 10, "status": RunStatus.CANCELLED, "tags": {"seeded": "yes"}}
     with service.processes.database.writing() as session:
         for number in range(1000):
