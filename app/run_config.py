@@ -11,7 +11,18 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.datasets.catalog import (
     CANONICAL_SPLIT_SEED,
@@ -24,11 +35,13 @@ from app.datasets.catalog import (
     fold_sizes,
     split_sizes,
 )
+from app.validation import TEXT
 
 CONFIG_VERSION = 1
 MAX_SEED = 2**32 - 1  # largest `random_state` of scikit-learn
 MAX_STEPS = 20_000_000
 MAX_MULTIPLY_ADDS = 10**14
+MAX_COPIES = 256  # warped copies of an image: more were no better
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth, which bounds a forest's size
 MAX_AUTO_METRICS = 200
 MAX_SNAPSHOTS = 32
@@ -41,8 +54,10 @@ LEAF_BYTES = 240  # one leaf in a forest's saved model
 TREE_BYTES_PER_SAMPLE = 24  # one tree, where its depth does not bound it
 SNAPSHOT_BYTES = 3 * 1024  # a snapshot's row, its header, and the empty space in its last page
 WIDTH_MULTIPLE = 16  # a network's widths are padded to a multiple of this in a stack
+MAX_MEMBERS = 10  # of an ensemble
 SMALLEST_EPSILON = 1e-20  # a step overflows with less: the square of a smaller gradient is 0 in float32
 
+ModelKind = Literal["mlp", "random_forest", "ensemble"]
 
 # Context of a validation: the configuration is submitted. Stored configurations are validated without it.
 SUBMITTED = {"is_submitted": True}
@@ -173,6 +188,26 @@ class RandomForest(StrictModel):
         return self
 
 
+class Ensemble(StrictModel):
+    """The mean of networks that are trained already: their saved models become one."""
+
+    kind: Literal["ensemble"]
+    members: list[Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=TEXT)]] = Field(
+        min_length=2,
+        max_length=MAX_MEMBERS,
+        description="Ids of succeeded runs of kind `mlp`, all on one split, which becomes the ensemble's.",
+        json_schema_extra={"uniqueItems": True},
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _are_distinct(cls, members: list[str]) -> list[str]:
+        for number, member in enumerate(members):
+            if member in members[:number]:
+                raise _wrong_field((number,), member, "members are distinct: this one stands before")
+        return members
+
+
 class Sgd(StrictModel):
     """Stochastic gradient descent with momentum, as torch.optim.SGD."""
 
@@ -180,6 +215,16 @@ class Sgd(StrictModel):
     learning_rate: float = Field(0.05, gt=0.0, le=100.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+    nesterov: bool = Field(
+        False, description="Step along the gradient plus the new momentum; needs a momentum above 0."
+    )
+
+    @field_validator("nesterov")
+    @classmethod
+    def _nesterov_has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return nesterov
 
 
 class Adam(StrictModel):
@@ -191,6 +236,29 @@ class Adam(StrictModel):
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     epsilon: Epsilon = Field(1e-8, gt=0.0, le=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=10.0)
+
+
+class Constant(StrictModel):
+    """The learning rate is the same at every step."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Cosine(StrictModel):
+    """The learning rate rises in a line to its full value, then falls along a cosine to 0 at the end of the run."""
+
+    kind: Literal["cosine"]
+    warmup_steps: int = Field(
+        0, ge=0, le=MAX_STEPS, description="Steps until the full learning rate; fewer than the run has."
+    )
+
+
+class AffineElastic(StrictModel):
+    """Copies of each image that are rotated, scaled, sheared, shifted, bent, and thicker or thinner."""
+
+    kind: Literal["affine_elastic"] = "affine_elastic"
+    copies: int = Field(256, ge=1, le=MAX_COPIES, description="Copies of an image; each epoch draws one of them.")
+    strength: float = Field(1.0, ge=0.25, le=2.0, multiple_of=0.25, description="Scales every range, in steps of 0.25.")
 
 
 class EarlyStopping(StrictModel):
@@ -213,12 +281,33 @@ class Training(StrictModel):
     )
     keep: Literal["best", "last"] = Field("best", description="Whose epoch's weights the saved model gets.")
     early_stopping: EarlyStopping | None = None
+    schedule: Annotated[Constant | Cosine, Field(discriminator="kind")] = Field(
+        Constant(), description="Of the learning rate."
+    )
+    augmentation: AffineElastic | None = Field(
+        None, description="Train on warped copies of the images, as people write them; null: on the images themselves."
+    )
     snapshots: int = Field(
         0,
         ge=0,
         le=MAX_SNAPSHOTS,
         description="Evaluated epochs, spread over the training, whose weights and val answers are kept.",
     )
+
+    def images_a_step(self, num_train_samples: int) -> int:
+        """Images a step; all of them in a full batch."""
+        return min(self.batch_size or num_train_samples, num_train_samples)
+
+    def explain_warm_up(self, num_train_samples: int) -> str | None:
+        """Explain why the warm-up does not go with a train split of this size; None: it does."""
+        num_steps = self.num_steps(num_train_samples)
+        if not isinstance(self.schedule, Cosine) or self.schedule.warmup_steps < num_steps:
+            return None
+        return f"warmup_steps should be less than the {num_steps:,} steps of the run"
+
+    def num_steps(self, num_train_samples: int) -> int:
+        """Optimizer steps of the whole run."""
+        return self.epochs * math.ceil(num_train_samples / self.images_a_step(num_train_samples))
 
 
 class RunConfig(StrictModel):
@@ -228,16 +317,16 @@ class RunConfig(StrictModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dataset: Literal["digits"] = "digits"
     split: Split = Split()
-    model: Annotated[Mlp | RandomForest, Field(discriminator="kind")] = Mlp()
+    model: Annotated[Mlp | RandomForest | Ensemble, Field(discriminator="kind")] = Mlp()
     scaling: Literal["byte", "unit"] | None = Field(
-        "unit", description="Pixels times 1/255 (`byte`) or 1/16 (`unit`); null for a forest, which takes them raw."
+        "unit", description="Pixels times 1/255 (`byte`) or 1/16 (`unit`); null for all but an mlp: they take them raw."
     )
-    training: Training | None = Field(Training(), description="null for a forest.")
+    training: Training | None = Field(Training(), description="null for all but an mlp.")
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_what_a_forest_has_not(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and _is_forest(data):
+    def _leave_out_what_only_an_mlp_has(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and _kind_of(data) in _WITHOUT_TRAINING:
             return {"scaling": None, "training": None, **data}
         return data
 
@@ -245,8 +334,8 @@ class RunConfig(StrictModel):
     @classmethod
     def _scaling_fits_the_model(cls, scaling: str | None, info: ValidationInfo) -> str | None:
         model = info.data.get("model")
-        if isinstance(model, RandomForest) and scaling is not None:
-            raise ValueError("scaling does not go with a random_forest, which takes raw pixels: leave it out")
+        if isinstance(model, RandomForest | Ensemble) and scaling is not None:
+            raise ValueError(f"scaling does not go with {_NAMES[model.kind]}, which takes raw pixels: leave it out")
         if isinstance(model, Mlp) and scaling is None:
             raise ValueError("an mlp needs scaling: byte or unit")
         return scaling
@@ -255,8 +344,8 @@ class RunConfig(StrictModel):
     @classmethod
     def _training_fits_the_model(cls, training: Training | None, info: ValidationInfo) -> Training | None:
         model = info.data.get("model")
-        if isinstance(model, RandomForest) and training is not None:
-            raise ValueError("training does not go with a random_forest: leave it out")
+        if isinstance(model, RandomForest | Ensemble) and training is not None:
+            raise ValueError(f"training does not go with {_NAMES[model.kind]}: leave it out")
         if isinstance(model, Mlp) and training is None:
             raise ValueError("an mlp needs training: leave it out for the defaults, or send an object")
         if isinstance(model, Mlp) and training is not None:
@@ -265,6 +354,17 @@ class RunConfig(StrictModel):
                 most = MAX_SNAPSHOT_NUMBERS // model.num_parameters
                 detail = f"{training.snapshots} snapshots of {model.num_parameters:,} parameters are {number:,} numbers"
                 raise ValueError(f"{detail}, more than {MAX_SNAPSHOT_NUMBERS:,}: snapshots may be at most {most}")
+        return training
+
+    @field_validator("training")
+    @classmethod
+    def _warm_up_ends(cls, training: Training | None, info: ValidationInfo) -> Training | None:
+        split, dataset = info.data.get("split"), info.data.get("dataset")
+        if training is None or not isinstance(training.schedule, Cosine) or split is None or dataset is None:
+            return training
+        why = training.explain_warm_up(split.sizes(DATASETS[dataset].num_samples).train)
+        if why:
+            raise _wrong_field(("schedule", "warmup_steps"), training.schedule.warmup_steps, why)
         return training
 
     @model_validator(mode="after")
@@ -287,58 +387,79 @@ class RunConfig(StrictModel):
 
     @property
     def epochs(self) -> int:
-        """Passes over the train split; a forest's epoch is one tree."""
+        """Passes over the train split; a forest's epoch is one tree, and an ensemble has one epoch."""
         if isinstance(self.model, RandomForest):
             return self.model.n_estimators
+        if isinstance(self.model, Ensemble):
+            return 1
         assert self.training is not None, "validated: an mlp has training"
         return self.training.epochs
 
     @property
     def num_steps(self) -> int | None:
-        """Optimizer steps of the whole run; None for a forest."""
+        """Optimizer steps of the whole run; None for a forest and an ensemble."""
         if self.training is None:
             return None
-        return self.training.epochs * math.ceil(self.num_train_samples / self._batch_size)
+        return self.training.num_steps(self.num_train_samples)
+
+    @property
+    def augmentation(self) -> AffineElastic | None:
+        return None if self.training is None else self.training.augmentation
 
     @property
     def num_parameters(self) -> int | None:
-        """Number of weights and biases; None for a forest, whose number of nodes is known only after training."""
+        """Number of weights and biases; None for a forest and an ensemble, whose configurations do not tell it."""
         return self.model.num_parameters if isinstance(self.model, Mlp) else None
 
     @property
     def stack_key(self) -> str | None:
-        """The key that all runs of a stack have in common; None for a forest, which trains alone."""
+        """The key that all runs of a stack have in common; None for a forest and an ensemble, which train alone."""
         if not isinstance(self.model, Mlp) or self.training is None:
             return None
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
         widths = "-".join(map(str, self._padded_sizes))
         optimizer, batch_size = self.training.optimizer.kind, self._batch_size
-        return f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"
+        key = f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"
+        return key if self.augmentation is None else f"{key} augmented {self.augmentation.strength:g}"
 
     @property
     def stack_bytes(self) -> int:
-        """Estimated memory of a run in a stack, in bytes; 0 for a forest."""
+        """Estimated memory of a run in a stack, in bytes, without `shared_bytes`; 0 for a forest and an ensemble."""
         if not isinstance(self.model, Mlp):
             return 0
         sizes = self._padded_sizes
         num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
         # An epoch that is drawn in advance holds, for each sample, its place in the order, its one-hot label, and two
-        # numbers for each hidden unit if there is dropout.
+        # numbers for each hidden unit if there is dropout; with augmentation, its copy's place.
         sample_bytes = 8 + 4 * NUM_CLASSES + (8 * sum(sizes[1:-1]) if self.model.dropout else 0)
+        sample_bytes += 0 if self.augmentation is None else 8
         split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
         # Five arrays: parameters, gradients, two of the optimizer, best parameters. A batch: forward and backward pass.
         network_bytes = 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes))
         return network_bytes + split_bytes + self._snapshots_bytes  # those that are not committed yet: all, at most
 
     @property
+    def shared_bytes(self) -> int:
+        """Memory that the runs of a stack share, in bytes: the bank of warped copies, at its largest.
+
+        Runs with fewer copies may share the stack with one that has more, and a trainer's bank only grows.
+        """
+        return 0 if self.augmentation is None else MAX_COPIES * NUM_PIXELS * DATASETS[self.dataset].num_samples
+
+    @property
     def estimated_bytes(self) -> int:
-        """Estimated bytes that a run adds to the database if it trains all its epochs."""
+        """Estimated bytes that a run adds to the database if it trains all its epochs.
+
+        Not counted is an ensemble's saved model, which is as large as those of its members together.
+        """
         sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
         probabilities_bytes = 4 * NUM_CLASSES * (sizes.val + sizes.test)
         num_metrics = 2 + self.epochs // self.evaluate_every
         if isinstance(self.model, RandomForest):
             nodes_bytes = min(LEAF_BYTES << self.model.max_depth, TREE_BYTES_PER_SAMPLE * sizes.train)
             return RUN_BYTES + probabilities_bytes + num_metrics * METRIC_BYTES + self.epochs * nodes_bytes
+        if isinstance(self.model, Ensemble):
+            return RUN_BYTES + probabilities_bytes + METRIC_BYTES
         assert self.training is not None, "validated: an mlp has training"
         metrics_bytes = num_metrics * (METRIC_BYTES + LAYER_METRIC_BYTES * (len(self.model.hidden_sizes) + 1))
         # Copies of the parameters: the saved model, the checkpoints `best` and `last`, the optimizer's state in `last`.
@@ -363,7 +484,7 @@ class RunConfig(StrictModel):
     @property
     def _batch_size(self) -> int:
         assert self.training is not None
-        return min(self.training.batch_size or self.num_train_samples, self.num_train_samples)
+        return self.training.images_a_step(self.num_train_samples)
 
     @property
     def evaluate_every(self) -> int:
@@ -373,21 +494,43 @@ class RunConfig(StrictModel):
         return 1 if self.epochs <= MAX_AUTO_METRICS else math.ceil(self.epochs / (MAX_AUTO_METRICS - 2))
 
 
-def _is_forest(config: Mapping[str, Any]) -> bool:
+def max_stack_size(config: RunConfig, max_bytes: int) -> int:
+    """The number of runs like this one that fit into a stack of so many bytes, at least one."""
+    return max(1, (max_bytes - config.shared_bytes) // config.stack_bytes)
+
+
+def _wrong_field(path: tuple[str | int, ...], value: Any, message: str) -> ValidationError:
+    """An error at a field below the one that a validator looks at: pydantic puts that one's place before `path`."""
+    error = PydanticCustomError("value_error", message)
+    return ValidationError.from_exception_data("RunConfig", [InitErrorDetails(type=error, loc=path, input=value)])
+
+
+_NAMES = {"random_forest": "a random_forest", "ensemble": "an ensemble"}
+_WITHOUT_TRAINING = tuple(_NAMES)
+
+
+def _kind_of(config: Mapping[str, Any]) -> Any:
+    """Return the model's kind in a configuration that need not be valid; None: it does not say."""
     model = config.get("model")
-    if isinstance(model, Mapping):
-        return model.get("kind") == "random_forest"
-    return isinstance(model, RandomForest)
+    return model.get("kind") if isinstance(model, Mapping) else getattr(model, "kind", None)
+
+
+def is_ensemble(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration, which need not be valid, is an ensemble's."""
+    return bool(_kind_of(config) == "ensemble")
 
 
 def complete(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Merge overrides into a base configuration.
 
     Objects merge field by field; an object of another `kind` replaces the whole object; null is a value. Fields that
-    do not fit the resulting model's kind are left out, unless the override names them.
+    do not fit the resulting model's kind are left out, unless the override names them. An ensemble takes neither
+    dataset nor split from the base: its members have theirs.
     """
+    if is_ensemble(_merge(base, overrides)):
+        base = {name: value for name, value in base.items() if name not in ("dataset", "split")}
     merged = _merge(base, overrides)
-    if _is_forest(merged) != _is_forest(base):
+    if (_kind_of(merged) in _WITHOUT_TRAINING) != (_kind_of(base) in _WITHOUT_TRAINING):
         for field in ("scaling", "training"):
             if field not in overrides:
                 merged.pop(field, None)

@@ -150,13 +150,21 @@ def add_run(database: Database) -> AddRun:
 class AddModel(Protocol):
     """Adds a succeeded run with a saved model to the database, elects the champion, and returns the run's id."""
 
-    def __call__(self, val_accuracy: float = 0.5, graph: bytes | None = None, **columns: Any) -> str: ...
+    def __call__(
+        self,
+        val_accuracy: float = 0.5,
+        graph: bytes | None = None,
+        config: RunConfig | None = None,
+        **columns: Any,
+    ) -> str: ...
 
 
 @pytest.fixture
 def add_model(database: Database, add_run: AddRun) -> AddModel:
-    def add(val_accuracy: float = 0.5, graph: bytes | None = None, **columns: Any) -> str:
-        run_id = add_run(status=RunStatus.SUCCEEDED)
+    def add(
+        val_accuracy: float = 0.5, graph: bytes | None = None, config: RunConfig | None = None, **columns: Any
+    ) -> str:
+        run_id = add_run(config, status=RunStatus.SUCCEEDED)
         onnx = random_graph() if graph is None else graph
         values: dict[str, Any] = {"epoch": 1, "num_parameters": 610, "train_accuracy": 1.0, "on_canonical_split": True}
         model = SavedModel(

@@ -10,12 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 @cache
-def random_graph() -> bytes:
+def random_graph(seed: int = 0) -> bytes:
     """Make a network with random weights and export it as the trainer does."""
     from workers.training.export import to_onnx
     from workers.training.result import MlpModel
 
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     layers = [
         (random.normal(size=(outputs, inputs)).astype(np.float32), random.normal(size=outputs).astype(np.float32))
         for inputs, outputs in ((64, 8), (8, 10))

@@ -10,6 +10,7 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
+from torch import Tensor
 
 from app import blobs
 from app.database import Database
@@ -17,16 +18,26 @@ from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import DATASETS
 from app.errors import DamagedData
+from app.models import repository as models
 from app.queue.claiming import Claim
-from app.run_config import Mlp, RandomForest, RunConfig
+from app.run_config import Cosine, Ensemble, Mlp, RandomForest, RunConfig
 from app.run_config import Split as SplitConfig
 from app.sweeps.halving import rung_epochs
 from app.sweeps.schemas import SuccessiveHalving
 from app.tables import Checkpoint, Dataset, Run, Split, Sweep
 from workers.training import TrainingLoop, TrainingRun, serialization
+from workers.training.bank import Banks
 from workers.training.checkpoint import TrainingState
-from workers.training.config import ForestConfig, MlpConfig, OptimizerConfig, StoppingConfig
+from workers.training.config import (
+    AugmentationConfig,
+    CosineConfig,
+    ForestConfig,
+    MlpConfig,
+    OptimizerConfig,
+    StoppingConfig,
+)
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
+from workers.training.ensemble import EnsembleTraining, SavedNetwork, UnusableMember
 from workers.training.loop import StackTraining
 from workers.training.shifted import SplitImages
 from workers.training.stack import Member
@@ -53,6 +64,7 @@ class PreparedRun:
     images: SplitImages
     checkpoints: dict[str, TrainingState]  # by role, as last committed
     rungs: Rungs | None = None
+    members: Sequence[SavedNetwork] = ()  # of an ensemble
 
 
 class Preparation:
@@ -61,11 +73,13 @@ class Preparation:
     Args:
         database: Holds runs, datasets and splits.
         default_device: The device of runs with `device: auto`.
+        banks: Warped copies of images, which outlive the stack; None: new ones.
     """
 
-    def __init__(self, database: Database, default_device: str) -> None:
+    def __init__(self, database: Database, default_device: str, banks: Banks | None = None) -> None:
         self._database = database
         self._default_device = default_device
+        self._banks = banks or Banks()
         self._datasets: dict[str, dataset_service.Images] = {}
         self._tensors: dict[tuple[str, Scaling], ImageTensors] = {}
         self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData]] = {}
@@ -76,6 +90,7 @@ class Preparation:
         Raises:
             DamagedData: The dataset or a checkpoint does not match its digest.
             ValueError: A checkpoint was written by another version.
+            UnusableMember: A member of an ensemble is gone or damaged.
         """
         with self._database.reading() as session:
             run = session.get_one(Run, claim.run_id)
@@ -83,8 +98,10 @@ class Preparation:
             rungs = _read_rungs(session, run)
             found = select(Checkpoint).where(Checkpoint.run_id == claim.run_id).options(undefer(Checkpoint.blob))
             checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
+            members = _read_members(session, config.model) if isinstance(config.model, Ensemble) else []
         split, data = self._load_split(config)
-        return PreparedRun(claim, config, data, split, self._images_of(config, split), checkpoints, rungs)
+        images = self._images_of(config, split)
+        return PreparedRun(claim, config, data, split, images, checkpoints, rungs, members)
 
     def read_images(self, config: RunConfig) -> SplitImages:
         """The images that a configuration's saved model is evaluated on.
@@ -100,7 +117,7 @@ class Preparation:
         return SplitImages(images.pixels, images.labels, split)
 
     def device_of(self, run: PreparedRun) -> str:
-        if isinstance(run.config.model, RandomForest):
+        if not isinstance(run.config.model, Mlp):
             return "cpu"
         return self._default_device if run.config.device == "auto" else run.config.device
 
@@ -113,8 +130,16 @@ class Preparation:
             (run,) = runs
             forest = ForestTraining(_forest_config(run.config, model), run.data)
             return forest, [forest]
-        members = [Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split) for run in runs]
-        training = StackTraining(members, torch.device(self.device_of(runs[0])))
+        if isinstance(model, Ensemble):
+            (run,) = runs
+            ensemble = EnsembleTraining(run.members, run.data)
+            return ensemble, [ensemble]
+        place = torch.device(self.device_of(runs[0]))
+        bank = self._load_bank(runs, place)
+        members = [
+            Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split, bank) for run in runs
+        ]
+        training = StackTraining(members, place)
         trained = list(training.active)
         for run, mlp in zip(runs, trained, strict=True):
             if "last" in run.checkpoints:
@@ -146,6 +171,17 @@ class Preparation:
             images = self._load_images(config.dataset)
             self._tensors[key] = to_image_tensors(images.pixels, images.labels, config.scaling)
         return self._tensors[key]
+
+    def _load_bank(self, runs: Sequence[PreparedRun], place: torch.device) -> Tensor | None:
+        """The bank of a stack, which has one dataset and strength; None: it trains without augmentation."""
+        found = [run.config.augmentation for run in runs]
+        wanted = [augmentation for augmentation in found if augmentation is not None]
+        if not wanted:
+            return None
+        dataset = runs[0].config.dataset
+        num_copies = max(augmentation.copies for augmentation in wanted)
+        pixels = self._load_images(dataset).pixels
+        return self._banks.get(dataset, pixels, wanted[0].strength, num_copies, place)
 
 
 def register_datasets(database: Database) -> None:
@@ -215,6 +251,26 @@ def _checked(checkpoint: Checkpoint) -> bytes:
     return blobs.checked(checkpoint.blob, checkpoint.sha256, what)
 
 
+def _read_members(session: Session, ensemble: Ensemble) -> list[SavedNetwork]:
+    """The saved models of an ensemble's members.
+
+    Raises:
+        UnusableMember: A member has been deleted since the ensemble was submitted, or does not match its sha256.
+    """
+    members = []
+    for run_id in ensemble.members:
+        model = models.get_saved_model(session, run_id)
+        if model is None:
+            detail = f"Run {run_id}, a member, has been deleted since the ensemble was submitted."
+            raise UnusableMember("member_deleted", detail)
+        try:
+            graph = blobs.checked(model.onnx, model.sha256, f"The saved model of run {run_id}, a member,")
+        except DamagedData as error:
+            raise UnusableMember("member_damaged", error.detail) from None
+        members.append(SavedNetwork(run_id, graph, model.num_parameters))
+    return members
+
+
 def _read_rungs(session: Session, run: Run) -> Rungs | None:
     sweep = None if run.sweep_id is None else session.get(Sweep, run.sweep_id)
     if sweep is None or sweep.stopping is None:
@@ -229,7 +285,7 @@ def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
     model, training = config.model, config.training
     assert isinstance(model, Mlp)
     assert training is not None, "validated: an mlp has training"
-    stopping = training.early_stopping
+    stopping, schedule, augmentation = training.early_stopping, training.schedule, training.augmentation
     return MlpConfig(
         seed=config.seed,
         hidden_sizes=tuple(model.hidden_sizes),
@@ -241,6 +297,8 @@ def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
         evaluate_every=config.evaluate_every,
         keep=training.keep,
         early_stopping=StoppingConfig(**stopping.model_dump()) if stopping else None,
+        schedule=CosineConfig(schedule.warmup_steps) if isinstance(schedule, Cosine) else None,
+        augmentation=AugmentationConfig(augmentation.copies, augmentation.strength) if augmentation else None,
         rungs=rungs.epochs if rungs else (),
         snapshots=training.snapshots,
     )

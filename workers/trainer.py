@@ -37,7 +37,9 @@ from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
-from workers.training import TrainingLoop, TrainingRun, device
+from workers.training import TrainingLoop, TrainingRun, device, shifted
+from workers.training.bank import Banks
+from workers.training.ensemble import UnusableMember
 from workers.training.loop import warm_up
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def preload() -> None:
     logger.info("Loading the training code (after an installation, it is compiled first: a dozen seconds)")
     torch.set_num_threads(1)  # torch's matrices are small: one thread is faster than several
     warm_up(torch.device("cpu"))
+    shifted.warm_up()  # every saved model is evaluated on warped copies
 
 
 def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
@@ -75,6 +78,7 @@ class Trainer:
         self._pulse = pulse
         self._devices = device.available_devices()
         self._default_device = self._devices[0] if settings.device == "auto" else settings.device
+        self._banks = Banks(on_copy=pulse.mark_progress)
         self._to_release: set[Claim] = set()
         self._is_stopping = False
         self._backfill = Backfill(database)
@@ -109,7 +113,7 @@ class Trainer:
         fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
         leases run out.
         """
-        preparation = Preparation(self._database, self._default_device)
+        preparation = Preparation(self._database, self._default_device, self._banks)
         try:
             prepared = self._prepare(preparation, claims)
             if prepared:
@@ -117,9 +121,9 @@ class Trainer:
         except (EOFError, ConnectionError, DBAPIError):
             raise
         except Exception as error:
-            logger.exception("A stack of %s failed", count(len(claims), "run"))
+            _log_failure(f"A stack of {count(len(claims), 'run')}", error)
             for claim in claims:
-                self._give_up(claim, f"{type(error).__name__}: {error}", is_alone=len(claims) == 1)
+                self._give_up(claim, error, is_alone=len(claims) == 1)
 
     def _prepare(self, preparation: Preparation, claims: Sequence[Claim]) -> list[PreparedRun]:
         """Read the runs; a run that cannot be read fails, and the others continue."""
@@ -131,8 +135,8 @@ class Trainer:
             except DBAPIError:
                 raise
             except Exception as error:
-                logger.exception("Run %s failed", claim.run_id)
-                self._give_up(claim, f"{type(error).__name__}: {error}", is_alone=True)
+                _log_failure(f"Run {claim.run_id}", error)
+                self._give_up(claim, error, is_alone=True)
                 self._say_done(claim)
         return prepared
 
@@ -209,14 +213,22 @@ class Trainer:
             elif isinstance(message, Release):
                 self._to_release.update(message.claims)
 
-    def _give_up(self, claim: Claim, detail: str, *, is_alone: bool) -> None:
+    def _give_up(self, claim: Claim, error: Exception, *, is_alone: bool) -> None:
         """Record an error: a run alone fails; of several, each is tried again in a smaller stack."""
+        code, detail = "internal_error", f"{type(error).__name__}: {error}"
+        if isinstance(error, UnusableMember):
+            code, detail = error.code, str(error)
         try:
             with self._database.writing() as session:
                 if is_alone:
                     run = claiming.fence(session, claim)
-                    lifecycle.end(session, run, RunStatus.FAILED, code="internal_error", detail=detail)
+                    lifecycle.end(session, run, RunStatus.FAILED, code=code, detail=detail)
                 else:
                     claiming.report_crash(session, claim)
         except StaleClaim:
             logger.warning("Run %s is no longer this worker's; its failure is not recorded", claim.run_id)
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    """Log why something failed; with a traceback, unless the error says everything."""
+    logger.error("%s failed: %s", what, error, exc_info=None if isinstance(error, UnusableMember) else error)

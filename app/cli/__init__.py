@@ -128,6 +128,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="JSON file with (part of) a configuration; - for stdin.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the train split.")] = None,
+    member: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Of an ensemble: a run's id; twice to ten times.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, data order and dropout.")] = None,
     detach: Annotated[bool, typer.Option(help="Submit only; print the run's id.")] = False,
     url: Url = DEFAULT_URL,
@@ -135,7 +138,9 @@ def train(
     """Submit a run and follow it with a progress bar. Ctrl-C cancels the run."""
     from app.cli.train import submit_and_follow
 
-    given = {"preset": preset, "name": name, "seed": seed, "training": None if epochs is None else {"epochs": epochs}}
+    training = None if epochs is None else {"epochs": epochs}
+    model = {"kind": "ensemble", "members": member} if member else None
+    given = {"preset": preset, "name": name, "seed": seed, "training": training, "model": model}
     overrides = {key: value for key, value in given.items() if value is not None}
     raise typer.Exit(submit_and_follow(url, config, overrides, detach=detach))
 

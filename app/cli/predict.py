@@ -40,8 +40,7 @@ def classify(url: str, files: Sequence[Path], run_id: str | None, *, as_json: bo
             predictions = answer["predictions"]
             for number, prediction in enumerate(predictions):
                 name = _name(file, number, is_picture="pixels" in prediction, is_alone=len(files) == 1)
-                verdict = prediction["verdict"]
-                table.add_row(name, str(prediction["digit"]), f"{prediction['confidence']:.2%}", verdict)
+                table.add_row(name, str(prediction["digit"]), f"{prediction['confidence']:.2%}", prediction["verdict"])
             models[answer["model"]["run_id"]] = answer["model"]
         if as_json:
             return 0

@@ -33,7 +33,7 @@ from app.visible import visible
 logger = logging.getLogger(__name__)
 _log_format = "text"  # format of the messages of `up` itself
 
-STARTER_RUN = {"preset": "dropout-tanh", "name": "starter run", "training": {"epochs": 400}}
+STARTER_RUN = {"preset": "handwriting", "name": "starter run"}
 POLL_SECONDS = 0.2
 STOP_SECONDS = 20.0
 FIRST_PAUSE_SECONDS = 1.0

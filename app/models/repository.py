@@ -57,6 +57,11 @@ def get_saved_model(session: Session, run_id: str) -> SavedModel | None:
     return session.scalar(query.options(undefer(SavedModel.onnx)))
 
 
+def list_saved_models(session: Session, run_ids: Collection[str]) -> Sequence[SavedModel]:
+    """Return the saved models of the given runs, without their ONNX graphs, in no particular order."""
+    return session.scalars(_saved_models().where(SavedModel.run_id.in_(run_ids))).all()
+
+
 def lock_run(session: Session, run_id: str) -> bool:
     """Keep a run from being deleted until this transaction ends; return False if it is deleted already."""
     return session.scalar(select(Run.id).where(Run.id == run_id).with_for_update()) is not None

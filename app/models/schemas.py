@@ -33,12 +33,15 @@ class ModelView(BaseModel):
         description="Of the shifted accuracy, over val images: copies of one image are no independent samples."
     )
     test_accuracy: float | None
-    num_parameters: int = Field(description="Weights and biases; of a forest, its nodes.", examples=[2410])
+    num_parameters: int = Field(
+        description="Weights and biases; of a forest, its nodes; of an ensemble, its members' together.",
+        examples=[2410],
+    )
     size_bytes: int
     sha256: str
     training_seconds: float
     sure_confidence: float | None = Field(
-        description="The smallest confidence of the verdict `sure`: with it, 99.2 % of those on shifted val are right. "
+        description="The smallest confidence of the verdict `sure`: with it, 99.7 % of those on shifted val are right. "
         "Null: nothing is sure."
     )
     max_energy: float | None = Field(

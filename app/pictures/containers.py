@@ -185,7 +185,7 @@ def _read_bmp(data: bytes) -> Container:
 
 
 def _read_webp(data: bytes) -> Container:
-    """Read a WEBP's size (RFC 9649); Pillow holds two canvases, the picture, and a copy of it (measured: 16 bytes a pixel)."""
+    """Read a WEBP's size (RFC 9649); Pillow holds two canvases, the picture and a copy of it: 16 bytes a pixel."""
     name, start = data[12:16], 20
     if name == b"VP8X":
         width, height = (1 + int.from_bytes(data[start + at : start + at + 3], "little") for at in (4, 7))

@@ -30,7 +30,7 @@ BLOCK_BYTES = 2**26  # larger than what the C library keeps for later: memory of
 MIN_RANGE_16_BITS = 4096  # smallest full scale of 16 bit pixels; cameras and scanners often use 12 of the 16 bits
 MIN_LUMA_SHARE = 0.5  # contrast of the luma, of the best channel's, below which that channel stands for it
 
-Image.core.set_block_size(BLOCK_BYTES)
+Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]
 _DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
@@ -124,8 +124,9 @@ def _flatten(image: Image.Image, full_scale: float) -> Image.Image:
         return Image.fromarray((np.where(values == key, 255, grey) if isinstance(key, int) else grey).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
+        opaque = Image.new("RGB", picture.size, "white")
+        opaque.paste(picture.convert("RGB"), mask=picture.getchannel("A"))
+        return opaque
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 

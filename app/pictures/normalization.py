@@ -70,22 +70,17 @@ def deskew(ink: Ink, threshold: float) -> Ink:
     across = columns - (weights.sum(axis=0, dtype=np.float64) @ columns) / total
     variance = by_row @ down**2
     slant = (down @ (weights @ across)) / variance if variance > 0 else 0.0
-    return shear(ink, down * np.clip(DESKEW_SHARE * slant, -MAX_SHEAR, MAX_SHEAR))
+    return shear(ink, float(np.clip(DESKEW_SHARE * slant, -MAX_SHEAR, MAX_SHEAR)), rows[-1] - down[-1])
 
 
-def shear(ink: Ink, shifts: npt.NDArray[np.float64]) -> Ink:
-    """Move each row to the left by its own number of pixels; the picture grows so that nothing is cut off."""
-    height, width = ink.shape
-    margin = int(np.ceil(np.abs(shifts).max())) + 1
-    whole = np.floor(shifts).astype(np.int64)
-    part = (shifts - whole).astype(np.float32)[:, None]
-    wide = np.zeros((height, width + 4 * margin), np.float32)
-    wide[:, 2 * margin : 2 * margin + width] = ink
-    places = np.arange(width + 2 * margin) + margin + whole[:, None]
-    left = np.take_along_axis(wide, places, axis=1)
-    right = np.take_along_axis(wide, places + 1, axis=1)
-    sheared: Ink = left + part * (right - left)
-    return sheared
+def shear(ink: Ink, slope: float, centre: float) -> Ink:
+    """Move each row to the left by `slope` times its distance to the centre row; the picture grows as it needs."""
+    margin = int(np.ceil(abs(slope) * len(ink))) + 1
+    wide = Image.fromarray(np.pad(ink, ((0, 0), (margin, margin))))
+    # Pillow's coordinates are those of corners: the middle of the first pixel is at 0.5.
+    coefficients = (1, slope, -slope * (centre + 0.5), 0, 1, 0)
+    sheared = wide.transform(wide.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    return np.asarray(sheared)
 
 
 def stretch(ink: Ink, threshold: float) -> Mask:
@@ -112,7 +107,7 @@ def even_out(bitmap: Mask) -> Mask:
 
     Many pixels are equally far from the edge: they are taken in or left out together, whichever comes closer.
     """
-    distances = signed_distance(bitmap, SCALE * max(MAX_THINNING, MAX_THICKENING) + 1)
+    distances = signed_distance(bitmap, int(SCALE * max(MAX_THINNING, MAX_THICKENING)) + 1)
     num_on = round(ON_SHARE * bitmap.size)
     level = np.partition(distances, num_on, axis=None)[num_on]
     limited = np.clip(level, -SCALE * MAX_THINNING, SCALE * MAX_THICKENING)
@@ -122,8 +117,8 @@ def even_out(bitmap: Mask) -> Mask:
     return even if takes_in else below
 
 
-def signed_distance(mask: Mask, limit: float) -> Ink:
-    """Compute each pixel's Euclidean distance to the edge of a mask, negative inside it, up to a limit."""
+def signed_distance(mask: Mask, limit: int) -> Ink:
+    """Compute each pixel's Euclidean distance to the edge of a mask, negative inside it, up to a limit (at most 11)."""
     return _distance(mask, limit) - _distance(~mask, limit)
 
 
@@ -135,19 +130,21 @@ def count_blocks(bitmap: Mask) -> Digit:
     return pixels
 
 
-def _distance(mask: Mask, limit: float) -> Ink:
-    """Compute each pixel's distance to the nearest pixel of a mask: along columns first, then along rows."""
-    reach = int(limit)
-    far = np.float32(limit * limit)
-    squares = np.where(mask, np.float32(0), far)
+def _distance(mask: Mask, limit: int) -> Ink:
+    """Compute each pixel's distance to the nearest pixel of a mask: along columns first, then along rows.
+
+    Squares of up to twice the limit's fit into a byte, which makes this ten times as fast as floating point.
+    """
+    far = limit * limit
+    squares = np.where(mask, np.uint8(0), np.uint8(far))
     for axis in (0, 1):
-        before = np.pad(squares, [(reach, reach) if each == axis else (0, 0) for each in (0, 1)], constant_values=far)
+        before = np.pad(squares, [(limit, limit) if each == axis else (0, 0) for each in (0, 1)], constant_values=far)
         length = squares.shape[axis]
-        for step in range(-reach, reach + 1):
-            start = reach + step
+        for step in range(-limit, limit + 1):
+            start = limit + step
             moved = before[start : start + length] if axis == 0 else before[:, start : start + length]
-            np.minimum(squares, moved + np.float32(step * step), out=squares)
-    return np.sqrt(squares)
+            np.minimum(squares, moved + np.uint8(step * step), out=squares)
+    return np.sqrt(squares, dtype=np.float32)
 
 
 def _grow(mask: Mask) -> Mask:

@@ -23,7 +23,7 @@ from app.predictions.inference import (
     predict_body,
     read_body,
 )
-from app.predictions.instances import Pixels, parse_bytes, parse_instances
+from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel
 from app.predictions.schemas import PredictOptions, PredictRequest, PredictResponse
 from app.predictions.verdicts import NAMES
@@ -82,12 +82,12 @@ async def predict(request: Request) -> Response:
     body = await read_body(request)
     model = await find_model(request, options.run_id)
     write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
+    with_verdicts = options.verdict or write is to_json
     if not sends_bytes and has_drawings(media_type, body):
         pixels = await digitize(request, media_type, body)
-        return await _predict_drawings(request, model, pixels, write, options.verdict or write is to_json)
+        return await _predict_drawings(request, model, Asked(pixels, write, with_verdicts))
     parse = parse_bytes if sends_bytes else parse_instances
     inline_bytes = INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES
-    with_verdicts = options.verdict or write is to_json
 
     def read(body: bytes) -> Asked[bytes]:
         return Asked(parse(body), write, with_verdicts)
@@ -96,12 +96,11 @@ async def predict(request: Request) -> Response:
     return _respond(model, answer, write)
 
 
-async def _predict_drawings(
-    request: Request, model: LoadedModel, pixels: Pixels, write: Writer[bytes], with_verdicts: bool
-) -> Response:
+async def _predict_drawings(request: Request, model: LoadedModel, asked: Asked[bytes]) -> Response:
     batcher: Batcher = request.app.state.batcher
-    answer = await batcher.answer(model, Asked(pixels, write, with_verdicts))
-    return _respond(model, answer if write is to_bytes else add_pixels(answer, pixels), write)
+    answer = await batcher.answer(model, asked)
+    answer = answer if asked.write is to_bytes else add_pixels(answer, asked.pixels)
+    return _respond(model, answer, asked.write)
 
 
 def _respond(model: LoadedModel, answer: bytes, write: Writer[bytes]) -> Response:

@@ -244,7 +244,8 @@ class Predictor:
             logger.exception("The champion could not be looked for")
         else:
             self._database_problem = None
-            if champion is not None and champion is not self._champion:
+            is_other = self._champion is None or champion is None or champion.run_id != self._champion.run_id
+            if champion is not None and is_other:
                 logger.info("Champion is now run %s, val accuracy %.4f", champion.run_id, champion.val_accuracy)
             self._champion = champion
 
@@ -298,7 +299,10 @@ class Predictor:
 
 def _count_bytes(models: Collection[LoadedModel]) -> int:
     """Memory of models in bytes; train images that several share count once."""
-    shared = {id(images): images.num_bytes for model in models if (images := model.judge.train_images) is not None}
+    shared: dict[int, int] = {}
+    for model in models:
+        if (images := model.judge.train_images) is not None:
+            shared[id(images)] = images.num_bytes
     return sum(model.num_bytes for model in models) + sum(shared.values())
 
 

@@ -19,7 +19,7 @@ Verdicts = npt.NDArray[np.uint8]
 BLANK, NOT_A_DIGIT, SURE, UNSURE = map(np.uint8, range(4))
 NAMES = ("blank", "not_a_digit", "sure", "unsure")  # by number; the first that holds is the verdict
 BLANK_CONTRAST = 2  # an image whose pixels differ by no more than this is blank; every one of load_digits has 14
-FIRST_BLOCK = 160  # train images that are looked at first
+FIRST_BLOCK = 96  # train images that are looked at first
 PRODUCTS_AT_ONCE = 2**18  # of a matrix product: for more, OpenBLAS takes threads, which wait for each other
 
 
@@ -32,7 +32,7 @@ class TrainImages:
 
     def __init__(self, pixels: npt.NDArray[np.generic]) -> None:
         step = max(1, len(pixels) // FIRST_BLOCK)
-        order = np.argsort(np.arange(len(pixels)) % step, kind="stable")  # every eighth image of 1,257, then the others
+        order = np.argsort(np.arange(len(pixels)) % step, kind="stable")  # every 13th image of 1,257, then the others
         images = pixels.reshape(len(pixels), -1)[order].astype(np.float32)
         halves = (images * images).sum(axis=1) / 2
         cut = min(FIRST_BLOCK, len(images))
@@ -100,7 +100,7 @@ class Judge:
         if len(pixels) == 1:
             return np.array([self._judge_one(pixels[0], probabilities[0], None if logits is None else logits[0])])
         confidences = probabilities.max(axis=1)
-        verdicts: Verdicts = np.where(confidences >= self.sure_confidence, SURE, UNSURE)
+        verdicts: Verdicts = UNSURE - (confidences >= self.sure_confidence)  # uint8: SURE is one less
         if logits is not None:
             # -logsumexp of the logits: the probability is the logit's exponential over their sum.
             energies = np.log(confidences) - logits.max(axis=1)
@@ -113,9 +113,11 @@ class Judge:
     def _judge_one(
         self, image: Pixels, probabilities: npt.NDArray[np.float32], logits: npt.NDArray[np.float32] | None
     ) -> np.uint8:
-        """The same for one image, without the overhead of numpy for rows: 12 µs instead of 40."""
-        if float(image.max()) - float(image.min()) <= BLANK_CONTRAST:
-            return BLANK
+        """The same for one image, without the overhead of numpy for rows: a third of the time."""
+        if abs(float(image[27] - image[24])) <= BLANK_CONTRAST:  # most digits have ink in the middle and none beside it
+            values = image.tolist()
+            if max(values) - min(values) <= BLANK_CONTRAST:
+                return BLANK
         confidence = max(probabilities.tolist())
         if logits is not None and math.log(confidence) - max(logits.tolist()) > self.max_energy:
             return NOT_A_DIGIT

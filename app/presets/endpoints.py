@@ -1,4 +1,4 @@
-"""Endpoints of `/presets`: the notebook's runs and sweeps."""
+"""Endpoints of `/presets`: ready-made runs and sweeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VIEWS = {
 
 @router.get("/presets", summary="List presets", responses=problems())
 def list_presets() -> Page[PresetView]:
-    """The defaults and the notebook's configurations, ready to submit as `{"preset": name}`.
+    """The defaults and ready-made configurations, to submit as `{"preset": name}`.
 
     `kind` says where: `/runs` or `/sweeps`.
     """
@@ -32,7 +32,7 @@ def list_presets() -> Page[PresetView]:
 
 @router.get("/presets/{name}", summary="Show a preset", responses=problems(404))
 def show_preset(name: Annotated[str, Path(min_length=1, max_length=64, examples=["dropout-tanh"])]) -> PresetView:
-    """Its full configuration, and which part of the notebook it comes from."""
+    """Its full configuration, and the part of the notebook that it comes from, if any."""
     if name not in _VIEWS:
         raise NotFound(f"There is no preset {name!r}. There are: {', '.join(_VIEWS)}.", slug="preset-not-found")
     return _VIEWS[name]

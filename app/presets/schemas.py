@@ -17,7 +17,7 @@ class PresetView(BaseModel):
     name: str = Field(examples=["dropout-tanh"])
     kind: Literal["run", "sweep"] = Field(description="Where to submit it: `POST /runs` or `POST /sweeps`.")
     description: str
-    notebook: str = Field(description="The part of the course notebook that it comes from.")
+    notebook: str = Field(description="The part of the course notebook that it comes from; empty: none.")
     config: dict[str, Any] = Field(
         description="What a run trains, complete; or what a sweep searches.", examples=[EXAMPLE_CONFIG]
     )

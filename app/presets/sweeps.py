@@ -1,4 +1,4 @@
-"""Sweep presets: the notebook's own searches by name, as a client would submit them."""
+"""Sweep presets by name, as a client would submit them: the notebook's own searches, and one for handwriting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEARNING_RATE = "training.optimizer.learning_rate"
 
 @dataclass(frozen=True)
 class SweepPreset:
-    """A named ready-made sweep; `notebook` names the part of the course notebook that it comes from."""
+    """A named ready-made sweep; `notebook` names the part of the course notebook that it comes from, if any."""
 
     name: str
     description: str
@@ -75,6 +75,21 @@ _PRESETS = [
                 "model.hidden_sizes": [[256], [512], [256, 128], [512, 256]],
                 "model.dropout": [0.2, 0.4, 0.6],
                 LEARNING_RATE: [0.05, 0.1],
+            },
+            "cross_validation": {"folds": 5},
+        },
+    ),
+    SweepPreset(
+        "handwriting-cv",
+        "Width, dropout and number of warped copies for digits as people draw them, by five folds of the train split.",
+        "",
+        {
+            "name": "handwriting, cross-validated",
+            "base": {"preset": "handwriting"},
+            "parameters": {
+                "model.hidden_sizes": [[256], [512]],
+                "model.dropout": [0.2, 0.4],
+                "training.augmentation.copies": [16, 64, 256],
             },
             "cross_validation": {"folds": 5},
         },

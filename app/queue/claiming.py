@@ -20,7 +20,7 @@ from app.database import database_now, utc_now
 from app.events import journal
 from app.queue import lifecycle
 from app.queue.lease_watch import LeaseWatch
-from app.run_config import RunConfig
+from app.run_config import RunConfig, max_stack_size
 from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
@@ -118,10 +118,9 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
     if first.stack_key is None or first.crashes_without_progress > 1:
         return 1
     try:
-        run_bytes = RunConfig.model_validate(first.config).stack_bytes
+        limit = max_stack_size(RunConfig.model_validate(first.config), max_stack_bytes)
     except ValidationError:  # the trainer will report what is wrong with it
         return 1
-    limit = max(1, max_stack_bytes // run_bytes)
     if first.crashes_without_progress == 1:
         limit = min(limit, math.ceil((first.stack_size or 1) / SMALLER_STACKS))
     return limit

@@ -105,7 +105,7 @@ def list_series(
 
 @router.get("/runs/{run_id}/checkpoints", summary="List a run's checkpoints", responses=problems(404))
 def list_checkpoints(run_id: RunId, session: ReadSession) -> Page[CheckpointView]:
-    """`last`, from which the run resumes, and `best`, its best weights so far; a forest has none."""
+    """`last`, from which the run resumes, and `best`, its best weights so far; a forest and an ensemble have none."""
     run = service.get_run(session, run_id)
     checkpoints = repository.list_checkpoints(session, run.id)
     return Page(data=[CheckpointView.of(checkpoint) for checkpoint in checkpoints])

@@ -1,8 +1,8 @@
-"""A network's layers: their shapes, sizes and norms, as JSON and as a table for a terminal."""
+"""A network's layers: their shapes, sizes and norms, as JSON and as a table for a terminal; an ensemble's members."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
 from app.results.schemas import Layer, LayerWeights, Summary
-from app.run_config import Mlp, RunConfig
-from app.tables import RunStatus
+from app.run_config import Ensemble, Mlp, RandomForest, RunConfig
+from app.tables import Run, RunStatus
 from app.wording import count
 
 BYTES_PER_PARAMETER = 4
@@ -25,13 +25,14 @@ def list_layers(
     """List a model's layers in order, from pixels to probabilities.
 
     Args:
-        config: The run's configuration.
+        config: The configuration of a network or a forest.
         weight_norms: One for each linear layer; None before the first evaluation.
         gradient_norms: One for each linear layer; None before the first evaluation.
     """
-    if not isinstance(config.model, Mlp):
+    if isinstance(config.model, RandomForest):
         note = f"{count(config.model.n_estimators, 'tree')}, at most {config.model.max_depth} deep"
         return [_layer("forest", "random_forest", NUM_PIXELS, NUM_CLASSES, note=note)]
+    assert isinstance(config.model, Mlp)
     layers = [_layer("scale", "scale", NUM_PIXELS, NUM_PIXELS, note=_DIVISORS[config.scaling or "byte"])]
     sizes = [NUM_PIXELS, *config.model.hidden_sizes, NUM_CLASSES]
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
@@ -57,19 +58,36 @@ def list_layers(
     return layers
 
 
+def list_members(ensemble: Ensemble, runs: Mapping[str, Run]) -> list[Layer]:
+    """List an ensemble's members and their mean.
+
+    Args:
+        ensemble: The ensemble's configuration.
+        runs: The members' runs by id; those that have been deleted since are left out, and their sizes are not shown.
+    """
+    layers = []
+    for number, run_id in enumerate(ensemble.members, start=1):
+        run = runs.get(run_id)
+        note = f"run {run_id}, deleted" if run is None else f"run {run_id}"
+        size = 0 if run is None else run.num_parameters or 0
+        layers.append(_layer(f"member{number}", "member", NUM_PIXELS, NUM_CLASSES, note=note, num_parameters=size))
+    return [*layers, _layer("mean", "mean", NUM_CLASSES, NUM_CLASSES, note="of the members' probabilities")]
+
+
 def _layer(
     name: str,
-    kind: Literal["scale", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest"],
+    kind: Literal["scale", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest", "member", "mean"],
     inputs: int,
     outputs: int,
     note: str = "",
+    num_parameters: int = 0,
 ) -> Layer:
     return Layer(
         name=name,
         kind=kind,
         input_shape=[inputs],
         output_shape=[outputs],
-        num_parameters=0,
+        num_parameters=num_parameters,
         weight_norm=None,
         gradient_norm=None,
         note=note,

@@ -25,10 +25,10 @@ class Series(BaseModel):
 
 
 class Layer(BaseModel):
-    """One step from pixels to probabilities."""
+    """One step from pixels to probabilities, or one member of an ensemble."""
 
     name: str = Field(examples=["linear1"])
-    kind: Literal["scale", "linear", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest"]
+    kind: Literal["scale", "linear", "sigmoid", "tanh", "relu", "dropout", "softmax", "random_forest", "member", "mean"]
     input_shape: list[int] = Field(description="Of one image.", examples=[[64]])
     output_shape: list[int] = Field(examples=[[24]])
     num_parameters: int = Field(examples=[1560])
@@ -38,7 +38,7 @@ class Layer(BaseModel):
 
 
 class Summary(BaseModel):
-    """A run's network, layer by layer."""
+    """A run's network, layer by layer; of an ensemble, its members."""
 
     run_id: str
     status: str

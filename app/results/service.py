@@ -20,14 +20,15 @@ from app.paging import cut, decode_cursor, encode_cursor
 from app.parameter_names import parameter_names
 from app.results import repository
 from app.results.evaluations import Evaluated
-from app.results.layers import BYTES_PER_PARAMETER, list_layers
+from app.results.layers import BYTES_PER_PARAMETER, list_layers, list_members
 from app.results.schemas import LayerWeights, Summary
-from app.run_config import RunConfig
+from app.run_config import Ensemble, RunConfig
+from app.runs import repository as run_repository
 from app.runs import service as runs
 from app.sweeps import service as sweeps
 from app.tables import Run, RunStatus
 from app.validation import invalid_input
-from app.wording import as_json
+from app.wording import as_json, count
 
 MAX_RUNS = 12  # runs in one picture
 MAX_NUMBERS = 500_000  # in one page of series
@@ -36,16 +37,20 @@ _MORE_TO_COME = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 
 
 def summarize(session: Session, run: Run) -> Summary:
-    """Return the run's layers, with the norms of its newest evaluated epoch."""
+    """Return the run's layers, with the norms of its newest evaluated epoch; of an ensemble, its members."""
     metric = repository.newest_metric(session, run.id)
     config = RunConfig.model_validate(run.config)
     weight_norms, gradient_norms = (metric.weight_norms, metric.gradient_norms) if metric else (None, None)
+    if isinstance(config.model, Ensemble):
+        layers = list_members(config.model, run_repository.get_all(session, config.model.members))
+    else:
+        layers = list_layers(config, weight_norms, gradient_norms)
     is_forest = run.model_kind == "random_forest"
     return Summary(
         run_id=run.id,
         status=run.status.value,
         epoch=metric.epoch if metric else None,
-        layers=list_layers(config, weight_norms, gradient_norms),
+        layers=layers,
         num_parameters=run.num_parameters,
         size_bytes=None if is_forest or run.num_parameters is None else BYTES_PER_PARAMETER * run.num_parameters,
     )
@@ -55,7 +60,7 @@ def get_layer(session: Session, run: Run, layer: int, role: Literal["best", "las
     """Return a layer's weights and biases at a checkpoint.
 
     Raises:
-        Conflict: The run is a forest.
+        Conflict: The run is a forest or an ensemble.
         NotFound: There is no such layer, or no such checkpoint (yet).
         DamagedData: The checkpoint does not match its sha256.
     """
@@ -89,10 +94,14 @@ def require_network(run: Run) -> None:
     """Check that a run's model is a network, whose layers have weights.
 
     Raises:
-        Conflict: The run is a forest.
+        Conflict: The run is a forest or an ensemble.
     """
     if run.model_kind == "random_forest":
         raise Conflict("The run is a random forest: it has trees, no weights and no gradients.", slug="no-weights")
+    if run.model_kind == "ensemble":
+        members = ", ".join(run.config["model"]["members"])
+        detail = f"The run is an ensemble: its members have weights and gradients, the runs {members}."
+        raise Conflict(detail, slug="no-weights")
 
 
 def name_layers(run: Run) -> list[str]:
@@ -236,6 +245,8 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(each, str) for each in value):
+        return count(len(value), "run")  # an ensemble's members: their ids would fill a picture
     if isinstance(value, list):
         return "-".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else as_json(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response, status
 from sqlalchemy.orm import Session
@@ -39,6 +39,7 @@ from app.http.head import is_head
 from app.http.json_bodies import JsonRoute
 from app.http.problem import problems
 from app.paging import MAX_PAGE, Page
+from app.run_config import ModelKind
 from app.runs import repository, service, speed
 from app.runs.filters import RunFilters
 from app.runs.schemas import Plan, RunCounts, RunPage, RunPatch, RunSort, RunSubmission, RunView
@@ -79,6 +80,15 @@ SubmissionBody = Annotated[
                     "training": {"optimizer": {"kind": "adam", "learning_rate": 0.003}, "batch_size": 50},
                 },
             },
+            "ensemble": {
+                "summary": "The mean of networks that are trained already",
+                "value": {
+                    "model": {
+                        "kind": "ensemble",
+                        "members": ["01a20e0d-2749-744b-97b3-2c4e726a71a1", "01a20e0d-2749-744b-97b3-2c4e726a71a2"],
+                    }
+                },
+            },
         }
     ),
 ]
@@ -88,7 +98,7 @@ SubmissionBody = Annotated[
     "/runs",
     summary="Submit a run",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=problems(400, 404, 413, 415, 429, 507)
+    responses=problems(400, 404, 409, 413, 415, 429, 507)
     | {200: {"model": Plan, "description": "With `dry_run`: the plan."}},
     response_model=RunView,
     dependencies=[AdminUnlessDry, JsonOnly],
@@ -106,18 +116,19 @@ def submit_run(
 
     The body is part of a configuration. What it leaves out comes from the defaults, from `preset`, or from the run that
     `from_run` names; objects merge field by field, and a `model` or `optimizer` of another `kind` replaces the whole.
+    An `ensemble` is made of other runs' saved models: dataset and split are theirs.
     The same `Idempotency-Key` and body answer the same run, however often they come.
     """
     if dry_run:
         with database.reading() as session:
-            config = service.prepare(session, document).config
-            hint = watch.why_it_waits(session, config.device)
-            seconds = speed.estimate_alone(session, config)
+            prepared = service.prepare(session, document)
+            hint = watch.why_it_waits(session, prepared.config.device)
+            seconds = speed.estimate_alone(session, prepared.config)
         plan = Plan(
-            config=config,
-            num_parameters=config.num_parameters,
-            num_steps=config.num_steps,
-            estimated_bytes=config.estimated_bytes,
+            config=prepared.config,
+            num_parameters=prepared.num_parameters,
+            num_steps=prepared.config.num_steps,
+            estimated_bytes=prepared.estimated_bytes,
             estimated_seconds=seconds,
             hint=hint,
         )
@@ -152,7 +163,7 @@ def list_runs(
             "Upper and lower case are the same, in ASCII at least.",
         ),
     ] = None,
-    model_kind: Literal["mlp", "random_forest"] | None = None,
+    model_kind: ModelKind | None = None,
     tag: Annotated[
         str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00]*$", description="As `key:value`.")
     ] = None,

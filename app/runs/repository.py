@@ -31,6 +31,11 @@ def get(session: Session, run_id: str) -> Run | None:
     return session.get(Run, run_id)
 
 
+def get_all(session: Session, run_ids: Collection[str]) -> dict[str, Run]:
+    """Return those of the given runs that exist, by id."""
+    return {run.id: run for run in session.scalars(select(Run).where(Run.id.in_(run_ids)))}
+
+
 def get_locked(session: Session, run_id: str) -> Run | None:
     """Return a run's current row, locked until the transaction ends."""
     return session.get(Run, run_id, with_for_update=True, populate_existing=True)

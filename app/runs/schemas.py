@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from app.paging import Page
-from app.run_config import RunConfig, StrictModel
+from app.run_config import ModelKind, RunConfig, StrictModel
 from app.tables import Checkpoint, Metric, Run, RunStatus
 from app.validation import TEXT
 
@@ -43,12 +43,14 @@ EXAMPLE_CONFIG = {
     "model": {"kind": "mlp", "hidden_sizes": [24, 24], "activation": "tanh", "dropout": 0.25},
     "scaling": "byte",
     "training": {
-        "optimizer": {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0},
+        "optimizer": {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False},
         "batch_size": 20,
         "epochs": 800,
         "evaluate_every": "auto",
         "keep": "best",
         "early_stopping": None,
+        "schedule": {"kind": "constant"},
+        "augmentation": None,
     },
 }
 
@@ -83,7 +85,7 @@ class Plan(BaseModel):
 
     config: RunConfig = Field(examples=[EXAMPLE_CONFIG])
     num_parameters: int | None = Field(description="Weights and biases; null for a forest.", examples=[2410])
-    num_steps: int | None = Field(description="Optimizer steps; null for a forest.", examples=[50400])
+    num_steps: int | None = Field(description="Optimizer steps; null for all but an mlp.", examples=[50400])
     estimated_bytes: int = Field(description="What it would add to the database, about.", examples=[150000])
     estimated_seconds: float | None = Field(
         None,
@@ -121,7 +123,7 @@ class RunView(BaseModel):
     pending_request: Literal["cancel", "pause"] | None = Field(
         description="What a running run will do at its next epoch boundary."
     )
-    model_kind: Literal["mlp", "random_forest"]
+    model_kind: ModelKind
     config: dict[str, Any] = Field(description="The full configuration.", examples=[EXAMPLE_CONFIG])
     tags: dict[str, str]
     priority: int
@@ -209,8 +211,10 @@ class MetricView(BaseModel):
     train_eval_accuracy: float
     val_loss: float
     val_accuracy: float
-    gradient_norms: list[float] | None = Field(description="Per layer, at the epoch's last step; null for a forest.")
-    weight_norms: list[float] | None = Field(description="Per layer, after the epoch; null for a forest.")
+    gradient_norms: list[float] | None = Field(
+        description="Per layer, at the epoch's last step; null for all but an mlp."
+    )
+    weight_norms: list[float] | None = Field(description="Per layer, after the epoch; null for all but an mlp.")
     seconds: float = Field(description="Training time of the run up to here.")
 
     @classmethod

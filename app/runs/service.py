@@ -26,8 +26,9 @@ from app.models import promotion
 from app.models import repository as models
 from app.presets.runs import get_preset
 from app.queue import lifecycle
-from app.run_config import SUBMITTED, RunConfig, complete
-from app.runs import repository
+from app.run_config import SUBMITTED, Ensemble, RunConfig, complete
+from app.runs import ensembles, repository
+from app.runs.ensembles import Members
 from app.runs.idempotency import Idempotency, insert_once, submit_once
 from app.runs.schemas import RunLabels, RunPatch, RunSubmission
 from app.tables import Checkpoint, EventType, Metric, PromotionReason, Run, RunStatus
@@ -35,6 +36,8 @@ from app.validation import invalid_document, invalid_input
 from app.wording import count
 
 QUEUE_FULL_RETRY_SECONDS = 5
+NO_SWEEP_OF_ENSEMBLES = "An ensemble trains nothing that a sweep could search: submit it as a run (POST /runs)"
+_WITHOUT_CHECKPOINTS = {"random_forest": "a forest has none", "ensemble": "an ensemble has none, its members have"}
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,31 @@ class Submission:
 
     labels: RunLabels
     config: RunConfig
+    members: Members | None = None  # of an ensemble
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Number of weights and biases; None for a forest."""
+        return self.config.num_parameters if self.members is None else self.members.num_parameters
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Estimated bytes that the run adds to the database."""
+        return self.config.estimated_bytes + (0 if self.members is None else self.members.size_bytes)
 
 
-def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
+def prepare(session: Session, document: Mapping[str, Any], *, for_sweep: bool = False) -> Submission:
     """Complete and validate a submission, without queueing anything.
 
     Args:
-        session: Reads the run that `from_run` names.
+        session: Reads the run that `from_run` names, and an ensemble's members.
         document: The request's body: part of a `RunSubmission`.
+        for_sweep: Whether it is a sweep's base, which is no ensemble.
 
     Raises:
         InvalidInput: The document is not valid; the error names every wrong place.
         NotFound: The document names a preset or a run that does not exist.
+        Conflict: A run that the document names cannot be a member of this ensemble.
     """
     base = _base(session, document)
     overrides = {key: value for key, value in document.items() if key not in ("preset", "from_run")}
@@ -63,15 +79,21 @@ def prepare(session: Session, document: Mapping[str, Any]) -> Submission:
         submission = RunSubmission.model_validate(completed, context=SUBMITTED)
     except ValidationError as error:
         raise invalid_document(error, completed) from error
+    if for_sweep and isinstance(submission.model, Ensemble):
+        raise invalid_input([FieldError("#/model/kind", NO_SWEEP_OF_ENSEMBLES)])
     fold = submission.split.fold
     why = fold and submission.split.explain_folds(DATASETS[submission.dataset], fold.of)
     if why:
         raise invalid_input([FieldError("#/split/fold/of", why)])
     fields = submission.model_dump()
-    return Submission(
-        RunLabels.model_validate({name: fields[name] for name in RunLabels.model_fields}),
-        RunConfig.model_validate({name: fields[name] for name in RunConfig.model_fields}),
-    )
+    labels = RunLabels.model_validate({name: fields[name] for name in RunLabels.model_fields})
+    config = RunConfig.model_validate({name: fields[name] for name in RunConfig.model_fields})
+    if not isinstance(config.model, Ensemble):
+        return Submission(labels, config)
+    members = ensembles.find_members(session, config.model)
+    ensembles.check_data(config, overrides, members)
+    config = config.model_copy(update={"dataset": members.dataset, "split": members.split})
+    return Submission(labels, config, members)
 
 
 def _base(session: Session, document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,12 +125,12 @@ def require_room(session: Session, number: int, max_queued_runs: int) -> None:
         )
 
 
-def require_space(session: Session, configs: Sequence[RunConfig], quota_bytes: int) -> None:
-    """Check that the database has room for these runs. Runs that are queued or in training already are not stopped.
+def require_space(session: Session, wanted: int, quota_bytes: int) -> None:
+    """Check that the database has room for new runs. Runs that are queued or in training already are not stopped.
 
     Args:
         session: Reads the database's size.
-        configs: Configurations of the runs to be queued.
+        wanted: Estimated size of the runs to be queued, in bytes.
         quota_bytes: Largest size of the database, in bytes; 0: limited by the disk only.
 
     Raises:
@@ -116,7 +138,7 @@ def require_space(session: Session, configs: Sequence[RunConfig], quota_bytes: i
     """
     if not quota_bytes:
         return
-    used, wanted = used_bytes(session), sum(config.estimated_bytes for config in configs)
+    used = used_bytes(session)
     if used + wanted > quota_bytes:
         raise DiskQuotaExceeded(
             f"The database holds {used:,} bytes, and this would add about {wanted:,}, beyond the {quota_bytes:,} that "
@@ -144,6 +166,7 @@ def submit(
     Raises:
         InvalidInput: Something in the document is wrong, or the key came with another one before.
         NotFound: The document names a preset or a run that does not exist.
+        Conflict: A run that the document names cannot be a member of this ensemble.
         QueueFull: There are `max_queued_runs` already.
         DiskQuotaExceeded: The run might not find room.
     """
@@ -151,7 +174,7 @@ def submit(
 
     def prepare_run(session: Session) -> Submission:
         submission = prepare(session, document)
-        require_space(session, [submission.config], disk_quota_bytes)
+        require_space(session, submission.estimated_bytes, disk_quota_bytes)
         return submission
 
     return submit_once(
@@ -174,6 +197,7 @@ def enqueue(
     """
     require_room(session, 1, max_queued_runs)
     run = lifecycle.new_run(submission.config, **submission.labels.model_dump())
+    run.num_parameters = submission.num_parameters
     inserted = insert_once(session, run, idempotency)
     if inserted is run:
         lifecycle.enter_queue(session, run)
@@ -317,8 +341,8 @@ def get_checkpoint(session: Session, run: Run, role: str) -> Checkpoint:
     checkpoint = repository.get_checkpoint(session, run.id, role)
     if checkpoint is None:
         why = f"the run has {_FINISHED[run.status]}" if run.status.is_finished() else f"the run is {run.status.value}"
-        if run.model_kind == "random_forest":
-            why = "a forest has none"
+        if run.model_kind in _WITHOUT_CHECKPOINTS:
+            why = _WITHOUT_CHECKPOINTS[run.model_kind]
         elif role == "last" and run.status.is_finished():
             why = "it goes some time after the run's end (DIGITLAB_LAST_CHECKPOINT_RETENTION_SECONDS)"
         raise NotFound(f"Run {run.id} has no checkpoint {role!r}: {why}.", slug="checkpoint-not-found")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.run_config import RunConfig
+from app.run_config import RunConfig, max_stack_size
 from app.runs.speed import estimate, measure_speeds
 from app.sweeps.schemas import SweepPlan
 
@@ -28,8 +28,7 @@ def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_
 def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
     """Count a worker's claims if each stack is as large as `max_stack_bytes` allows."""
     num_runs = Counter(config.stack_key for config in trials)
-    run_bytes = {config.stack_key: config.stack_bytes for config in trials}
-    return sum(
-        number if key is None else math.ceil(number / max(1, max_stack_bytes // run_bytes[key]))
-        for key, number in num_runs.items()
-    )
+    sizes = {
+        config.stack_key: max_stack_size(config, max_stack_bytes) for config in trials if config.stack_key is not None
+    }
+    return sum(number if key is None else math.ceil(number / sizes[key]) for key, number in num_runs.items())

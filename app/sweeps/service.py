@@ -60,7 +60,8 @@ def submit(
 
     def prepare_rows(session: Session) -> Draft:
         prepared = prepare(session, document, max_trials=max_trials, max_parameters=max_parameters)
-        runs.require_space(session, [trial.config for trial in prepared.trials], disk_quota_bytes)
+        wanted = sum(trial.config.estimated_bytes for trial in prepared.trials)
+        runs.require_space(session, wanted, disk_quota_bytes)
         return draft(prepared)
 
     return submit_once(

@@ -13,7 +13,7 @@ from app.datasets.catalog import DATASETS
 from app.errors import FieldError, InvalidInput
 from app.presets.sweeps import get_sweep_preset
 from app.queue import lifecycle
-from app.run_config import MAX_SEED, Mlp, RunConfig, complete
+from app.run_config import MAX_SEED, Ensemble, Fold, Mlp, RunConfig, complete
 from app.runs import service as runs
 from app.sweeps.schemas import SweepSubmission
 from app.sweeps.search_space import Point, expand
@@ -60,7 +60,7 @@ def prepare(session: Session, document: Mapping[str, Any], *, max_trials: int, m
     except ValidationError as error:
         raise invalid_document(error, document) from error
     try:
-        base = runs.prepare(session, submission.base)
+        base = runs.prepare(session, submission.base, for_sweep=True)
     except InvalidInput as error:
         inside = [FieldError("#/base" + each.pointer[1:], each.detail) for each in error.errors]
         raise InvalidInput("#/base" + error.detail[1:], errors=inside) from None
@@ -135,6 +135,9 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
             if submission.cross_validation is not None and path.startswith("split.fold"):
                 raise wrong_place(place, "cross_validation makes the folds itself: leave it out")
         anywhere = next(iter(point.places.values()), "#/base")
+        if isinstance(config.model, Ensemble):
+            places = [place for path, place in point.places.items() if path.partition(".")[0] == "model"]
+            raise wrong_place(next(iter(places), anywhere), runs.NO_SWEEP_OF_ENSEMBLES)
         if submission.stopping is not None and not isinstance(config.model, Mlp):
             raise wrong_place(
                 anywhere, "stopping does not go with a random_forest: its trees are no epochs to judge it by"
@@ -149,6 +152,14 @@ def _check_points(submission: SweepSubmission, points: Sequence[Point]) -> None:
         if submission.cross_validation is not None and _stops_early(config):
             place = point.places.get("training.early_stopping", anywhere)
             raise wrong_place(place, "With cross_validation every trial trains its fixed number of epochs")
+        if folds and config.training is not None:
+            split, num_samples = config.split, DATASETS[config.dataset].num_samples
+            cut = [split.model_copy(update={"fold": Fold(number=number, of=folds)}) for number in range(folds)]
+            why = config.training.explain_warm_up(min(each.sizes(num_samples).train for each in cut))
+            if why:
+                names = ("training.schedule.warmup_steps", "training.schedule", "training.epochs")
+                place = next((point.places[name] for name in names if name in point.places), anywhere)
+                raise wrong_place(place, f"{why} in the smallest fold")
 
 
 def _stops_early(config: RunConfig) -> bool:

@@ -11,8 +11,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.presets.runs import PRESETS
-from app.run_config import MAX_AUTO_METRICS, Mlp, RandomForest, RunConfig, Sgd, complete
+from app.run_config import (
+    MAX_AUTO_METRICS,
+    SUBMITTED,
+    AffineElastic,
+    Constant,
+    Cosine,
+    Mlp,
+    RandomForest,
+    RunConfig,
+    Sgd,
+    complete,
+    max_stack_size,
+)
 from app.settings import Settings
+from app.validation import invalid_document
 
 BASE: dict[str, Any] = RunConfig().model_dump(mode="json")
 
@@ -86,6 +99,25 @@ def test_a_preset_has_the_notebook_s_settings(name: str) -> None:
     )
 
 
+def test_the_handwriting_preset_trains_on_warped_copies() -> None:
+    preset = PRESETS["handwriting"]
+    config = preset.config
+    assert preset.notebook == "", "it does not come from the notebook"
+    assert config.model == Mlp(hidden_sizes=[256], activation="relu", dropout=0.2)
+    assert config.training is not None
+    assert config.training.model_dump() == {
+        "optimizer": {"kind": "sgd", "learning_rate": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-5},
+        "schedule": {"kind": "cosine", "warmup_steps": 100},
+        "augmentation": {"kind": "affine_elastic", "copies": 256, "strength": 1.0},
+        "batch_size": 64,
+        "epochs": 300,
+        "evaluate_every": "auto",
+        "keep": "last",
+        "early_stopping": None,
+    }
+    assert (config.scaling, config.evaluate_every, config.split.is_canonical) == ("unit", 2, True)
+
+
 def test_the_forest_preset_has_the_notebook_s_settings() -> None:
     assert PRESETS["forest-baseline"].config.model == RandomForest(kind="random_forest", n_estimators=10, max_depth=10)
 
@@ -125,3 +157,86 @@ def test_the_longest_step_shows_progress_before_a_slow_core_counts_as_stuck() ->
         _complete({"model": {"hidden_sizes": [1024] * 9}})
     with pytest.raises(ValidationError):
         _complete({"model": {"hidden_sizes": [1025]}})
+
+
+def test_new_fields_are_what_stored_configurations_without_them_mean() -> None:
+    older = deepcopy(BASE)
+    del older["training"]["schedule"], older["training"]["augmentation"], older["training"]["optimizer"]["nesterov"]
+    config = RunConfig.model_validate(older)
+    assert config == RunConfig()
+    assert config.training is not None
+    assert isinstance(config.training.optimizer, Sgd)
+    assert (config.training.schedule, config.training.augmentation) == (Constant(), None)
+    assert config.training.optimizer.nesterov is False
+    assert config.stack_key == "64-128-64-16 sgd 64 1257+540+0 auto"
+
+
+def test_augmentation_completes_null_and_merges() -> None:
+    config = _complete({"training": {"augmentation": {"copies": 16}}})
+    assert config.augmentation == AffineElastic(copies=16, strength=1.0)
+    stronger = RunConfig.model_validate(
+        complete(config.model_dump(), {"training": {"augmentation": {"strength": 1.25}}})
+    )
+    assert stronger.augmentation == AffineElastic(copies=16, strength=1.25)
+    none = RunConfig.model_validate(complete(stronger.model_dump(), {"training": {"augmentation": None}}))
+    assert none == RunConfig()
+
+
+def test_runs_of_one_strength_share_a_stack_and_its_bank() -> None:
+    plain, few, many, strong = (
+        _complete({"training": {"augmentation": augmentation}})
+        for augmentation in (None, {"copies": 1}, {"copies": 256}, {"strength": 1.25})
+    )
+    assert few.stack_key == many.stack_key == f"{plain.stack_key} augmented 1"
+    assert strong.stack_key == f"{plain.stack_key} augmented 1.25"
+    bank = 256 * 1797 * 64
+    assert [config.shared_bytes for config in (plain, few, many, strong)] == [0, bank, bank, bank]
+    assert few.stack_bytes == many.stack_bytes == plain.stack_bytes + 8 * 1257
+    room = 3 * few.stack_bytes
+    assert [max_stack_size(few, size) for size in (0, bank, bank + room - 1, bank + room)] == [1, 1, 2, 3]
+    assert max_stack_size(plain, 3 * plain.stack_bytes) == 3
+
+
+def test_rates_and_nesterov_momentum_leave_the_stack_alone() -> None:
+    scheduled = _complete(
+        {"training": {"schedule": {"kind": "cosine", "warmup_steps": 9}, "optimizer": {"nesterov": True}}}
+    )
+    assert scheduled.stack_key == RunConfig().stack_key
+    assert scheduled.training is not None
+    assert scheduled.training.schedule == Cosine(kind="cosine", warmup_steps=9)
+
+
+@pytest.mark.parametrize(
+    ("training", "pointer", "message"),
+    [
+        ({"augmentation": {"copies": 0}}, "/augmentation/copies", "greater than or equal to 1"),
+        ({"augmentation": {"copies": 257}}, "/augmentation/copies", "less than or equal to 256"),
+        ({"augmentation": {"strength": 0.3}}, "/augmentation/strength", "multiple of 0.25"),
+        ({"augmentation": {"strength": 0}}, "/augmentation/strength", "greater than or equal to 0.25"),
+        ({"augmentation": {"kind": "mixup"}}, "/augmentation/kind", "affine_elastic"),
+        ({"schedule": {"kind": "step"}}, "/schedule", '"constant" or "cosine"'),
+        ({"schedule": {"warmup_steps": 3}}, "/schedule/warmup_steps", "no such field"),
+        ({"schedule": {"kind": "cosine", "warmup_steps": -1}}, "/schedule/warmup_steps", "greater than or equal to 0"),
+        (
+            {"epochs": 5, "schedule": {"kind": "cosine", "warmup_steps": 100}},  # 1,257 images are 20 steps of 64
+            "/schedule/warmup_steps",
+            "warmup_steps should be less than the 100 steps of the run",
+        ),
+        ({"optimizer": {"momentum": 0, "nesterov": True}}, "/optimizer/nesterov", "nesterov needs a momentum above 0"),
+        ({"optimizer": {"kind": "adam", "nesterov": True}}, "/optimizer/nesterov", "no such field"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_where_it_stands(
+    training: dict[str, Any], pointer: str, message: str
+) -> None:
+    document = complete(BASE, {"training": training})
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(document, context=SUBMITTED)
+    error = invalid_document(caught.value, document)
+    assert [place.pointer for place in error.errors] == [f"#/training{pointer}"]
+    assert message in error.errors[0].detail
+
+
+def test_a_warm_up_of_all_steps_but_one_is_accepted() -> None:
+    training = {"epochs": 5, "schedule": {"kind": "cosine", "warmup_steps": 99}}
+    assert _complete({"training": training}).num_steps == 100

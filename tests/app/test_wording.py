@@ -38,7 +38,7 @@ MESSAGES: list[tuple[str, str, str, str]] = [
         "/runs",
         '{"model": {"kind": "x"}}',
         "#/model",
-        'The field "kind" should be "mlp" or "random_forest"; got "x"',
+        'The field "kind" should be "mlp", "random_forest" or "ensemble"; got "x"',
     ),
     ("/runs", '{"model": {"kind": null}}', "#/model", "; got null"),
     ("/runs", '{"model": {"kind": [1]}}', "#/model", "; got an array"),

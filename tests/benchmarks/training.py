@@ -38,7 +38,7 @@ from torchvision.transforms import ToTensor
 
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.data import load_dataset, split_indices, to_image_tensors
-from workers.training.engines.numba_engine import available_cores
+from workers.training.device import available_cores
 from workers.training.layout import Layout
 from workers.training.loop import StackTraining
 from workers.training.stack import Member

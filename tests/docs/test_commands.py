@@ -23,9 +23,9 @@ SHELL = [
 DIGITLAB: Any = typer.main.get_command(cli)
 PATHS = create_app(Settings()).openapi()["paths"]
 # Options of curl that the pages use: with a value, and without.
-WITH_VALUE = {"-X", "-H", "-d", "-o", "-D", "--data-binary"}
+WITH_VALUE = {"-X", "-H", "-d", "-F", "-o", "-D", "--data-binary"}
 WITHOUT = {"-s", "-sN"}
-BODIES = {"-d", "--data-binary"}
+BODIES = {"-d", "-F", "--data-binary"}
 
 
 def in_blocks(program: str) -> list[tuple[str, list[str]]]:

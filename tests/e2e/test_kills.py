@@ -33,7 +33,15 @@ FAST = {
 # The run trains for several seconds if it is not interrupted.
 LONG_RUN = {
     "model": {"hidden_sizes": [64, 48], "activation": "relu", "dropout": 0.0},
-    "training": {"batch_size": 50, "epochs": 10_000, "evaluate_every": 80, "snapshots": 16},
+    "training": {
+        "optimizer": {"kind": "sgd", "nesterov": True},
+        "batch_size": 50,
+        "epochs": 10_000,
+        "evaluate_every": 80,
+        "schedule": {"kind": "cosine", "warmup_steps": 1000},
+        "augmentation": {"copies": 16},
+        "snapshots": 16,
+    },
 }
 
 

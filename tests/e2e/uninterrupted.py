@@ -11,6 +11,7 @@ import torch
 from app.run_config import RunConfig, complete
 from workers.preparation import mlp_config
 from workers.training import export, serialization
+from workers.training.bank import Banks
 from workers.training.checkpoint import TrainingState
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.evaluation import Metrics
@@ -25,7 +26,12 @@ def train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
     pixels, labels = load_dataset(config.dataset)
     split = split_indices(labels, val_size=config.split.val_size, test_size=0.0, seed=config.split.seed)
     tensors = to_image_tensors(pixels, labels, config.scaling)
-    training = StackTraining([Member(mlp_config(config), tensors, split)], torch.device("cpu"))
+    device = torch.device("cpu")
+    bank = None
+    if config.augmentation is not None:
+        copies, strength = config.augmentation.copies, config.augmentation.strength
+        bank = Banks().get(config.dataset, pixels, strength, copies, device)
+    training = StackTraining([Member(mlp_config(config), tensors, split, bank)], device)
     (run,) = training.active
     rows = []
     while not run.is_finished:

@@ -28,6 +28,8 @@ configurations = st.fixed_dictionaries(
                 "optimizer": st.sampled_from(
                     [{"kind": "sgd", "learning_rate": 0.1}, {"kind": "adam", "learning_rate": 0.01}]
                 ),
+                "augmentation": st.sampled_from([None, None, {}, {"copies": 3}, {"strength": 0.5}]),
+                "schedule": st.sampled_from([{"kind": "constant"}, {"kind": "cosine", "warmup_steps": 9}]),
             }
         ),
     }

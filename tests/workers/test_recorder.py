@@ -16,7 +16,7 @@ from app.database import Database
 from app.events.repository import EventFilter, list_events
 from app.queue import claiming
 from app.queue.claiming import Claim
-from app.run_config import RunConfig, complete
+from app.run_config import Fold, RunConfig, Split, complete
 from app.runs import service
 from app.runs.schemas import MetricView
 from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
@@ -221,6 +221,34 @@ def test_every_outcome_is_recorded_and_reported(make_stack: Any) -> None:
     assert stack.done == stack.claims
     with stack.database.reading() as session:
         assert session.scalars(select(Promotion.run_id)).one() == rows[0].id
+
+
+def test_a_saved_model_is_evaluated_on_shifted_val(make_stack: Any) -> None:
+    stack = make_stack(2)
+    stack.train(6)
+    outcomes = {run: stack.succeeded(number) for number, run in enumerate(stack.runs)}
+    fold = stack.prepared[1].config.model_copy(update={"split": Split(fold=Fold(number=0, of=5))})
+    outcomes[stack.runs[1]] = replace(outcomes[stack.runs[1]], config=fold)
+    stack.recorder.end(outcomes)
+    stack.recorder.close()
+    with stack.database.reading() as session:
+        model, of_fold = (session.get_one(SavedModel, claim.run_id) for claim in stack.claims)
+        assert model.shifted_right is not None
+        right = np.unpackbits(np.frombuffer(model.shifted_right, np.uint8), count=5400).reshape(540, 10)
+        assert model.shifted_accuracy == pytest.approx(right.mean())
+        assert model.shifted_standard_error == pytest.approx(right.mean(axis=1).std(ddof=1) / np.sqrt(540))
+        assert model.shifted_loss is not None
+        assert model.shifted_loss > 0
+        assert model.max_energy is not None
+        assert model.max_distance is not None
+        row = stack.row(0)
+        assert (row.shifted_accuracy, row.shifted_standard_error) == (
+            model.shifted_accuracy,
+            model.shifted_standard_error,
+        )
+        assert (of_fold.shifted_accuracy, of_fold.shifted_right, of_fold.max_energy) == (None, None, None)
+        promoted = session.scalars(select(Event).where(Event.type == EventType.PROMOTED)).one()
+        assert promoted.data["shifted_accuracy"] == model.shifted_accuracy
 
 
 def test_a_model_that_does_not_answer_as_the_network_does_is_not_saved(make_stack: Any) -> None:

@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.tables import RunStatus
 from tests.conftest import AddRun, get_run
 from workers import worker as worker_module
-from workers.messages import EXIT_DATABASE_FAILED, FromChild, FromParent, Idle, Ready, Train
+from workers.messages import EXIT_DATABASE_FAILED, Evaluate, Evaluated, FromChild, FromParent, Idle, Ready, Train
 from workers.worker import Worker
 
 
@@ -87,3 +87,40 @@ def test_a_child_that_dies_three_times_of_a_run_fails_it(
     work(worker, [-9] * 3, monkeypatch)
     run = get_run(database, run_id)
     assert (run.status, run.error_code, run.crashes_without_progress) == (RunStatus.FAILED, "worker_lost", 3)
+
+
+class PlayedEvaluator(PlayedChild):
+    """A fake trainer that answers with what it is given, and notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = Ready(["auto"], "cpu", {})
+        self.answers: list[FromChild] = []
+        self.told: list[FromParent] = []
+
+    def receive(self, _timeout: float) -> list[FromChild] | None:
+        answers, self.answers = self.answers, []
+        return answers
+
+    def send(self, message: FromParent) -> None:
+        self.told.append(message)
+
+
+def test_an_idle_child_evaluates_earlier_models_and_trains_first(
+    worker: Worker, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "EVALUATION_SECONDS", 1000.0)
+    child: Any = PlayedEvaluator()
+    for _ in range(3):
+        worker._run_once(child)
+    assert child.told == [Evaluate()]  # and no other one until it has answered
+    add_run()
+    worker._run_once(child)  # the child hears of the run while it evaluates
+    assert isinstance(child.told[1], Train)
+    child.answers = [Evaluated(is_complete=False), Idle()]
+    worker._run_once(child)  # models are left: the child goes on at once
+    assert child.told[2:] == [Evaluate()]
+    child.answers = [Evaluated(is_complete=True)]
+    for _ in range(3):
+        worker._run_once(child)
+    assert len(child.told) == 3

@@ -22,7 +22,7 @@ from workers.training.result import Result
 
 
 class TrainingRun(Protocol):
-    """One run in training: an `MlpTraining` or a `ForestTraining`."""
+    """One run in training: an `MlpTraining`, a `ForestTraining` or an `EnsembleTraining`."""
 
     epoch: int  # done so far
     seconds: float  # of training; time between epochs is not counted
@@ -49,7 +49,7 @@ class TrainingRun(Protocol):
 
 
 class TrainingLoop(Protocol):
-    """Runs that are trained together: a `StackTraining` of one run or many, or a `ForestTraining`."""
+    """Runs that are trained together: a `StackTraining` of one run or many, or one run of another kind."""
 
     @property
     def active(self) -> Sequence[TrainingRun]:

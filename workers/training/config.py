@@ -20,6 +20,7 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    nesterov: bool = False  # SGD: step along the gradient plus the new momentum
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,21 @@ class StoppingConfig:
 
     patience: int
     min_delta: float = 0.0
+
+
+@dataclass(frozen=True)
+class CosineConfig:
+    """A learning rate that rises over `warmup_steps` and falls to 0 at the run's last step, as in `schedule`."""
+
+    warmup_steps: int
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Training on warped copies of the images; an epoch draws one of an image's `copies`. See `augmentation`."""
+
+    copies: int
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,8 @@ class MlpConfig:
     evaluate_every: int
     keep: Literal["best", "last"] = "best"
     early_stopping: StoppingConfig | None = None
+    schedule: CosineConfig | None = None  # None: a constant learning rate
+    augmentation: AugmentationConfig | None = None
     rungs: tuple[int, ...] = ()  # further epochs to evaluate: a sweep compares its trials there
     snapshots: int = 0  # evaluated epochs whose weights and val answers are kept
 

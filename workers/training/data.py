@@ -105,4 +105,5 @@ def to_tensor(pixels: Pixels, scaling: Scaling) -> torch.Tensor:
 
 def to_image_tensors(pixels: Pixels, labels: Labels, scaling: Scaling) -> ImageTensors:
     """A dataset in the form that networks are trained on."""
-    return ImageTensors(to_tensor(pixels, scaling), torch.from_numpy(labels.astype(np.int64)))
+    labels_tensor = torch.from_numpy(labels.astype(np.int64))
+    return ImageTensors(to_tensor(pixels, scaling), labels_tensor, 1 / SCALES[scaling])

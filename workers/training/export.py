@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from workers.training.config import NUM_CLASSES, NUM_PIXELS
 from workers.training.data import SCALES, Pixels, Scaling
 from workers.training.evaluation import Probabilities
-from workers.training.result import MlpModel
+from workers.training.result import EnsembleModel, MlpModel
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
@@ -35,8 +35,10 @@ class ExportMismatch(Exception):
     """The exported graph does not compute what the trained model computes."""
 
 
-def to_onnx(model: MlpModel | RandomForestClassifier, scaling: Scaling | None) -> bytes:
-    """A trained model as an ONNX graph; `scaling` is that of a network's training data, None for a forest."""
+def to_onnx(model: MlpModel | RandomForestClassifier | EnsembleModel, scaling: Scaling | None) -> bytes:
+    """A trained model as an ONNX graph; `scaling` is that of a network's training data, None for all others."""
+    if isinstance(model, EnsembleModel):
+        return model.graph
     if isinstance(model, MlpModel):
         assert scaling is not None
         return _export_mlp(model, scaling)

@@ -10,14 +10,22 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from workers.training.bank import Banks
 from workers.training.checkpoint import Array, TrainingState
-from workers.training.config import NUM_PIXELS, MlpConfig, OptimizerConfig, is_due, snapshot_epochs
+from workers.training.config import (
+    NUM_PIXELS,
+    AugmentationConfig,
+    MlpConfig,
+    OptimizerConfig,
+    is_due,
+    snapshot_epochs,
+)
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
@@ -52,12 +60,14 @@ def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool =
 def warm_up(device: torch.device) -> None:
     """Compile the kernels, or load what an earlier process compiled, so that the first run does not wait for it.
 
-    A run of two images, one hidden unit and dropout, trained for an epoch, compiles every kernel.
+    A run of two images, one hidden unit, dropout and augmentation, trained for an epoch, compiles every kernel.
     """
     data = ImageTensors(torch.zeros(2, NUM_PIXELS), torch.zeros(2, dtype=torch.int64))
+    bank = Banks().get("zeros", np.zeros((2, NUM_PIXELS), np.uint8), 1.0, 1, device)
     indices = np.arange(2, dtype=np.int32)
     config = MlpConfig(0, (1,), "tanh", 0.5, OptimizerConfig("sgd", 0.1), 1, 1, 1)
-    training = StackTraining([Member(config, data, SplitIndices(indices, indices, indices))], device)
+    config = replace(config, augmentation=AugmentationConfig(1, 1.0))
+    training = StackTraining([Member(config, data, SplitIndices(indices, indices, indices), bank)], device)
     ((run, _),) = training.run_epoch()
     run.result()
 

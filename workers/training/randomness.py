@@ -96,6 +96,19 @@ def data_orders(seeds: Tensor, epoch: int, num_samples: int) -> Tensor:
     return order
 
 
+def copy_numbers(seeds: Tensor, epoch: int, num_samples: int, copies: Tensor) -> Tensor:
+    """The copy of each sample that an epoch trains on: R × N, from 0 to the run's number of `copies` (R) - 1.
+
+    A sample's word w, drawn like those of `data_orders`, becomes w · copies / 2^32, rounded down (D. Lemire, "Fast
+    random integer generation in an interval", ACM TOMACS 29, 2019, without the rejection: with 256 copies or fewer,
+    their shares differ by less than 1e-7).
+    """
+    blocks = torch.arange(-(-num_samples // 4), device=seeds.device)
+    none = torch.zeros((), dtype=torch.int64, device=seeds.device)
+    words = torch.stack(_draw(blocks, epoch, Purpose.COPY_CHOICE, none, seeds[:, None]), dim=2)  # R × blocks × 4
+    return (words.flatten(1)[:, :num_samples] * copies[:, None]) >> 32
+
+
 def dropout_lanes(seeds: Tensor, epoch: int, num_steps: int, batch_size: int, num_units: int) -> Tensor:
     """Random 16-bit numbers, R × S × B × T: a unit is dropped for a sample where its number is below 65536 × rate.
 

@@ -1,4 +1,4 @@
-"""The result of a finished training, for networks and forests."""
+"""The result of a finished training, for networks, forests and ensembles."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ class MlpModel:
 
 
 @dataclass(frozen=True)
+class EnsembleModel:
+    """An ensemble, as the ONNX graph that is saved: it is made of graphs."""
+
+    graph: bytes
+
+
+@dataclass(frozen=True)
 class Result:
     """A trained model and its evaluation."""
 
-    model: MlpModel | RandomForestClassifier
+    model: MlpModel | RandomForestClassifier | EnsembleModel
     num_parameters: int
     chosen: Best  # the epoch of these weights, and its metrics
     val_probabilities: Probabilities  # val samples × 10

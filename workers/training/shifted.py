@@ -53,6 +53,11 @@ class Evaluation:
     thresholds: Thresholds
 
 
+def warm_up() -> None:
+    """Load the compiled code that warps images, or compile it; without another thread, so that a process may fork."""
+    make_copies(np.zeros((1, 8, 8), np.uint8), 0, 1, STRENGTH, Purpose.SHIFT, threads=1)
+
+
 def evaluate(graph: bytes, images: SplitImages) -> Evaluation:
     """Evaluate an ONNX graph on shifted val, and fix its thresholds by val and shifted val."""
     shifted = make_shifted_val(images.pixels, images.split.val)

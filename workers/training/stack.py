@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from workers.training import randomness
-from workers.training.config import MlpConfig
+from workers.training.config import NUM_PIXELS, MlpConfig
 from workers.training.layout import Layout, widths, write_layers
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
@@ -37,6 +37,7 @@ class Member(NamedTuple):
     config: MlpConfig
     data: ImageTensors
     split: SplitIndices
+    bank: Tensor | None = None  # K × images of the dataset × D, uint8; needed with augmentation, see `bank.Banks`
 
 
 class Setting(IntEnum):
@@ -49,6 +50,9 @@ class Setting(IntEnum):
     BETA2 = 4
     EPSILON = 5
     KEEP_SCALE = 6  # 1 / (1 - dropout rate): the factor of units that dropout keeps
+    WARMUP_STEPS = 7
+    TOTAL_STEPS = 8  # of the whole training; 0: the learning rate is constant
+    NESTEROV = 9  # 1 or 0
 
 
 class Tally(NamedTuple):
@@ -66,13 +70,15 @@ class Shape:
     batch_size: int  # at most the size of the train split, which makes a full batch
     is_adam: bool
     split_sizes: tuple[int, int, int]  # train, val, test
+    strength: float | None  # of the augmentation; None: there is none
 
     @classmethod
     def of(cls, member: Member) -> Shape:
         config, split = member.config, member.split
         batch_size = min(config.batch_size or len(split.train), len(split.train))
         sizes = (len(split.train), len(split.val), len(split.test))
-        return cls(Layout.of(config.hidden_sizes), batch_size, config.optimizer.kind == "adam", sizes)
+        strength = None if config.augmentation is None else config.augmentation.strength
+        return cls(Layout.of(config.hidden_sizes), batch_size, config.optimizer.kind == "adam", sizes, strength)
 
     @property
     def num_train(self) -> int:
@@ -94,7 +100,7 @@ class Stack:
     first: Tensor  # R × P: momentum (SGD) or the mean of gradients (Adam)
     second: Tensor  # R × P: the mean of squared gradients (Adam); R × 0 for SGD
     best: Tensor  # R × P: the parameters of each run's best epoch so far
-    settings: Tensor  # R × 7, columns as `Setting`; float64, on the CPU: float32 would round 1 - β to 0
+    settings: Tensor  # R × 10, columns as `Setting`; float64, on the CPU: float32 would round 1 - β to 0
     activations: Tensor  # R, int64: index into ACTIVATIONS; in ascending order
     thresholds: Tensor  # R, int64: dropout's rate × 65536, see `randomness.dropout_threshold`
     widths: Tensor  # R × (L + 1), int64: pixels, hidden widths, classes, without padding
@@ -102,6 +108,10 @@ class Stack:
     rows: dict[SplitName, Tensor]  # R × N each, int64: the samples of a run's split, as rows of `images`
     images: Tensor  # M × D, floats: every dataset and scaling that a run of the stack uses, once each
     labels: Tensor  # M, int64
+    copies: Tensor  # R, int64: how many copies of an image a run draws from; 0 without augmentation
+    first_rows: Tensor  # R, int64: the row of `images` that is the first image of a run's dataset
+    scales: Tensor  # R, float32: what the pixels of a run's copies are multiplied by
+    bank: Tensor  # K × images of the dataset × D, uint8; empty without augmentation
 
     @classmethod
     def build(cls, members: Sequence[Member], device: torch.device, dtype: torch.dtype = torch.float32) -> Stack:
@@ -111,7 +121,7 @@ class Stack:
         them at once.
 
         Raises:
-            ValueError: The members differ in shape, or are not ordered.
+            ValueError: The members differ in shape or bank, their bank is too small, or they are not ordered.
         """
         shape = Shape.of(members[0])
         if any(Shape.of(member) != shape for member in members):
@@ -140,7 +150,7 @@ class Stack:
             first=torch.zeros_like(parameters),
             second=torch.zeros_like(parameters if shape.is_adam else parameters[:, :0]),
             best=parameters.clone(),
-            settings=torch.tensor([_settings(member.config) for member in members], dtype=torch.float64),
+            settings=torch.tensor([_settings(member.config, shape) for member in members], dtype=torch.float64),
             activations=integers(activations),
             thresholds=integers([randomness.dropout_threshold(member.config.dropout) for member in members]),
             widths=integers([widths(member.config.hidden_sizes) for member in members]),
@@ -151,15 +161,19 @@ class Stack:
             },
             images=torch.cat([each.images for each in datasets]).to(device, dtype),
             labels=torch.cat([each.labels for each in datasets]).to(device),
+            copies=integers([_num_copies(member.config) for member in members]),
+            first_rows=integers([offsets[id(member.data)] for member in members]),
+            scales=torch.tensor([member.data.scale for member in members], dtype=torch.float32, device=device),
+            bank=_common_bank(members).to(device),
         )
 
     def select(self, slots: Sequence[int]) -> Stack:
-        """A smaller stack of these runs alone, in this order. Images and labels are shared, the rest is copied."""
+        """A smaller stack of these runs alone, in this order. Images, labels and bank are shared, not copied."""
         chosen = list(slots)
         per_run = {
             field.name: getattr(self, field.name)[chosen]
             for field in fields(self)
-            if field.name not in ("shape", "rows", "images", "labels")
+            if field.name not in ("shape", "rows", "images", "labels", "bank")
         }
         rows: dict[SplitName, Tensor] = {name: indices[chosen] for name, indices in self.rows.items()}
         return replace(self, **per_run, rows=rows)
@@ -171,6 +185,14 @@ class Stack:
     @cached_property
     def has_dropout(self) -> bool:
         return bool((self.thresholds > 0).any())
+
+    @cached_property
+    def has_schedule(self) -> bool:
+        return bool((self.settings[:, Setting.TOTAL_STEPS] > 0).any())
+
+    @cached_property
+    def has_nesterov(self) -> bool:
+        return bool((self.settings[:, Setting.NESTEROV] > 0).any())
 
 
 class Engine(Protocol):
@@ -221,9 +243,28 @@ def _initial_row(layout: Layout, config: MlpConfig) -> npt.NDArray[np.float64]:
     return row
 
 
-def _settings(config: MlpConfig) -> list[float]:
+def _num_copies(config: MlpConfig) -> int:
+    return 0 if config.augmentation is None else config.augmentation.copies
+
+
+def _common_bank(members: Sequence[Member]) -> Tensor:
+    """The bank of all members; an empty one if they have no augmentation.
+
+    Raises:
+        ValueError: It is missing, not the same one, or holds fewer copies than a run draws from.
+    """
+    needed = max(_num_copies(member.config) for member in members)
+    if needed == 0:
+        return torch.empty(0, 0, NUM_PIXELS, dtype=torch.uint8)
+    bank = members[0].bank
+    if bank is None or any(member.bank is not bank for member in members) or len(bank) < needed:
+        raise ValueError(f"the runs of a stack with augmentation need one bank, of {needed} copies or more")
+    return bank
+
+
+def _settings(config: MlpConfig, shape: Shape) -> list[float]:
     """A run's row of `Stack.settings`."""
-    optimizer = config.optimizer
+    optimizer, schedule = config.optimizer, config.schedule
     by_column = {
         Setting.LEARNING_RATE: optimizer.learning_rate,
         Setting.MOMENTUM: optimizer.momentum,
@@ -232,5 +273,8 @@ def _settings(config: MlpConfig) -> list[float]:
         Setting.BETA2: optimizer.beta2,
         Setting.EPSILON: optimizer.epsilon,
         Setting.KEEP_SCALE: 1 / (1 - config.dropout),
+        Setting.WARMUP_STEPS: 0 if schedule is None else schedule.warmup_steps,
+        Setting.TOTAL_STEPS: 0 if schedule is None else config.epochs * shape.num_steps,
+        Setting.NESTEROV: float(optimizer.nesterov),
     }
     return [by_column[column] for column in Setting]

@@ -28,3 +28,4 @@ class ImageTensors:
 
     images: Tensor
     labels: Tensor
+    scale: float = 1.0  # what pixels of 0–16 were multiplied by, in float32

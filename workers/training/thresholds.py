@@ -8,6 +8,9 @@ in a hundred, by noise, printed letters and scribbles. The distance alone flags 
 since other hands are further from the train images than val is; as a bound at a quantile of shifted val it costs next
 to nothing, and catches all noise. Two augmented networks of 256 units flag 1.000 of noise, .44–.48 of letters, .44–.47
 of scribbles and .05 of real digits; by energy alone .96, .41–.47, .40–.43 and .05.
+
+At `SURE_ACCURACY`, 73 % of 1,000 MNIST digits are sure, and 97.1 % of these are right (five networks of the preset
+`handwriting`); at .992 it would be 82 and 95.2 %.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-SURE_ACCURACY = 0.992  # of the sure ones on shifted val
-FEWEST_SURE = 125  # images of shifted val: fewer cannot show that accuracy, even if all are right
+SURE_ACCURACY = 0.997  # of the sure ones on shifted val
+FEWEST_SURE = round(1 / (1 - SURE_ACCURACY))  # images: fewer cannot show that accuracy, even if all are right
 FALSE_ALARMS = 0.01  # of val, called no digits
 FAR = 0.75  # quantile of shifted val's distances: what is further away is no digit
 

@@ -24,8 +24,11 @@ from app.cli.client import read_json
 from app.cli.inspect import draw_curve
 from app.cli.sweep import _conclusions, _effects_table, _points_table
 from app.cli.train import describe, progress_columns
+from app.database import Database
 from app.parameter_names import parameter_names
-from tests.conftest import AddRun, TestClient
+from app.tables import Metric, RunStatus
+from tests.app.pictures.files import encode, seven
+from tests.conftest import AddModel, AddRun, TestClient
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
@@ -66,6 +69,36 @@ def test_names_are_printed_as_they_are_without_what_controls_a_terminal(invoke: 
     refused = invoke("train", "--preset", "[/x]\x1b[2J:smile:")
     assert "[/x]\\x1b[2J:smile:" in refused.stderr
     assert "\x1b" not in refused.stderr
+
+
+@on_sqlite
+def test_the_ranking_is_shown_and_changed(invoke: Invoke, client: TestClient, add_model: AddModel) -> None:
+    empty = invoke("ranking")
+    assert (empty.exit_code, empty.stdout) == (0, "Models are ranked by shifted accuracy.\n")
+    shifted: dict[str, Any] = {"shifted_accuracy": 0.9, "shifted_loss": 0.5, "shifted_standard_error": 0.0025}
+    by_shifted, by_val = add_model(0.8, **shifted), add_model(0.9)
+    shown = " ".join(invoke("ranking").stdout.split())
+    assert f"Champion: run {by_shifted}. Best of 2 models on the canonical split by shifted accuracy: 0.9000" in shown
+    changed = invoke("ranking", "val")
+    assert changed.exit_code == 0
+    assert by_val in changed.stdout
+    assert client.get("/models/ranking").json()["by"] == "val"
+    assert invoke("ranking", "size").exit_code == 2
+
+
+@on_sqlite
+def test_a_runs_shifted_accuracy_is_shown(invoke: Invoke, add_run: AddRun, database: Database) -> None:
+    columns: dict[str, Any] = {
+        "shifted_accuracy": 0.9634,
+        "shifted_standard_error": 0.0021,
+        "best_epoch": 1,
+        "best_val_loss": 0.1,
+    }
+    run_id = add_run(status=RunStatus.SUCCEEDED, best_val_accuracy=0.99, **columns)
+    with database.writing() as session:
+        values = dict.fromkeys(("train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy"), 0.5)
+        session.add(Metric(run_id=run_id, epoch=1, val_loss=0.1, val_accuracy=0.99, seconds=1.0, **values))
+    assert "shifted accuracy 96.34% ± 0.21: on 10 warped copies of each val image" in invoke("show", run_id).stdout
 
 
 @on_sqlite
@@ -336,7 +369,13 @@ def test_progress_is_readable_at_every_width(width: int) -> None:
 
 def test_parameters_of_one_name_are_told_apart() -> None:
     names = parameter_names(["seed", "split.seed"])
-    value = {"num_points": 1, "mean_val_accuracy": 0.9, "standard_error": None, "best_val_accuracy": 0.9}
+    value = {
+        "num_points": 1,
+        "mean_val_accuracy": 0.9,
+        "mean_shifted_accuracy": None,
+        "standard_error": None,
+        "best_val_accuracy": 0.9,
+    }
     value |= {"mean_epochs_to_plateau": None}
     effects = [
         {"path": path, "share_of_variance": None, "values": [{"value": 1, **value}]} for path in ("seed", "split.seed")
@@ -345,6 +384,7 @@ def test_parameters_of_one_name_are_told_apart() -> None:
         "rank": 1,
         "point_number": 0,
         "mean_val_accuracy": 0.9,
+        "mean_shifted_accuracy": None,
         "standard_error": None,
         "num_parameters": 1,
         "mean_epochs_to_plateau": None,
@@ -357,3 +397,19 @@ def test_parameters_of_one_name_are_told_apart() -> None:
     assert _points_table(report, names, 1).columns[-1].header == "seed, split.seed"
     assert list(_effects_table(report, names).columns[0].cells) == ["seed", "split.seed"]
     assert "(seed 1, split.seed 2; " in _conclusions(report, names)[0]
+
+
+@on_sqlite
+def test_predict_takes_pictures_and_json_side_by_side(invoke: Invoke, add_model: AddModel, tmp_path: Path) -> None:
+    add_model()
+    (tmp_path / "seven.png").write_bytes(encode(seven()))
+    (tmp_path / "seven.jpg").write_bytes(encode(seven(), "JPEG"))
+    (tmp_path / "blank.json").write_text(json.dumps([[0] * 8] * 8))
+    (tmp_path / "page.tif").write_bytes(encode(seven(), "TIFF"))
+    files = [str(tmp_path / name) for name in ("seven.png", "seven.jpg", "blank.json", "page.tif")]
+    result = invoke("predict", "--json", *files[:3])
+    answers = [json.loads(line)["predictions"] for line in result.stdout.splitlines()]
+    assert [(len(each), "pixels" in each[0]) for each in answers] == [(1, True), (1, True), (1, False)]
+    refused = invoke("predict", files[3])
+    assert (refused.exit_code, files[3] in refused.stderr) == (1, True)
+    assert "is not a PNG" in refused.stderr

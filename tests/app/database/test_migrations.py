@@ -9,6 +9,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Dialect, String, TypeDecorator, bindparam, text
 
+from alembic import command
 from app.database import NEWEST_REVISION, Database, database_now, migrate, migration_config
 from app.database.engine import _set_pragmas
 from app.main import create_app
@@ -74,3 +75,40 @@ def test_ctrl_c_in_a_statement_stays_what_it_is_and_releases_the_lock(database: 
         session.execute(statement)
     with database.writing() as session:
         assert session.scalar(text("SELECT count(*) FROM runs")) == 0
+
+
+OLD_ROWS = (
+    "INSERT INTO runs (id, name, notes, tags, model_kind, config, config_version, device, seed, epochs, status,"
+    " priority, claim_number, crashes_without_progress, cancel_requested, pause_requested, epoch, training_seconds,"
+    " created_at)"
+    " VALUES ('{0}', '', '', '{{}}', 'mlp', '{{}}', 1, 'auto', 0, 1, 'succeeded', 0, 1, 0, false, false, 1, 0.5,"
+    " '2026-11-26 00:00:00')",
+    "INSERT INTO saved_models (run_id, epoch, onnx, sha256, size_bytes, num_parameters, train_accuracy, val_accuracy,"
+    " val_loss, on_canonical_split, created_at) VALUES ('{0}', 1, '', '', 0, 610, 1.0, {1}, 0.1, true,"
+    " '2026-11-26 00:00:00')",
+)
+
+
+@pytest.mark.usefixtures("database")
+def test_models_of_earlier_versions_keep_their_data_and_the_champion(settings: Settings, database: Database) -> None:
+    config = migration_config(database)
+    command.downgrade(config, "0008")
+    with database.writing() as session:
+        for run_id, accuracy in (("a", 0.9), ("b", 0.95)):
+            for statement in OLD_ROWS:
+                session.execute(text(statement.format(run_id, accuracy)))
+        session.execute(
+            text("INSERT INTO promotions (run_id, reason, created_at) VALUES ('b', 'automatic', '2026-11-26 00:00:00')")
+        )
+    migrate(database)
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/models/ranking").json()["by"] == "shifted"
+        models = client.get("/models").json()["data"]
+        assert [(model["run_id"], model["val_accuracy"]) for model in models] == [("b", 0.95), ("a", 0.9)]
+        assert all(model["shifted_accuracy"] is None and model["sure_confidence"] is None for model in models)
+        champion = client.get("/models/champion").json()
+        assert champion["model"]["run_id"] == "b"
+        assert "is not there yet" in champion["why"]
+    command.downgrade(config, "0008")
+    with database.reading() as session:
+        assert session.scalars(text("SELECT run_id FROM saved_models ORDER BY run_id")).all() == ["a", "b"]

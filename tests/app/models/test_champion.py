@@ -109,7 +109,12 @@ def test_a_promotion_by_hand_is_an_event(client: TestClient, add_model: AddModel
     client.put("/models/champion", json={"run_id": worse})
     newest = client.get("/events").json()["data"][-1]
     assert (newest["type"], newest["run_id"]) == ("promoted", worse)
-    assert newest["data"] == {"reason": "pinned", "val_accuracy": 0.9, "previous_run_id": better}
+    assert newest["data"] == {
+        "reason": "pinned",
+        "val_accuracy": 0.9,
+        "shifted_accuracy": None,
+        "previous_run_id": better,
+    }
 
 
 def test_a_model_that_is_pinned_cannot_be_deleted_at_the_same_moment(

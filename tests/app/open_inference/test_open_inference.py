@@ -91,6 +91,24 @@ def test_every_shape_and_datatype_is_answered_as_predict_does(
         np.testing.assert_array_equal(found["probabilities"], expected["probabilities"])
 
 
+def test_verdicts_come_where_they_are_asked_for(client_with_model: TestClient) -> None:
+    images = np.concatenate([IMAGES, np.full((1, 8, 8), 3)])
+    predictions = client_with_model.post("/predict", json={"instances": images.tolist()}).json()["predictions"]
+    expected = [each["verdict"] for each in predictions]
+    assert expected == ["unsure"] * 5 + ["blank"]
+    whole = tensor(images, shape=[6, 8, 8])
+    asked = [{"name": name} for name in ("verdict", "digit")]
+    verdict, digit = infer(client_with_model, whole, outputs=asked).json()["outputs"]
+    assert verdict == {"name": "verdict", "datatype": "BYTES", "shape": [6], "data": expected}
+    assert digit["data"] == [each["digit"] for each in predictions]
+    response = infer(client_with_model, whole, outputs=asked, parameters={"binary_data_output": True})
+    length = int(response.headers[JSON_LENGTH])
+    size = json.loads(response.content[:length])["outputs"][0]["parameters"]["binary_data_size"]
+    elements = b"".join(len(name).to_bytes(4, "little") + name.encode() for name in expected)
+    assert response.content[length : length + size] == elements
+    np.testing.assert_array_equal(np.frombuffer(response.content[length + size :], "<i8"), digit["data"])
+
+
 def test_an_answer_names_model_version_and_request(client_with_model: TestClient, add_model: AddModel) -> None:
     other = add_model(0.1, graph_answering(7))
     champion = client_with_model.get("/models/champion").json()["model"]["run_id"]
@@ -165,7 +183,7 @@ def test_metadata_and_health(client_with_model: TestClient) -> None:
         model = client_with_model.get(path).json()
         assert (model["name"], model["versions"]) == ("champion", [champion])
         assert model["inputs"] == [{"name": "pixels", "datatype": "FP32", "shape": [-1, 64]}]
-        assert [each["name"] for each in model["outputs"]] == ["probabilities", "digit"]
+        assert [each["name"] for each in model["outputs"]] == ["probabilities", "digit", "verdict"]
         assert client_with_model.get(f"{path}/ready").json() == {"name": "champion", "ready": True}
 
 

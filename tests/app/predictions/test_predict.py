@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from app.errors import AppError
 from app.predictions import endpoints, inference, instances
 from app.predictions.answers import Digits, to_json
-from app.predictions.batching import Batcher
+from app.predictions.batching import Asked, Batcher
 from app.predictions.instances import parse_bytes, parse_instances
 from app.predictions.predictor import LoadedModel, Probabilities
+from app.predictions.verdicts import NAMES, Verdicts
 from tests.conftest import AddModel, AssertProblem, TestClient
 from tests.graphs import graph_answering, random_graph
 
@@ -61,11 +62,17 @@ def test_every_way_in_and_out_answers_the_same(client_with_model: TestClient, co
     lean = client_with_model.post("/predict?probabilities=false", json=document).json()
     assert lean["model"] == full["model"]
     assert lean["predictions"] == [{name: each[name] for name in ("digit", "confidence")} for each in predictions]
+    judged = client_with_model.post("/predict?probabilities=false&verdict=true", json=document).json()
+    names = ("digit", "confidence", "verdict")
+    assert judged["predictions"] == [{name: each[name] for name in names} for each in predictions]
 
     headers = {"Content-Type": BINARY, "Accept": BINARY}
     answer = client_with_model.post("/predict", content=binary, headers=headers)
     assert answer.headers["content-type"] == BINARY
     assert list(answer.content) == [each["digit"] for each in predictions]
+    judged = client_with_model.post("/predict?verdict=true", content=binary, headers=headers)
+    pairs = [number for each in predictions for number in (each["digit"], NAMES.index(each["verdict"]))]
+    assert list(judged.content) == pairs
     assert answer.headers["model-run-id"] == full["model"]["run_id"]
     assert answer.headers["model-sha256"] == full["model"]["sha256"]
     assert float(answer.headers["model-val-accuracy"]) == full["model"]["val_accuracy"]
@@ -234,10 +241,12 @@ def test_a_batch_is_bounded_and_a_failure_reaches_all_in_it() -> None:
 
 
 def ask(batcher: Batcher, model: FakeModel, count: int) -> Coroutine[Any, Any, bytes]:
-    def write(_model: LoadedModel, digits: Digits, probabilities: Probabilities) -> bytes:
+    def write(_model: LoadedModel, digits: Digits, probabilities: Probabilities, verdicts: Verdicts | None) -> bytes:
+        assert verdicts is None
         return orjson.dumps({"digits": digits.tolist(), "shape": probabilities.shape})
 
-    return batcher.answer(cast(LoadedModel, model), np.zeros((count, 64), np.float32), write)
+    asked = Asked(np.zeros((count, 64), np.float32), write, with_verdicts=False)
+    return batcher.answer(cast(LoadedModel, model), asked)
 
 
 class FakeModel:

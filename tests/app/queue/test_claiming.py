@@ -47,6 +47,7 @@ def test_compatible_runs_are_claimed_as_one_stack(database: Database, add_run: A
         add_run(_config(model={"hidden_sizes": [120, 50], "activation": "tanh", "dropout": 0.5})),
         add_run(_config(training={"optimizer": {"learning_rate": 0.3}, "epochs": 7}, scaling="byte")),
         add_run(_config(split={"seed": 5}, training={"early_stopping": {"patience": 3}})),
+        add_run(_config(training={"schedule": {"kind": "cosine"}, "optimizer": {"nesterov": True}})),
     ]
     others = [
         add_run(_config(model={"hidden_sizes": [128, 65]})),
@@ -54,13 +55,15 @@ def test_compatible_runs_are_claimed_as_one_stack(database: Database, add_run: A
         add_run(_config(training={"optimizer": {"kind": "adam"}})),
         add_run(_config(split={"val_size": 0.25})),
         add_run(_config(device="cpu")),
+        add_run(_config(training={"augmentation": {}})),
+        add_run(_config(training={"augmentation": {"strength": 0.5}})),
         add_run(_config(model={"kind": "random_forest"})),
         add_run(_config(model={"kind": "random_forest"}, seed=1)),
         add_run(epoch=3),
     ]
     assert [claim.run_id for claim in _claim_stack(database)] == alike
     assert {(get_run(database, run_id).stack_id, get_run(database, run_id).stack_size) for run_id in alike} == {
-        (get_run(database, alike[0]).stack_id, 4)
+        (get_run(database, alike[0]).stack_id, 5)
     }
     assert [[claim.run_id for claim in _claim_stack(database)] for _ in others] == [[run_id] for run_id in others]
 
@@ -75,6 +78,16 @@ def test_a_stack_takes_the_most_urgent_runs_that_fit(database: Database, add_run
     room = 2 * RunConfig().stack_bytes
     assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=room)] == [runs[3], runs[2]]
     assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=0)] == [runs[1]]
+
+
+def test_the_bank_of_a_stack_with_augmentation_counts_once(database: Database, add_run: AddRun) -> None:
+    """The run that is claimed first has fewer copies than the others, and the bank is as large as theirs."""
+    copies = (3, 256, 16)
+    runs = [add_run(_config(training={"augmentation": {"copies": number}})) for number in copies]
+    config = _config(training={"augmentation": {"copies": 256}})
+    room = config.shared_bytes + 2 * config.stack_bytes
+    assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=room)] == runs[:2]
+    assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=2 * config.stack_bytes)] == runs[2:]
 
 
 def test_one_poisonous_run_fails_no_other_run(database: Database, add_run: AddRun) -> None:

@@ -137,3 +137,34 @@ def test_a_wrong_combination_is_pointed_at_from_all_its_values() -> None:
         "#/parameters/training.epochs/1",
         "#/parameters/training.batch_size/0",
     }
+
+
+def test_augmentation_and_schedule_can_be_searched_from_a_base_without_them() -> None:
+    points = expanded(
+        parameters={
+            "training.augmentation.copies": [16, 256],
+            "training.augmentation.strength": [0.5, 1.0],
+            "training.schedule": [{"kind": "constant"}, {"kind": "cosine", "warmup_steps": 100}],
+        }
+    )
+    assert len(points) == 8
+    found = [point.config.augmentation for point in points]
+    assert [(each.copies, each.strength) for each in found if each] == [
+        (copies, strength) for copies in (16, 256) for strength in (0.5, 1.0) for _ in range(2)
+    ]
+    assert [point.config.training.schedule.kind for point in points if point.config.training] == [
+        "constant",
+        "cosine",
+    ] * 4
+
+
+def test_a_warm_up_can_be_searched_together_with_its_kind() -> None:
+    points = expanded(
+        parameters={"training.schedule.kind": ["cosine"], "training.schedule.warmup_steps": [0, 50]},
+    )
+    assert [point.config.training.schedule.model_dump() for point in points if point.config.training] == [
+        {"kind": "cosine", "warmup_steps": warmup} for warmup in (0, 50)
+    ]
+    with pytest.raises(InvalidInput) as caught:
+        expanded(parameters={"training.schedule.kind": ["cosine"], "training.schedule.warmup_steps": [50, 2000]})
+    assert [error.pointer for error in caught.value.errors] == ["#/parameters/training.schedule.warmup_steps/1"]

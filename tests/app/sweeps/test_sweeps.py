@@ -167,6 +167,21 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
             {"parameters": {"training.early_stopping": [{"patience": 3}]}, "cross_validation": {"folds": 3}},
             "#/parameters/training.early_stopping/0",
         ),
+        (  # 1,257 images are 20 steps of 64, the 838 of a fold's train split 14
+            {
+                "parameters": {"model.dropout": [0.1]},
+                "base": {"training": {"epochs": 5, "schedule": {"kind": "cosine", "warmup_steps": 70}}},
+                "cross_validation": {"folds": 3},
+            },
+            "#/parameters/model.dropout/0",
+        ),
+        (
+            {
+                "parameters": {"training.schedule": [{"kind": "cosine", "warmup_steps": 1400}]},
+                "cross_validation": {"folds": 3},
+            },
+            "#/parameters/training.schedule/0",
+        ),
         (
             {"parameters": {"split.fold": [{"number": 0, "of": 3}]}, "cross_validation": {"folds": 3}},
             "#/parameters/split.fold/0",
@@ -191,6 +206,14 @@ def test_a_dry_run_plans_and_queues_nothing(client: TestClient, database: Databa
             },
             "#/parameters/model.n_estimators/0",
         ),
+        (
+            {"base": {"model": {"kind": "ensemble", "members": ["a", "b"]}}, "parameters": {"seed": [1, 2]}},
+            "#/base/model/kind",
+        ),
+        (
+            {"search": {"kind": "list"}, "points": [{}, {"model": {"kind": "ensemble", "members": ["a", "b"]}}]},
+            "#/points/1/model",
+        ),
         ({"preset": 5}, "#/preset"),
     ],
 )
@@ -210,6 +233,7 @@ def test_presets_are_valid_and_can_be_overridden(client: TestClient, assert_prob
         assert client.get(f"/presets/{name}").json()["kind"] == "sweep"
         numbers[name] = client.post("/sweeps?dry_run=true", json={"preset": name}).json()["num_trials"]
     assert (numbers["learning-rates"], numbers["practice"], numbers["dropout"]) == (4, 96, 60)
+    assert numbers["handwriting-cv"] == 12 * 5
     shorter = {"preset": "practice", "base": {"training": {"epochs": 3}}, "parameters": {"seed": [1, 2]}}
     sweep = submit(client, shorter)
     assert (sweep["progress"]["trials"], sweep["progress"]["epochs"]) == (2, 6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from workers.training.bank import Banks
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.data import Labels, Pixels, Scaling, SplitData, load_dataset, split_indices, to_image_tensors
 from workers.training.loop import StackTraining
@@ -18,6 +19,7 @@ from workers.training.tensors import ImageTensors, SplitIndices
 
 SEED = 20231110
 CPU = torch.device("cpu")
+BANKS = Banks()
 CONFIG = MlpConfig(
     seed=3,
     hidden_sizes=(16, 12),
@@ -42,7 +44,13 @@ class Digits:
         return split_indices(self.labels, val_size=0.3, test_size=test_size, seed=seed)
 
     def member(self, scaling: Scaling = "unit", split: SplitIndices | None = None, **changes: Any) -> Member:
-        return Member(replace(CONFIG, **changes), self.tensors[scaling], split or self.split())
+        config = replace(CONFIG, **changes)
+        bank = None if config.augmentation is None else self.bank(strength=config.augmentation.strength)
+        return Member(config, self.tensors[scaling], split or self.split(), bank)
+
+    def bank(self, copies: int = 16, strength: float = 1.0) -> torch.Tensor:
+        """The same bank for all tests that ask for at most 16 copies of a strength."""
+        return BANKS.get("digits", self.pixels, strength, copies, CPU)
 
     def data(self) -> SplitData:
         return SplitData.of(self.pixels, self.labels, self.split())

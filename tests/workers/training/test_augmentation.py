@@ -37,7 +37,7 @@ def _warp_with_torch(pixels: Pixels, copy: int, strength: float, purpose: Purpos
     second = torch.stack([r.sin() / ax, (r.cos() + s * r.sin()) / ay, ty], dim=1)
     grid = functional.affine_grid(torch.stack([first, second], dim=1), [len(pixels), 1, 32, 32], align_corners=False)
     points = torch.from_numpy(normals).transpose(0, 2).transpose(1, 2).reshape(-1, 2, 3, 3)
-    moved = functional.interpolate(points, size=(32, 32), mode="bicubic", align_corners=False)
+    moved = functional.interpolate(points, size=(32, 32), mode="bicubic", align_corners=True)
     grid = grid + 2 * strength * moved.movedim(1, 3) * (2 / 32)  # pixels of 32, where the image spans -1 … 1
     warped = functional.grid_sample(enlarged, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     inked = torch.sigmoid(12 * (warped - t[:, None, None, None]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.workers.training.conftest import CPU, Digits, finish
-from workers.training.config import OptimizerConfig
+from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
 from workers.training.loop import StackTraining
 from workers.training.stack import ACTIVATIONS
 
@@ -17,9 +17,18 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("batch_size", [20, None])
-@pytest.mark.parametrize("optimizer", [OptimizerConfig("sgd", 0.01, momentum=0.9), OptimizerConfig("adam", 0.001)])
+@pytest.mark.parametrize(
+    "optimizer", [OptimizerConfig("sgd", 0.01, momentum=0.9, nesterov=True), OptimizerConfig("adam", 0.001)]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_cpu_and_cuda_agree(digits: Digits, batch_size: int | None, optimizer: OptimizerConfig, dropout: float) -> None:
+@pytest.mark.parametrize("augmentation", [None, AugmentationConfig(7, 1.0)])
+def test_cpu_and_cuda_agree(
+    digits: Digits,
+    batch_size: int | None,
+    optimizer: OptimizerConfig,
+    dropout: float,
+    augmentation: AugmentationConfig | None,
+) -> None:
     """Compare in float64, over 20 epochs without dropout, and with it over one epoch, which drops the same units."""
     epochs = 1 if dropout else 20
     members = [
@@ -30,6 +39,8 @@ def test_cpu_and_cuda_agree(digits: Digits, batch_size: int | None, optimizer: O
             optimizer=optimizer,
             batch_size=batch_size,
             epochs=epochs,
+            schedule=None if augmentation is None else CosineConfig(3 if epochs == 20 else 0),
+            augmentation=augmentation,
         )
         for activation in ACTIVATIONS
     ]
@@ -41,7 +52,7 @@ def test_cpu_and_cuda_agree(digits: Digits, batch_size: int | None, optimizer: O
 
 def test_a_run_resumes_on_the_device(digits: Digits) -> None:
     device = torch.device("cuda")
-    member = digits.member(epochs=6)
+    member = digits.member(epochs=6, schedule=CosineConfig(30), augmentation=AugmentationConfig(9, 1.0))
     (whole,) = finish(StackTraining([member], device)).active
     first = StackTraining([member], device)
     for _ in range(3):

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import re
 from copy import deepcopy
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
+from app.run_config import RunConfig
 from tests.workers.training.conftest import CPU, Digits, assert_same, finish
+from workers.preparation import mlp_config
 from workers.training import export, serialization
-from workers.training.config import OptimizerConfig, StoppingConfig
+from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig, StoppingConfig
 from workers.training.data import Scaling
 from workers.training.evaluation import Metrics
 from workers.training.loop import MlpTraining, StackTraining
 from workers.training.result import MlpModel
+from workers.training.stack import Member
+
+INTERRUPTED = Path(__file__).parent / "interrupted"
 
 
 @pytest.mark.parametrize("epoch", [1, 5])
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("patience", [None, 3])
+@pytest.mark.parametrize("is_augmented", [False, True])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
-    digits: Digits, is_compiled: bool, kind: Literal["sgd", "adam"], epoch: int, patience: int | None
+    digits: Digits,
+    is_compiled: bool,
+    kind: Literal["sgd", "adam"],
+    epoch: int,
+    patience: int | None,
+    is_augmented: bool,
 ) -> None:
     """The run is restored from bytes, into another stack and at another slot."""
-    optimizer = OptimizerConfig(kind, 0.05 if kind == "sgd" else 0.01, momentum=0.9)
+    optimizer = OptimizerConfig(kind, 0.05 if kind == "sgd" else 0.01, momentum=0.9, nesterov=is_augmented)
     stopping = StoppingConfig(patience, min_delta=0.05) if patience else None
-    member = digits.member(optimizer=optimizer, early_stopping=stopping, epochs=12, hidden_sizes=(24, 12))
-    other = digits.member(optimizer=optimizer, epochs=12, hidden_sizes=(20, 12), seed=9)
+    shared: dict[str, Any] = {
+        "optimizer": optimizer,
+        "epochs": 12,
+        "augmentation": AugmentationConfig(9, 1.0) if is_augmented else None,
+    }
+    schedule = CosineConfig(25) if is_augmented else None
+    member = digits.member(early_stopping=stopping, hidden_sizes=(24, 12), schedule=schedule, **shared)
+    other = digits.member(hidden_sizes=(20, 12), seed=9, **shared)
     whole = StackTraining([member], CPU, is_compiled=is_compiled)
     (uninterrupted,) = whole.active
     rows = _collect(whole, uninterrupted)
@@ -52,6 +71,26 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert resumed.best == uninterrupted.best
     assert resumed.epoch == uninterrupted.epoch
     assert_same(resumed.result(), uninterrupted.result())
+
+
+def test_a_run_that_an_earlier_version_interrupted_goes_on(digits: Digits) -> None:
+    """Checkpoints and configuration were written before there were augmentation, schedules and Nesterov momentum."""
+    stored = json.loads((INTERRUPTED / "run.json").read_text())
+    config = RunConfig.model_validate(stored["config"])
+    assert config.training is not None
+    assert (config.stack_key, config.stack_bytes) == (stored["stack_key"], stored["stack_bytes"])
+    assert (config.shared_bytes, config.estimated_bytes) == (0, stored["estimated_bytes"])
+    last, best = (
+        serialization.from_bytes((INTERRUPTED / f"{role}.safetensors").read_bytes()) for role in ("last", "best")
+    )
+    training = StackTraining([Member(mlp_config(config), digits.tensors["unit"], digits.split())], CPU)
+    (run,) = training.active
+    run.restore(last, best)
+    assert run.epoch == 3
+    rows = _collect(training, run)
+    for row, expected in zip(rows, stored["metrics_after"], strict=True):
+        for name, value in expected.items():  # of the uninterrupted run; other CPUs round the last bits differently
+            assert getattr(row, name) == pytest.approx(value, rel=1e-4), name
 
 
 def _collect(training: StackTraining, wanted: MlpTraining) -> list[Metrics]:

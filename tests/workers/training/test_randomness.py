@@ -42,6 +42,23 @@ def test_compiled_code_draws_the_same_data_order(seed: int, epoch: int, num_samp
 
 
 @settings(max_examples=30, deadline=None)
+@given(seed=seeds, epoch=epochs, num_samples=st.integers(1, 2000), copies=st.integers(1, 256))
+def test_compiled_code_draws_the_same_copies(seed: int, epoch: int, num_samples: int, copies: int) -> None:
+    both = randomness.copy_numbers(torch.tensor([seed, 5]), epoch, num_samples, torch.tensor([copies, 3])).numpy()
+    assert both.shape == (2, num_samples)
+    assert 0 <= both[0].min() <= both[0].max() < copies
+    assert np.array_equal(draws.draw_copies(seed, epoch, num_samples, copies), both[0])
+
+
+def test_every_copy_is_drawn_equally_often_and_anew_each_epoch() -> None:
+    drawn = randomness.copy_numbers(torch.arange(100), 1, 1200, torch.full((100,), 6))
+    counts = torch.bincount(drawn.flatten(), minlength=6)  # 20,000 are expected, with a standard deviation of 129
+    assert (counts - 20_000).abs().max() < 650
+    later = randomness.copy_numbers(torch.arange(100), 2, 1200, torch.full((100,), 6))
+    assert (drawn == later).float().mean().item() == pytest.approx(1 / 6, abs=0.01)
+
+
+@settings(max_examples=30, deadline=None)
 @given(seed=seeds, epoch=epochs, batch_size=st.integers(1, 40), num_units=st.sampled_from([16, 48, 112]))
 def test_compiled_code_drops_the_same_units(seed: int, epoch: int, batch_size: int, num_units: int) -> None:
     lanes = randomness.dropout_lanes(torch.tensor([seed]), epoch, 3, batch_size, num_units)[0]

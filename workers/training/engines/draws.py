@@ -1,4 +1,4 @@
-"""The random draws of one network, compiled by Numba: the order of the samples, and dropout.
+"""The random draws of one network, compiled by Numba: the order of the samples, their copies, and dropout.
 
 Shape letters: N samples of the train split; T hidden units of all layers together, padded to a multiple of 16.
 """
@@ -17,6 +17,7 @@ from workers.training.engines.compilation import OPTIONS, Array, compiled
 BUCKET_BITS = 11  # of a word, that one pass of the radix sort looks at: three passes for 32 bits
 NUM_BUCKETS = 2**BUCKET_BITS
 DROPOUT, DATA_ORDER = int(randomness.Purpose.DROPOUT), int(randomness.Purpose.DATA_ORDER)
+COPY_CHOICE = int(randomness.Purpose.COPY_CHOICE)
 
 # `inline="always"` copies the body to each place that calls it: LLVM does not vectorize a loop around a call.
 philox: Callable[..., Any] = numba.njit(inline="always", **OPTIONS)(randomness.philox)
@@ -51,6 +52,17 @@ def draw_order(seed: int, epoch: int, num_samples: int) -> Array:
             places[digit] += 1
         order, sorted_order = sorted_order, order
     return order
+
+
+@compiled
+def draw_copies(seed: int, epoch: int, num_samples: int, num_copies: int) -> Array:
+    """The numbers (N) of `randomness.copy_numbers` for one seed."""
+    chosen = np.empty(num_samples + 3, np.int64)
+    for block in range((num_samples + 3) // 4):
+        w0, w1, w2, w3 = philox(block, epoch, COPY_CHOICE, 0, seed & 0xFFFFFFFF, seed >> 32)
+        chosen[4 * block], chosen[4 * block + 1] = (w0 * num_copies) >> 32, (w1 * num_copies) >> 32
+        chosen[4 * block + 2], chosen[4 * block + 3] = (w2 * num_copies) >> 32, (w3 * num_copies) >> 32
+    return chosen[:num_samples]
 
 
 @compiled

@@ -22,7 +22,14 @@ from workers.training.engines.llvm_tiles import COLUMNS, ROWS, add_product_tile,
 from workers.training.stack import Setting
 
 DEPTH = 256  # a gradient sums this many rows of a large batch at a time: they stay in the cache
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE = (int(column) for column in Setting)
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = int(Setting.LEARNING_RATE), int(Setting.MOMENTUM), int(Setting.WEIGHT_DECAY)
+BETA1, BETA2, EPSILON, KEEP_SCALE = (
+    int(Setting.BETA1),
+    int(Setting.BETA2),
+    int(Setting.EPSILON),
+    int(Setting.KEEP_SCALE),
+)
+WARMUP_STEPS, TOTAL_STEPS, NESTEROV = int(Setting.WARMUP_STEPS), int(Setting.TOTAL_STEPS), int(Setting.NESTEROV)
 
 
 @code_generator
@@ -249,15 +256,34 @@ def softmax(logits: Array, labels: Array, deltas: Array) -> tuple[float, int]:
 
 
 @compiled
-def step_sgd(settings: Array, row: Array, gradients: Array, momenta: Array) -> None:
+def rate_factor(settings: Array, step: int) -> Any:
+    """What a run's learning rate is multiplied by at a step, which counts from 0: see `schedule.rate_factors`."""
+    warmup, total = settings[WARMUP_STEPS], settings[TOTAL_STEPS]
+    if total == 0:
+        return 1.0
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * ((step - warmup) / (total - warmup))))
+
+
+@compiled
+def step_sgd(settings: Array, row: Array, gradients: Array, momenta: Array, step: int) -> None:
     """One step of torch.optim.SGD with momentum, on a network's parameters `row` (P); changes `row` and `momenta` (P).
 
-    The formulas are those of https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html, without dampening
-    and Nesterov. `settings` is one run's row of `Stack.settings` (7, float64).
+    The formulas are those of https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html, without
+    dampening. `settings` is one run's row of `Stack.settings` (10, float64); `step` counts from 0 over the whole
+    training.
     """
     kind = row.dtype.type  # settings in the parameters' type: a float64 among them would make the loop float64
-    rate, momentum, decay = kind(settings[LEARNING_RATE]), kind(settings[MOMENTUM]), kind(settings[WEIGHT_DECAY])
-    for i in range(row.size):  # P; padding too: parameters and gradients are 0 there, and stay so
+    rate = kind(settings[LEARNING_RATE] * rate_factor(settings, step))
+    momentum, decay = kind(settings[MOMENTUM]), kind(settings[WEIGHT_DECAY])
+    if settings[NESTEROV] > 0:
+        for i in range(row.size):  # P; padding too: parameters and gradients are 0 there, and stay so
+            gradient = gradients[i] + decay * row[i]
+            momenta[i] = momentum * momenta[i] + gradient
+            row[i] -= rate * (gradient + momentum * momenta[i])
+        return
+    for i in range(row.size):  # P
         momenta[i] = momentum * momenta[i] + (gradients[i] + decay * row[i])
         row[i] -= rate * momenta[i]
 
@@ -271,7 +297,7 @@ def step_adam(settings: Array, row: Array, gradients: Array, first: Array, secon
     (https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html).
 
     Args:
-        settings: One run's row of `Stack.settings` (7, float64).
+        settings: One run's row of `Stack.settings` (10, float64).
         row: The parameters.
         gradients: Of the loss, without weight decay.
         first: The running mean of gradients.
@@ -282,7 +308,7 @@ def step_adam(settings: Array, row: Array, gradients: Array, first: Array, secon
     kind = row.dtype.type
     decay, epsilon = kind(settings[WEIGHT_DECAY]), kind(settings[EPSILON])
     gain1, beta2, gain2 = kind(1 - settings[BETA1]), kind(settings[BETA2]), kind(1 - settings[BETA2])
-    rate = kind(settings[LEARNING_RATE] / (1 - settings[BETA1] ** step))
+    rate = kind(settings[LEARNING_RATE] * rate_factor(settings, step - 1) / (1 - settings[BETA1] ** step))
     root = kind(math.sqrt(1 - settings[BETA2] ** step))
     for i in range(row.size):  # P, padding included
         gradient = gradients[i] + decay * row[i]
@@ -301,6 +327,25 @@ def load_batch(images: Array, indices: Array, x: Array) -> None:
         for d in range(image.size):
             lines[b, d] = image[d]
     lines[indices.size :] = 0
+
+
+@compiled
+def load_copies(bank: Array, copies: Array, numbers: Array, scale: Any, x: Array) -> None:
+    """Copy scaled copies of images to the rows of a batch x (B × 64); padded rows become 0.
+
+    Args:
+        bank: K × images × 64, uint8.
+        copies: The copy's number of each sample.
+        numbers: The image's number of each sample.
+        scale: What pixels are multiplied by, in float32: the bits are those of `data.to_tensor`.
+        x: Output.
+    """
+    lines = x.reshape(-1, bank.shape[2])  # B × 64
+    for b in range(numbers.size):
+        image, line = bank[copies[b], numbers[b]], lines[b]  # 64 each
+        for d in range(image.size):
+            line[d] = np.float32(image[d]) * scale
+    lines[numbers.size :] = 0
 
 
 @compiled

@@ -12,7 +12,6 @@ layers together, both padded; C = 10 classes, padded to 16 (COLUMNS).
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +24,16 @@ import numpy.typing as npt
 from torch import Tensor
 
 from workers.training.config import NUM_CLASSES
+from workers.training.device import available_cores
 from workers.training.engines.compilation import Array, compiled
-from workers.training.engines.draws import draw_dropout, draw_order
+from workers.training.engines.draws import draw_copies, draw_dropout, draw_order
 from workers.training.engines.kernels import (
     KEEP_SCALE,
     exp,
     forward,
     layer_gradient,
     load_batch,
+    load_copies,
     multiply,
     multiply_by_derivative,
     propagate_back,
@@ -61,13 +62,17 @@ class StackArrays(NamedTuple):
     gradients: Array  # R × P, overwritten at each step
     first: Array  # R × P
     second: Array  # R × P, or R × 0 for SGD
-    settings: Array  # R × 7, columns as `Setting`
+    settings: Array  # R × 10, columns as `Setting`
     activations: Array  # R
     thresholds: Array  # R
     widths: Array  # R × (L + 1), without padding
     seeds: Array  # R
     images: Array  # M × 64
     labels: Array  # M
+    copies: Array  # R
+    first_rows: Array  # R
+    scales: Array  # R
+    bank: Array  # K × images of the dataset × 64
     sizes: Array  # L + 1, padded widths, see `Layout.sizes`
     starts: Array  # L + 1, see `Layout.starts`
 
@@ -128,11 +133,19 @@ def train_runs(
         outputs_of_hidden = dropped if has_dropout else values
         scale = stack.parameters.dtype.type(settings[slot, KEEP_SCALE])
         order = draw_order(seeds[slot], epoch, num_samples) if batch_size < num_samples else in_order
+        num_copies, chosen = stack.copies[slot], in_order
+        if num_copies > 0:
+            chosen = draw_copies(seeds[slot], epoch, num_samples, num_copies)[order]  # N: the copy of each sample
         order = indices[slot][order]  # N: rows of `images`, in the order of this epoch
         loss, num_correct = 0.0, 0
         for step in range(num_steps):
-            batch = order[step * batch_size : (step + 1) * batch_size]  # the last one may be shorter
-            load_batch(images, batch, values[0, : rows * sizes[0]])
+            part = slice(step * batch_size, (step + 1) * batch_size)
+            batch = order[part]  # the last one may be shorter
+            if num_copies > 0:
+                numbers = batch - stack.first_rows[slot]
+                load_copies(stack.bank, chosen[part], numbers, stack.scales[slot], values[0, : rows * sizes[0]])
+            else:
+                load_batch(images, batch, values[0, : rows * sizes[0]])
             if has_dropout:
                 draw_dropout(seeds[slot], epoch, step, thresholds[slot], scale, grouped_factors)
             forward(activation, row, sizes, starts, rows, values, has_dropout, factors, dropped)
@@ -146,21 +159,21 @@ def train_runs(
             for number in range(last, 0, -1):
                 inputs, outputs = sizes[number - 1], sizes[number]
                 source = outputs_of_hidden[number - 1] if number > 1 else values[0]
-                delta, part = deltas[number, : rows * outputs], slice(starts[number - 1], starts[number])
-                layer_gradient(source, inputs, widths[slot, number - 1], delta, outputs, gradient[part])
+                delta, layer = deltas[number, : rows * outputs], slice(starts[number - 1], starts[number])
+                layer_gradient(source, inputs, widths[slot, number - 1], delta, outputs, gradient[layer])
                 if number > 1:
                     before = deltas[number - 1, : rows * inputs]
-                    propagate_back(delta, outputs, row[part], inputs, transposed, before)
+                    propagate_back(delta, outputs, row[layer], inputs, transposed, before)
                     # `before` is multiplied by the derivative, and by the dropout factors of the forward pass.
                     multiply_by_derivative(activation, before, values[number - 1])
                     unit -= inputs
                     if has_dropout:
                         multiply(before, before, factors, unit, inputs)
+            num_before = (epoch - 1) * num_steps + step  # steps since the training began
             if is_adam:
-                step_number = (epoch - 1) * num_steps + step + 1
-                step_adam(settings[slot], row, gradient, stack.first[slot], stack.second[slot], step_number)
+                step_adam(settings[slot], row, gradient, stack.first[slot], stack.second[slot], num_before + 1)
             else:
-                step_sgd(settings[slot], row, gradient, stack.first[slot])
+                step_sgd(settings[slot], row, gradient, stack.first[slot], num_before)
             done[slot] += 1  # only one thread works on a slot, so no count is lost
         losses[slot], corrects[slot] = loss, num_correct
 
@@ -303,10 +316,3 @@ class CompiledEngine:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, thread_name_prefix="training")
-
-
-def available_cores() -> int:
-    """How many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from workers.training import randomness
 from workers.training.config import NUM_CLASSES
+from workers.training.schedule import rate_factors
 from workers.training.stack import ACTIVATIONS, Setting, Stack, Tally, clip_bounds
 from workers.training.tensors import SplitName
 
@@ -54,7 +55,7 @@ class BatchedEngine:
         self._layers = _layer_views(stack, stack.parameters)
         self._gradients = _layer_views(stack, stack.gradients)
         self._groups = _activation_groups(stack)
-        settings = stack.settings.T[..., None]  # 7 × R × 1
+        settings = stack.settings.T[..., None]  # 10 × R × 1
         self._settings = settings.to(stack.parameters.dtype).to(device)
         # 2 × R × 1: 1 - β, computed in float64 before it is rounded.
         betas = settings[[Setting.BETA1, Setting.BETA2]]
@@ -66,6 +67,12 @@ class BatchedEngine:
         # and `_prepare_epoch` overwrites their contents.
         steps, rows, dtype = shape.num_steps, _pad_rows(shape.batch_size), stack.parameters.dtype
         self._orders = torch.zeros(steps, stack.size, rows, dtype=torch.int64, device=device)  # S × R × B
+        # Rows of the bank as one matrix (K · images × 64): S × R × B.
+        self._places = torch.zeros_like(self._orders) if shape.strength is not None else None
+        self._copies = stack.copies.to(self._seeds.device)
+        # The learning rate of each step, S × R × 1.
+        self._rates = self._settings[Setting.LEARNING_RATE].repeat(steps, 1, 1)
+        self._is_nesterov = self._settings[Setting.NESTEROV] > 0  # R × 1
         units = shape.layout.num_hidden if stack.has_dropout else 0
         self._factors = stack.parameters.new_zeros(steps, stack.size, rows, units)  # S × R × B × T
         # Adam's bias corrections 1 - β^t of both means: S × 2 × R × 1.
@@ -139,26 +146,38 @@ class BatchedEngine:
         return answered
 
     def _prepare_epoch(self, epoch: int) -> None:
-        """Write an epoch's data order, dropout factors and bias corrections into the tensors that its steps read."""
+        """Write an epoch's data order, copies, dropout and rates into the tensors that its steps read."""
         stack, shape = self._stack, self._stack.shape
         rows = stack.rows["train"]
+        copies = None  # R × N: the copy of each sample
+        if self._places is not None:
+            copies = randomness.copy_numbers(self._seeds, epoch, shape.num_train, self._copies).to(self._device)
         if shape.batch_size < shape.num_train:  # a full batch is one sum over all samples: no order is drawn
             order = randomness.data_orders(self._seeds, epoch, shape.num_train).to(self._device)
             rows = rows.gather(1, order)
+            copies = None if copies is None else copies.gather(1, order)
         steps, batch_size = shape.num_steps, shape.batch_size
-        # R × N to R × S × batch size; the last batch is filled up with the index 0, and these rows have a share of 0.
-        padded = functional.pad(rows, (0, steps * batch_size - shape.num_train)).view(-1, steps, batch_size)
-        self._orders[:, :, :batch_size] = padded.transpose(0, 1)
+        self._orders[:, :, :batch_size] = _in_steps(rows, steps, batch_size)
+        if self._places is not None and copies is not None:
+            places = copies * stack.bank.shape[1] + rows - stack.first_rows[:, None]
+            self._places[:, :, :batch_size] = _in_steps(places, steps, batch_size)
         if self._factors.numel():
             lanes = randomness.dropout_lanes(self._seeds, epoch, steps, batch_size, shape.layout.num_hidden)
             is_kept = lanes.to(self._device) >= stack.thresholds[:, None, None, None]  # R × S × batch size × T
             factors = is_kept * self._settings[Setting.KEEP_SCALE][..., None, None]  # inverted dropout
             self._factors[:, :, :batch_size] = factors.transpose(0, 1)
+        numbers = (epoch - 1) * steps + np.arange(steps)  # S: steps since the training began, from 0
+        if stack.has_schedule:
+            rates, warmups, totals = (
+                stack.settings.numpy()[:, column]  # R
+                for column in (Setting.LEARNING_RATE, Setting.WARMUP_STEPS, Setting.TOTAL_STEPS)
+            )
+            rates = rates * rate_factors(numbers, warmups, totals)  # S × R, in float64 before it is rounded
+            self._rates.copy_(torch.from_numpy(rates[..., None]).to(self._rates.dtype))
         if shape.is_adam:
             betas = stack.settings[:, [Setting.BETA1, Setting.BETA2]].numpy().T  # 2 × R
-            numbers = (epoch - 1) * steps + np.arange(1, steps + 1)  # S: steps since the training began, from 1
             # S × 2 × R × 1, in float64 before it is rounded
-            corrections = 1 - betas[None, :, :, None] ** numbers[:, None, None, None]
+            corrections = 1 - betas[None, :, :, None] ** (numbers + 1)[:, None, None, None]
             self._corrections.copy_(torch.from_numpy(corrections).to(self._corrections.dtype))
 
     def _record(self) -> torch.cuda.CUDAGraph:
@@ -194,7 +213,7 @@ class BatchedEngine:
         branch here depends on a number on the device, so a CUDA graph can record all of it.
         """
         indices = self._orders[step]  # R × B
-        inputs = [self._stack.images[indices]]  # of each layer: R × B × D
+        inputs = [self._load(step)]  # of each layer: R × B × D
         values = []  # of each hidden layer, after activation, before dropout: R × B × H
         # R × B × T, split by layer
         factors = (
@@ -226,17 +245,30 @@ class BatchedEngine:
                 if factors:
                     delta.mul_(factors[number - 1])
 
+    def _load(self, step: int) -> Tensor:
+        """A step's images, or the copies of them that the epoch draws: R × B × D."""
+        stack = self._stack
+        if self._places is None:
+            return stack.images[self._orders[step]]
+        pixels = stack.bank.flatten(0, 1)[self._places[step]]
+        # Scaled in float32, as `data.to_tensor` does it: the same bits.
+        return (pixels.float() * stack.scales[:, None, None]).to(stack.parameters.dtype)
+
     def _update(self, step: int) -> None:
         """One step of torch.optim's SGD or Adam on all parameters (R × P), for each run by its own settings (R × 1).
 
         The formulas and their sources are those of `kernels.step_sgd` and `kernels.step_adam`.
         """
         stack = self._stack
-        rate = self._settings[Setting.LEARNING_RATE]
+        rate = self._rates[step]  # R × 1
         gradients = torch.addcmul(stack.gradients, self._settings[Setting.WEIGHT_DECAY], stack.parameters)
         if not stack.shape.is_adam:
             stack.first.mul_(self._settings[Setting.MOMENTUM]).add_(gradients)
-            stack.parameters.sub_(rate * stack.first)
+            direction = stack.first
+            if stack.has_nesterov:
+                ahead = gradients + self._settings[Setting.MOMENTUM] * stack.first
+                direction = torch.where(self._is_nesterov, ahead, stack.first)
+            stack.parameters.sub_(rate * direction)
             return
         stack.first.lerp_(gradients, self._gains[0])
         stack.second.mul_(self._settings[Setting.BETA2]).add_(self._gains[1] * gradients * gradients)
@@ -278,6 +310,12 @@ class BatchedEngine:
                 delta.mul_(1 - value * value)
             else:
                 delta.mul_(value > 0)
+
+
+def _in_steps(values: Tensor, num_steps: int, batch_size: int) -> Tensor:
+    """R × N as S × R × batch size; the last batch is filled up with 0, and these rows have a share of 0."""
+    padded = functional.pad(values, (0, num_steps * batch_size - values.shape[1]))
+    return padded.view(-1, num_steps, batch_size).transpose(0, 1)
 
 
 def _pad_rows(count: int) -> int:

@@ -6,7 +6,6 @@ Shape letters: K copies, N images; S = 32 rows and columns of an enlarged image,
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from workers.training.augmentation import (
     STEEPNESS,
 )
 from workers.training.config import NUM_PIXELS
+from workers.training.device import available_cores
 from workers.training.engines.compilation import OPTIONS, Array, compiled
 from workers.training.engines.draws import philox
 from workers.training.engines.kernels import float_of_bits
@@ -43,7 +43,13 @@ _soft_threshold: Callable[..., Any] = numba.njit(**OPTIONS)(augmentation.soft_th
 
 
 def warp_copies(
-    enlarged: Array, numbers: Array, copies: range, quarters: int, purpose: int, threads: int | None
+    enlarged: Array,
+    numbers: Array,
+    copies: range,
+    quarters: int,
+    purpose: int,
+    threads: int | None,
+    on_copy: Callable[[], None],
 ) -> Array:
     """The copies (K × N × 64) of images that `augmentation.enlarge` has made (N × E × E), whose numbers are `numbers`.
 
@@ -60,6 +66,7 @@ def warp_copies(
             except IndexError:  # another thread took the last one between the two lines
                 return
             warp_images(images, numbers, copies[number], purpose, quarters, spread, out[number])
+            on_copy()
 
     num_threads = min(threads or available_cores(), len(copies))
     with ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="augmentation") as pool:
@@ -105,7 +112,7 @@ def warp_images(
             words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = w0, w1, w2, w3
         for i in range(words.size):
             words[i] = (words[i] + 0.5) / WORD
-        a, b, to_x, c, d, to_y = _affine_map(words[0], words[1], words[2], words[3], words[4], words[5], strength)
+        a, b, to_x, c, d, to_y = _affine_map(strength, words[0], words[1], words[2], words[3], words[4], words[5])
         sources[0, 0], sources[0, 1], sources[0, 2] = a, b, to_x
         sources[1, 0], sources[1, 1], sources[1, 2] = c, d, to_y
         for point in range(NUM_POINTS):
@@ -199,10 +206,3 @@ def _along_row(source: Array, spread: Array, row: int) -> tuple[Any, Any, Any, A
         near * source[4] + middle * source[7] + far * source[10],
         near * source[5] + middle * source[8] + far * source[11],
     )
-
-
-def available_cores() -> int:
-    """How many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
