@@ -66,8 +66,12 @@ def test_every_route_asks_for_the_key_that_it_should(guarded: TestClient, method
 
 @pytest.mark.parametrize(
     ("key", "scope", "may_read", "may_change"),
-    [(None, None, False, False), ("wrong", None, False, False), (PREDICT, "predict", True, False)]
-    + [(ADMIN, "admin", True, True)],
+    [
+        (None, None, False, False),
+        ("wrong", None, False, False),
+        (PREDICT, "predict", True, False),
+        (ADMIN, "admin", True, True),
+    ],
 )
 def test_a_client_learns_what_its_key_allows(
     guarded: TestClient, key: str | None, scope: str | None, may_read: bool, may_change: bool

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from app.database import Database
 from app.results import service
 from app.results.evaluations import Evaluated, list_predictions
+from app.results.schemas import Prediction, PredictionSort
 from app.tables import Checkpoint, Metric, Run, RunStatus
 from tests.conftest import AddRun, AssertProblem, TestClient, counting_statements
 
@@ -142,22 +143,20 @@ def test_pages_of_predictions_hold_every_image_once_in_order(
 ) -> None:
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(10), len(labels)).round(1)
     evaluated = make_evaluated(labels, probabilities)
-    keys = {"index": lambda each: 0.0, "confidence": lambda each: each.confidence}
-    keys["-confidence"] = lambda each: -each.confidence
-    for sort, key in keys.items():
-        found = []
+
+    def key(sort: str, each: Prediction) -> tuple[float, int]:
+        return {"index": 0.0, "confidence": each.confidence, "-confidence": -each.confidence}[sort], each.index
+
+    sorts: list[PredictionSort] = ["index", "confidence", "-confidence"]
+    for sort in sorts:
+        found: list[Prediction] = []
         for after in range(0, len(labels) + limit, limit):
             page, total = list_predictions(
-                evaluated,
-                label=label,
-                predicted=predicted,
-                sort=sort,
-                limit=limit,
-                after=after,  # type: ignore[arg-type]
+                evaluated, label=label, predicted=predicted, sort=sort, limit=limit, after=after
             )
             found += page
         assert len(found) == total == len({each.index for each in found})
-        assert [(key(each), each.index) for each in found] == sorted((key(each), each.index) for each in found)
+        assert [key(sort, each) for each in found] == sorted(key(sort, each) for each in found)
         expected = [
             100 + place
             for place, row in enumerate(probabilities)
