@@ -43,7 +43,7 @@ def test_many_runs_come_in_one_answer_and_equal_their_metrics(
     client: TestClient, database: Database, add_run: AddRun
 ) -> None:
     long, short, single, empty = (add_run() for _ in range(4))
-    add_metrics(database, long, [*range(1, 203, 2), 777], best_epoch=55)
+    add_metrics(database, long, [1, *range(4, 402, 4), 401], best_epoch=56)
     add_metrics(database, short, [2, 4, 9])
     add_metrics(database, single, [5])
     wanted = [single, long, "nothing-there", short, empty, long]
@@ -61,7 +61,7 @@ def test_many_runs_come_in_one_answer_and_equal_their_metrics(
             assert each[name] == [metric[name] for metric in metrics]
         assert set(each) == {"run_id", "of", "epochs", "val_accuracy", "train_loss"}
     epochs = page["data"][0]["epochs"]
-    assert (epochs[0], epochs[-1], 55 in epochs, len(epochs)) == (1, 777, True, 11)
+    assert (epochs[0], epochs[-1], 56 in epochs, len(epochs)) == (1, 401, True, 11)
 
 
 def test_points_are_evenly_spaced_with_first_last_and_best(
