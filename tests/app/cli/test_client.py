@@ -24,7 +24,9 @@ from app.cli.client import read_json
 from app.cli.inspect import draw_curve
 from app.cli.sweep import _conclusions, _effects_table, _points_table
 from app.cli.train import describe, progress_columns
+from app.database import Database
 from app.parameter_names import parameter_names
+from tests.app.sweeps.test_sweeps import finish, runs_of
 from tests.conftest import AddRun, TestClient
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -357,3 +359,16 @@ def test_parameters_of_one_name_are_told_apart() -> None:
     assert _points_table(report, names, 1).columns[-1].header == "seed, split.seed"
     assert list(_effects_table(report, names).columns[0].cells) == ["seed", "split.seed"]
     assert "(seed 1, split.seed 2; " in _conclusions(report, names)[0]
+
+
+@on_sqlite
+def test_a_report_begins_with_its_answer(invoke: Invoke, client: TestClient, database: Database) -> None:
+    sweep = client.post("/sweeps", json={"parameters": {"training.batch_size": [10, 20]}}).json()
+    waiting = invoke("report", sweep["id"]).output.splitlines()
+    assert waiting == [f"Sweep {sweep['id']}: queued, 2 trials", "No trial has succeeded yet."]
+    for run, accuracy in zip(runs_of(database, sweep["id"]), (0.5, 0.9), strict=True):
+        finish(database, run.id, val_accuracy=accuracy)
+    lines = " ".join(invoke("report", sweep["id"]).output.split())
+    answer = client.get(f"/sweeps/{sweep['id']}/report").json()["answer"]
+    assert answer == "Of 2 points the best is batch_size 20, with 90.00 % on val. No other is within noise of it."
+    assert lines.startswith(f"Sweep {sweep['id']}: succeeded, 2 trials {answer} ±")
