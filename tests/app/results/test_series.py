@@ -89,7 +89,8 @@ def test_a_sweeps_curves_come_in_pages(client: TestClient, database: Database, a
     page = read(client, sweep_id=sweep["id"])
     assert [each["run_id"] for each in page["data"]] == trials
     assert page["data"][3]["val_accuracy"] == [1.5, 5.5]
-    found, after = [], {}
+    found: list[str] = []
+    after: dict[str, str] = {}
     for _ in range(3):
         page = read(client, sweep_id=sweep["id"], limit=2, **after)
         found += [each["run_id"] for each in page["data"]]

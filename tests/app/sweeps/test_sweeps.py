@@ -390,7 +390,7 @@ def test_a_report_that_a_client_has_is_not_sent_again_until_a_trial_changes(
         with database.writing() as session:
             session.get_one(Run, runs[0].id).test_accuracy = 0.5
 
-    etags = []
+    etags: list[str] = []
     changes = (
         lambda: None,
         lambda: finish(database, runs[0].id),
