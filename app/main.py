@@ -18,13 +18,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, lifeline
-from app.access import endpoints as access
 from app.charts.renderer import Renderer
 from app.database import Database
 from app.datasets import endpoints as datasets
 from app.events import endpoints as events
 from app.events.feed import Feed
 from app.health import endpoints as health
+from app.http import access_endpoints as access
 from app.http import documentation, problem
 from app.http.access import KeyCheck
 from app.http.body_limit import BodyLimit

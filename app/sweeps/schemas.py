@@ -281,8 +281,8 @@ class SweepReport(BaseModel):
         description="What matters of it in a few sentences.",
         examples=[
             "learning_rate decides most (alone 52 % of the variance). Of 12 points the best is hidden_sizes 24-24, "
-            "learning_rate 0.1, with 98.52 % on val. 3 others are within noise of it; the smallest, hidden_sizes 16-16, "
-            "learning_rate 0.1, needs 62 % of its parameters."
+            "learning_rate 0.1, with 98.52 % on val. 3 others are within noise of it; the smallest, hidden_sizes "
+            "16-16, learning_rate 0.1, needs 62 % of its parameters."
         ],
     )
     trials: list[TrialReport] | None = Field(description="Best first; null with `trials=false`.")

@@ -1,1 +1,0 @@
-"""`/access`: what the key of a request allows."""
