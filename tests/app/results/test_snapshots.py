@@ -42,7 +42,7 @@ def run_id(database: Database, add_run: AddRun) -> str:
         for each, metrics in training.run_epoch():
             recorder.add(each, metrics)
         recorder.commit_if_due([run])
-    recorder.end({run: Succeeded(run.result(), prepared.config, prepared.data.val_pixels)})
+    recorder.end({run: Succeeded(run.result(), prepared.config, prepared.images)})
     recorder.close()
     return run_id
 
