@@ -51,6 +51,7 @@ EXAMPLE_CONFIG = {
         "early_stopping": None,
         "schedule": {"kind": "constant"},
         "augmentation": None,
+        "snapshots": 0,
     },
 }
 

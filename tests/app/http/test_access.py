@@ -27,7 +27,7 @@ DOCUMENTATION = [("GET", "/openapi.json"), ("GET", "/docs")] + [
 ]
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/access"), *DOCUMENTATION}
 # The POST operations that a `predict` key may call; it may call every GET operation.
-ASKS_A_MODEL = {"/predict", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
+ASKS_A_MODEL = {"/predict", "/digitize", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
 OPERATIONS = [
     (method.upper(), path) for path, methods in create_app(Settings()).openapi()["paths"].items() for method in methods
 ] + DOCUMENTATION

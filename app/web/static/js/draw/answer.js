@@ -114,7 +114,7 @@ function wording(state, best, second, { confidence }) {
     return {
       big: String(best),
       words: [h("b", share(confidence)), " sure"],
-      note: "Of such answers, 99.2 % are right on shifted val.",
+      note: "Of such answers, 99.7 % are right on shifted val.",
     };
   if (state === "unsure") {
     return {

@@ -47,6 +47,7 @@ export function makeRow(run, { defaults, series, isChampion, isChosen, onChoose 
     ),
     h("td.wide.differs", chips(run, defaults)),
     h("td.num", accuracy == null ? h("span.faint", "–") : h("b.acc", pct(accuracy, 1))),
+    h("td.num.wide.wider.muted", run.shifted_accuracy == null ? "" : pct(run.shifted_accuracy, 1)),
     h(
       "td.wide.wider.sparkcell",
       series

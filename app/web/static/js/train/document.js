@@ -13,7 +13,13 @@ const FORMS = {
   },
   text: { write: String, read: (text) => text },
 };
-const TEXTS = new Set(["model.activation", "training.optimizer.kind", "scaling", "training.keep"]);
+const TEXTS = new Set([
+  "model.activation",
+  "training.optimizer.kind",
+  "training.schedule.kind",
+  "scaling",
+  "training.keep",
+]);
 const JSON_FORM = { write: JSON.stringify, read: (text) => JSON.parse(text) };
 const NOT_KNOBS = new Set(["preset", "from", "run", "ghost", "at"]);
 

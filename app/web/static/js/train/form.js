@@ -16,7 +16,9 @@ function makeKnobs(on) {
   return {
     first: [
       layersKnob("model.hidden_sizes", "Hidden layers", on),
-      segmentKnob("model.activation", "Activation", { sigmoid: "sigmoid", tanh: "tanh", relu: "relu" }, on, curve),
+      segmentKnob("model.activation", "Activation", { sigmoid: "sigmoid", tanh: "tanh", relu: "relu" }, on, {
+        picture: curve,
+      }),
       numberKnob("model.dropout", "Dropout", { min: 0, max: 0.9, step: 0.05 }, on),
       numberKnob("training.optimizer.learning_rate", "Learning rate", { min: 0.0001, max: 10, log: true }, on),
       numberKnob(
@@ -48,6 +50,16 @@ function makeKnobs(on) {
     more: [
       numberKnob("seed", "Seed", { min: 0, max: 100, integer: true, text: String }, on),
       numberKnob("training.optimizer.momentum", "Momentum", { min: 0, max: 0.99, step: 0.01 }, on),
+      segmentKnob("training.optimizer.nesterov", "Nesterov's momentum", { false: "off", true: "on" }, on, {
+        toValue: (key) => key === "true",
+      }),
+      segmentKnob("training.schedule.kind", "Schedule of the rate", { constant: "constant", cosine: "cosine" }, on),
+      numberKnob(
+        "training.schedule.warmup_steps",
+        "Warm-up, steps",
+        { min: 0, max: 1000, step: 10, integer: true, text: String },
+        on,
+      ),
       numberKnob("training.optimizer.weight_decay", "Weight decay", { min: 0, max: 0.1, step: 0.001 }, on),
       numberKnob(
         "training.early_stopping",
@@ -103,6 +115,7 @@ export function makeForm(start, changes, presets, fromRun, on) {
     if (path === "training.optimizer.kind")
       for (const each of [...changes.keys()])
         if (each.startsWith("training.optimizer.") && each !== "training.optimizer.learning_rate") changes.delete(each);
+    if (path === "training.schedule.kind") changes.delete("training.schedule.warmup_steps");
     if (isSame(value, valueAt(startConfig, path) ?? null)) changes.delete(path);
     else changes.set(path, value);
     on.change(start, changes);
@@ -170,7 +183,7 @@ export function makeForm(start, changes, presets, fromRun, on) {
   }
   const more = h(
     "details.more",
-    h("summary", "Seed, momentum, decay, early stopping …"),
+    h("summary", "Seed, momentum, schedule, decay, early stopping …"),
     h(
       ".morebody",
       knobs.more.map((knob) => knob.root),

@@ -85,9 +85,15 @@ export function numberKnob(
   };
 }
 
-export function segmentKnob(path, label, names, on, picture) {
+/** A choice of a few names; `toValue` translates where a name is not the value. */
+export function segmentKnob(path, label, names, on, { picture, toValue = (key) => key } = {}) {
   const buttons = Object.entries(names).map(([key, text]) =>
-    h("button", { type: "button", role: "radio", value: key, onclick: () => on(path, key) }, picture?.(key), text),
+    h(
+      "button",
+      { type: "button", role: "radio", value: key, onclick: () => on(path, toValue(key)) },
+      picture?.(key),
+      text,
+    ),
   );
   const own = frame(
     path,
@@ -107,8 +113,9 @@ export function segmentKnob(path, label, names, on, picture) {
     ...own,
     show(v, before) {
       for (const button of buttons) {
-        button.setAttribute("aria-checked", String(button.value === v));
-        button.tabIndex = button.value === v ? 0 : -1;
+        const isChosen = button.value === String(v);
+        button.setAttribute("aria-checked", String(isChosen));
+        button.tabIndex = isChosen ? 0 : -1;
       }
       own.mark(before, v);
     },
@@ -154,9 +161,16 @@ export function layersKnob(path, label, on) {
   };
 }
 
-/** Shows all knobs: the configuration as the server completed it, and what it was at the start. */
+/**
+ * Shows all knobs: the configuration as the server completed it, and what it was at the start. A knob of something that
+ * the configuration does not have is hidden: Adam has no momentum.
+ */
 export function showKnobs(knobs, config, start) {
-  for (const knob of knobs) knob.show(valueAt(config, knob.path) ?? null, valueAt(start, knob.path) ?? null);
+  for (const knob of knobs) {
+    const now = valueAt(config, knob.path);
+    knob.root.hidden = now === undefined;
+    if (now !== undefined) knob.show(now, valueAt(start, knob.path) ?? null);
+  }
 }
 
 /** An activation's curve, in small. */

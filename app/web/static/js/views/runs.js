@@ -194,6 +194,7 @@ function makeHeads(onSort) {
     head("Run", "name"),
     head("What differs from the defaults", null, "wide"),
     head("Val accuracy", "val_accuracy", "num"),
+    head("Shifted", "shifted_accuracy", "num wide wider"),
     head("Over epochs", null, "wide wider"),
     head("Parameters", "num_parameters", "num wide wider"),
     head("Progress", null, "wide"),
