@@ -16,14 +16,14 @@ from typing import Any
 
 import httpx2
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from tests.benchmarks.pictures import FOLDER, train
 from tests.benchmarks.sweep import run_sweep, serve
 from tests.drawings import strokes
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 MAX_BYTES = 150_000
 COLOURS = (256, 128, 64)  # the most with which a picture is small enough
 SETTLED_MS = 1500
@@ -45,12 +45,11 @@ def save(page: Page, name: str) -> int:
 
 def submit(client: httpx2.Client, document: dict[str, Any]) -> str:
     """A run's id, once it has succeeded."""
-    name = document["name"]
     run_id: str = client.post("/runs", json=document).raise_for_status().json()["id"]
-    while (status := client.get(f"/runs/{run_id}").json()["status"]) in ("queued", "running"):
-        client.get(f"/runs/{run_id}/events/stream", timeout=600)  # ends with the run
+    client.get(f"/runs/{run_id}/events/stream", timeout=600)  # ends with the run
+    status = client.get(f"/runs/{run_id}").json()["status"]
     if status != "succeeded":
-        raise SystemExit(f"{name} is {status}.")
+        raise SystemExit(f"{document['name']} is {status}.")
     return run_id
 
 
@@ -58,16 +57,15 @@ def draw(page: Page, digit: int) -> None:
     """Draw a digit on the pad with the mouse, and wait for its answer."""
     box = page.locator(".pad").bounding_box()
     assert box is not None, "Draw shows its pad"
-    (lines,) = [each for number, each in enumerate(strokes(digit + 1)) if number == digit]
-    size = 0.72 * box["height"]
-    highest = max(y for line in lines for _, y in line)
+    lines = strokes(digit + 1)[digit]
+    xs, ys = zip(*(point for line in lines for point in line), strict=True)
+    scale = 0.72 * box["height"] / (max(ys) - min(ys))
     for line in lines:
         for number, (x, y) in enumerate(line):
-            at = (
-                box["x"] + box["width"] / 2 + (x / highest - 0.4) * size,
-                box["y"] + 0.14 * box["height"] + y / highest * size,
+            right, down = x - (min(xs) + max(xs)) / 2, y - (min(ys) + max(ys)) / 2
+            page.mouse.move(
+                box["x"] + box["width"] / 2 + right * scale, box["y"] + box["height"] / 2 + down * scale, steps=2
             )
-            page.mouse.move(*at)
             if number == 0:
                 page.mouse.down()
         page.mouse.up()

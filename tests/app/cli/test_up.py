@@ -147,7 +147,12 @@ def test_the_page_is_opened_where_a_browser_reaches_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, opened: str
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda page: asked.append(page) or len(asked) == 1)
+
+    def open_first(page: str) -> bool:
+        asked.append(page)
+        return len(asked) == 1
+
+    monkeypatch.setattr("webbrowser.open", open_first)
     show_page(url)
     assert (asked, capsys.readouterr().err) == ([opened], "")
     show_page(url)
