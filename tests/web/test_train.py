@@ -115,3 +115,36 @@ def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, ope
     )
     wrong = sum(label != digit for label, digit in zip(snapshots["labels"], shown["digits"], strict=True))
     expect(page.locator(".mistakes .note")).to_have_text(f"{wrong} of 540 at epoch {shown['epoch']}")
+
+
+def test_a_knob_stands_where_the_configuration_has_it_and_refusals_find_it(
+    service: Service, open_page: WatchedPages
+) -> None:
+    page, _ = open_page(f"{service.url}/#/train?preset=defaults", (422, "dry_run"))
+    wait_for_plan(page)
+    page.locator("details.more summary").click()
+    warm_up = page.locator('[data-path="training.schedule.warmup_steps"]')
+    momentum = page.locator('[data-path="training.optimizer.momentum"]')
+    nesterov = page.locator('[data-path="training.optimizer.nesterov"]')
+    expect(warm_up).to_be_hidden()
+    nesterov.get_by_role("radio", name="on").click()
+    page.get_by_role("radio", name="cosine").click()
+    expect(warm_up).to_be_visible()
+    page.get_by_label("Warm-up, steps, exactly").fill("1000000")
+    page.keyboard.press("Tab")
+    expect(warm_up.locator(".error")).to_contain_text("should be less than the 2,000 steps of the run")
+    page.get_by_label("Warm-up, steps, exactly").fill("50")
+    page.keyboard.press("Tab")
+    expect(page.locator(".start")).to_be_enabled()
+    page.get_by_label("Momentum, exactly").fill("0")
+    page.keyboard.press("Tab")
+    expect(nesterov.locator(".error")).to_contain_text("nesterov needs a momentum above 0")
+    page.get_by_label("Momentum, exactly").fill("0.8")
+    page.keyboard.press("Tab")
+    expect(page.locator(".start")).to_be_enabled()
+    assert "training.schedule.kind=cosine&training.schedule.warmup_steps=50" in page.url
+    assert "training.optimizer.nesterov=true" in page.url
+    page.get_by_role("radio", name="Adam").click()
+    expect(momentum).to_be_hidden()
+    expect(nesterov).to_be_hidden()
+    expect(page.locator(".plan")).to_contain_text("parameters")
