@@ -15,7 +15,7 @@ from tests.web.conftest import Service, WatchedPages
 pytestmark = pytest.mark.xdist_group("web")
 
 UNUSUAL: dict[str, dict[str, Any]] = {
-    "diverged": {"training": {"epochs": 20, "optimizer": {"kind": "sgd", "learning_rate": 100.0, "momentum": 0.99}}},
+    "diverged": {"training": {"epochs": 20, "optimizer": {"learning_rate": 100.0, "weight_decay": 10.0}}},
     "a forest": {"model": {"kind": "random_forest", "n_estimators": 3, "max_depth": 4}},
     "one epoch": {"training": {"epochs": 1}},
     "no hidden layer": {"model": {"hidden_sizes": []}, "training": {"epochs": 3}},
