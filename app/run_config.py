@@ -36,6 +36,7 @@ from app.datasets.catalog import (
     split_sizes,
 )
 from app.validation import TEXT
+from app.wording import count
 
 CONFIG_VERSION = 1
 MAX_SEED = 2**32 - 1  # largest `random_state` of scikit-learn
@@ -303,7 +304,7 @@ class Training(StrictModel):
         num_steps = self.num_steps(num_train_samples)
         if not isinstance(self.schedule, Cosine) or self.schedule.warmup_steps < num_steps:
             return None
-        return f"warmup_steps should be less than the {num_steps:,} steps of the run"
+        return f"warmup_steps should be less than the {count(num_steps, 'step')} of the run"
 
     def num_steps(self, num_train_samples: int) -> int:
         """Optimizer steps of the whole run."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database, describe_failure
+from app.errors import NotFound
 from app.models import promotion
 from app.models import repository as models
 from app.models import service as model_service
@@ -34,8 +35,6 @@ class Backfill:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._preparation = Preparation(database, "cpu")
-        self._failed: set[str] = set()  # runs whose models this process could not evaluate
 
     def run(self, has_message: Callable[[], bool]) -> bool:
         """Evaluate models until none is left or a message waits.
@@ -46,12 +45,12 @@ class Backfill:
         Returns:
             Whether none is left. Models that cannot be evaluated do not count, nor does what a failing database hides.
         """
-        number = 0
+        number, preparation = 0, Preparation(self._database, "cpu")  # which keeps the splits that it has read
         try:
             while (run_id := self._find_next()) is not None:
                 if has_message():
                     return False
-                number += self._evaluate(run_id)
+                number += self._evaluate(preparation, run_id)
         except SQLAlchemyError as error:
             logger.error("No evaluation of earlier models: %s", describe_failure(error))
         finally:
@@ -61,24 +60,32 @@ class Backfill:
 
     def _find_next(self) -> str | None:
         with self._database.reading() as session:
-            return models.find_unevaluated(session, excluding=self._failed)
+            return models.find_unevaluated(session)
 
-    def _evaluate(self, run_id: str) -> bool:
+    def _evaluate(self, preparation: Preparation, run_id: str) -> bool:
         try:
-            evaluation = self._compute(run_id)
+            evaluation = self._compute(preparation, run_id)
         except SQLAlchemyError:
             raise
+        except NotFound:
+            return False  # deleted meanwhile
         except Exception as error:
             logger.error("The saved model of run %s cannot be evaluated: %s", run_id, error)
-            self._failed.add(run_id)
+            self._mark_unusable(run_id)
             return False
         return self._write(run_id, evaluation)
 
-    def _compute(self, run_id: str) -> Evaluation:
+    def _compute(self, preparation: Preparation, run_id: str) -> Evaluation:
         with self._database.reading() as session:
             model = model_service.get_saved_model(session, run_id)
             config = RunConfig.model_validate(session.get_one(Run, run_id).config)
-        return evaluate(model.onnx, self._preparation.read_images(config))
+        return evaluate(model.onnx, preparation.read_images(config))
+
+    def _mark_unusable(self, run_id: str) -> None:
+        """Note that a model cannot be evaluated, and elect: if it is champion, others are ranked before it now."""
+        with self._database.writing() as session:
+            models.mark_unusable(session, run_id)
+            promotion.elect(session)
 
     def _write(self, run_id: str, evaluation: Evaluation) -> bool:
         """Write an evaluation and elect; returns whether it was still missing."""

@@ -126,13 +126,22 @@ def _export(outcome: Outcome | None) -> Exported | Failed | None:
     try:
         model = export.to_onnx(outcome.result.model, outcome.config.scaling)
         export.check(model, outcome.images.val_pixels, outcome.result.val_probabilities)
-        evaluation = None if outcome.config.split.fold is not None else evaluate(model, outcome.images)
+        evaluation = None if outcome.config.split.fold is not None else _evaluate(model, outcome.images)
     except ExportMismatch as error:
         return Failed("export_mismatch", str(error))
     except Exception as error:
         logger.exception("The model could not be exported")
         return Failed("internal_error", f"{type(error).__name__}: {error}")
     return Exported(model, evaluation)
+
+
+def _evaluate(model: bytes, images: SplitImages) -> ShiftedEvaluation | None:
+    """Evaluate a graph on shifted val; None if that fails: the model is saved all the same, and evaluated later."""
+    try:
+        return evaluate(model, images)
+    except Exception:
+        logger.exception("The model could not be evaluated on shifted val")
+        return None
 
 
 def _serialize(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -28,13 +28,16 @@ def explain(
     if ranked_by is RankedBy.SHIFTED and champion.shifted_accuracy is None:
         return (
             f"Best of {count(num_models, 'model')} on the canonical split by val accuracy: "
-            f"{champion.val_accuracy:.4f}. Models are ranked by shifted accuracy, and its is not there yet: "
-            "a worker without other work fills it in."
+            f"{champion.val_accuracy:.4f}. Models are ranked by shifted accuracy, and this one has none yet: "
+            "a worker without other work evaluates it."
         )
     if other is None:
         return f"The only model on the canonical split; {_score(champion, ranked_by)}."
     deciding = _deciding(champion, other, ranked_by)
     by, *_ = _MEASURES[ranked_by]
+    if ranked_by is RankedBy.SHIFTED and other.shifted_accuracy is None:
+        others = count(num_models - 1, "other model")
+        return f"{_score(champion, ranked_by).capitalize()}; {others} on the canonical split have none yet."
     sentence = (
         f"Best of {count(num_models, 'model')} on the canonical split by {by}: {_value(champion, ranked_by)}, "
         f"next best {_accuracy(other, ranked_by)} of run {other.run_id}"

@@ -23,28 +23,23 @@ def elect(session: Session) -> Promotion | None:
     champion = repository.get_champion(session)
     if champion is not None and champion.reason is PromotionReason.PINNED:
         return None
-    best = repository.best_canonical(session)
-    if best is None or (champion is not None and not _may_replace(session, best, champion)):
+    ranked_by = RankedBy.VAL if _is_unevaluated(session, champion) else None
+    best = repository.best_canonical(session, ranked_by=ranked_by)
+    if best is None or (champion is not None and champion.run_id == best.run_id):
         return None
     return _promote(session, best, PromotionReason.AUTOMATIC, champion)
 
 
-def _may_replace(session: Session, best: SavedModel, champion: Promotion) -> bool:
-    """Whether the best model takes over from an automatic champion.
+def _is_unevaluated(session: Session, champion: Promotion | None) -> bool:
+    """Whether the champion has no shifted accuracy, since it was saved by an earlier version.
 
-    A champion of an earlier version has no shifted accuracy until a worker has filled it in. Until then only a model
-    that is better by val takes over: the others would win for no other reason than that they were evaluated first.
+    Models are ranked by val until a worker has evaluated it, which it does first: the others would win for no other
+    reason than that they were evaluated before. A champion that cannot be evaluated is ranked like any other.
     """
-    if champion.run_id == best.run_id:
+    if champion is None:
         return False
-    current = session.get_one(SavedModel, champion.run_id)
-    if current.shifted_accuracy is not None or repository.get_ranked_by(session) is RankedBy.VAL:
-        return True
-    return _order_by_val(best) < _order_by_val(current)
-
-
-def _order_by_val(model: SavedModel) -> tuple[float, float, int, str]:
-    return (-model.val_accuracy, model.val_loss, model.num_parameters, model.run_id)
+    model = session.get_one(SavedModel, champion.run_id)
+    return model.shifted_accuracy is None and not repository.is_unusable(session, champion.run_id)
 
 
 def change_order(session: Session, ranked_by: RankedBy) -> None:

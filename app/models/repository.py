@@ -24,7 +24,7 @@ def set_ranked_by(session: Session, ranked_by: RankedBy) -> None:
     session.execute(update(Ranking).values(ranked_by=ranked_by))
 
 
-def ranking(session: Session) -> Select[SavedModel]:
+def ranking(session: Session, ranked_by: RankedBy | None = None) -> Select[SavedModel]:
     """Select saved models, best first, by what `get_ranked_by` says; the leaderboard and all elections use this order.
 
     By `val`: val accuracy, val loss, then fewest parameters, then the oldest run. By `shifted`: shifted accuracy and
@@ -32,15 +32,17 @@ def ranking(session: Session) -> Select[SavedModel]:
     """
     of_val = (SavedModel.val_accuracy.desc(), SavedModel.val_loss, SavedModel.num_parameters, SavedModel.run_id)
     query = _saved_models().where(Run.status == RunStatus.SUCCEEDED)
-    if get_ranked_by(session) is RankedBy.VAL:
+    if (ranked_by or get_ranked_by(session)) is RankedBy.VAL:
         return query.order_by(*of_val)
     is_missing = SavedModel.shifted_accuracy.is_(None)  # SQLite would put nulls last in this direction, Postgres first
     return query.order_by(is_missing, SavedModel.shifted_accuracy.desc(), SavedModel.shifted_loss, *of_val)
 
 
-def best_canonical(session: Session, *, excluding: Collection[str] = ()) -> SavedModel | None:
+def best_canonical(
+    session: Session, *, excluding: Collection[str] = (), ranked_by: RankedBy | None = None
+) -> SavedModel | None:
     """Return the best model whose val accuracy was measured on the canonical split, except those in `excluding`."""
-    query = ranking(session).where(SavedModel.on_canonical_split, SavedModel.run_id.not_in(excluding))
+    query = ranking(session, ranked_by).where(SavedModel.on_canonical_split, SavedModel.run_id.not_in(excluding))
     return session.scalar(query.limit(1))
 
 
@@ -75,19 +77,30 @@ def which_exist(session: Session, run_ids: Collection[str]) -> set[str]:
     return set(session.scalars(query.where(SavedModel.run_id.in_(run_ids))))
 
 
-def find_unevaluated(session: Session, *, excluding: Collection[str] = ()) -> str | None:
+def find_unevaluated(session: Session) -> str | None:
     """Return the run whose saved model is to be evaluated on shifted val next: the champion's, then the best by val.
 
-    Models of folds are never evaluated, since they are compared by their folds alone.
+    Models of folds are never evaluated, since they are compared by their folds alone; nor are unusable ones again.
     """
-    is_missing = Run.status == RunStatus.SUCCEEDED, Run.fold.is_(None), SavedModel.shifted_accuracy.is_(None)
-    query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id).where(*is_missing)
-    query = query.where(SavedModel.run_id.not_in(excluding))
+    is_missing = SavedModel.shifted_accuracy.is_(None), SavedModel.shifted_right.is_(None)
+    query = select(SavedModel.run_id).join(Run, Run.id == SavedModel.run_id)
+    query = query.where(Run.status == RunStatus.SUCCEEDED, Run.fold.is_(None), *is_missing)
     champion = get_champion(session)
     if champion is not None and (found := session.scalar(query.where(SavedModel.run_id == champion.run_id))):
         return found
     best_first = SavedModel.on_canonical_split.desc(), SavedModel.val_accuracy.desc(), SavedModel.run_id
     return session.scalar(query.order_by(*best_first).limit(1))
+
+
+def mark_unusable(session: Session, run_id: str) -> None:
+    """Note that a saved model cannot be evaluated: no bit of shifted val is stored, and no value."""
+    session.execute(update(SavedModel).where(SavedModel.run_id == run_id).values(shifted_right=b""))
+
+
+def is_unusable(session: Session, run_id: str) -> bool:
+    """Whether a saved model could not be evaluated."""
+    query = select(SavedModel.run_id).where(SavedModel.run_id == run_id, SavedModel.shifted_right == b"")
+    return session.scalar(query) is not None
 
 
 def which_are_evaluated(session: Session, run_ids: Collection[str]) -> set[str]:

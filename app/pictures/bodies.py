@@ -57,13 +57,13 @@ def read_json(body: bytes) -> Drawings:
         raise wrong_place("#", f"Send an object with the field `pictures` or `strokes`; got {name_value(document)}")
     for name in document:
         if name not in ("pictures", "strokes"):
-            raise wrong_place(f"#{write_pointer([name])}", "There is no such field beside `pictures` or `strokes`")
+            raise wrong_place(f"#{write_pointer([name])}", "There is no such field; send `pictures` or `strokes` alone")
     if len(document) != 1:
         raise wrong_place("#", "Send one field, `pictures` or `strokes`")
     ((name, images),) = document.items()
     if not isinstance(images, list):
         raise wrong_place(f"#/{name}", f"`{name}` is an array; got {name_value(images)}")
-    _check_number(f"#/{name}", len(images))
+    _check_number(f"#/{name}", len(images), "pictures" if name == "pictures" else "digits")
     if name == "pictures":
         files = [_read_base64(f"#/pictures/{number}", text) for number, text in enumerate(images)]
         return Drawings(files=files, pointer=lambda number: f"#/pictures/{number}")
@@ -114,24 +114,24 @@ def read_multipart(body: bytes, content_type: bytes) -> Drawings:
     return Drawings(files=[bytes(part) for part in parts])
 
 
-def _check_number(pointer: str, number: int) -> None:
+def _check_number(pointer: str, number: int, what: str = "pictures") -> None:
     if not 1 <= number <= MAX_PICTURES:
-        raise wrong_place(pointer, f"1 to {MAX_PICTURES} pictures a request; got {number:,}")
+        raise wrong_place(pointer, f"1 to {MAX_PICTURES} {what} a request; got {number:,}")
 
 
 def _read_base64(pointer: str, text: Any) -> bytes:
     """Decode a text of base64 (also its variant for URLs) or a `data:` URL (RFC 2397)."""
     if not isinstance(text, str):
         raise wrong_place(pointer, f"A picture is a text, base64 or a data: URL; got {name_value(text)}")
-    if url := _DATA_URL.match(text):
-        text = text[url.end() :]
-        if not url[0][:-1].lower().endswith(";base64"):
-            return unquote_to_bytes(text)
-        text = unquote_to_bytes(text).decode("latin-1") if "%" in text else text
-    text = _SPACES.sub("", text).translate({ord("-"): "+", ord("_"): "/"})
     try:
+        if url := _DATA_URL.match(text):
+            text = text[url.end() :]
+            if not url[0][:-1].lower().endswith(";base64"):
+                return unquote_to_bytes(text)
+            text = unquote_to_bytes(text).decode("latin-1") if "%" in text else text
+        text = _SPACES.sub("", text).translate({ord("-"): "+", ord("_"): "/"})
         return a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
-    except (NotBase64, ValueError):
+    except (NotBase64, ValueError):  # a ValueError too: half a surrogate pair, which is no text
         raise wrong_place(pointer, "The text is neither base64 nor a data: URL") from None
 
 

@@ -16,7 +16,8 @@ from app.pictures.orientation import UPRIGHT, find_orientation
 
 MAX_SIDE = 65_535  # pixels
 MAX_PARTS = 100_000  # chunks, segments and blocks of a file
-MAX_RUN_LENGTH_PIXELS = 4_000_000  # of a run-length encoded BMP, which Pillow decodes in Python, in a second
+# Of a run-length encoded BMP, which Pillow decodes in Python: a megabyte takes half a second, of any pixels.
+MAX_RUN_LENGTH_PIXELS, MAX_RUN_LENGTH_BYTES = 4_000_000, 1_000_000
 MAX_SCANS = 64  # of a progressive JPEG: each goes over the whole picture, and encoders write about 10
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -167,9 +168,11 @@ def _gif_colors(flags: int) -> int:
 
 def _skip_gif_blocks(data: bytes, place: int) -> int:
     """Return the place after a chain of blocks; a chain that is cut off ends with the data."""
-    while place < len(data) and data[place]:
+    for _ in range(MAX_PARTS):
+        if place >= len(data) or not data[place]:
+            return place + 1
         place += 1 + data[place]
-    return place + 1
+    raise Unreadable("has too many parts")
 
 
 def _read_bmp(data: bytes) -> Container:
@@ -181,6 +184,8 @@ def _read_bmp(data: bytes) -> Container:
     width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
     if compression in (1, 2) and width * abs(height) > MAX_RUN_LENGTH_PIXELS:
         raise Unreadable(f"is run-length encoded and has more than {MAX_RUN_LENGTH_PIXELS:,} pixels")
+    if compression in (1, 2) and len(data) > MAX_RUN_LENGTH_BYTES:
+        raise Unreadable(f"is run-length encoded and has more than {MAX_RUN_LENGTH_BYTES:,} bytes")
     return Container("BMP", width, abs(height), 4, data)
 
 

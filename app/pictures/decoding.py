@@ -65,9 +65,9 @@ def decode(container: Container) -> Grey:
     """
     try:
         image = _load(container)
+        reduced = _reduce(image, -(-max(image.size) // MAX_SIDE))
     except _DAMAGED as error:
         raise Unreadable("is cut off or damaged") from error
-    reduced = _reduce(image, -(-max(image.size) // MAX_SIDE))
     if container.orientation != UPRIGHT:
         reduced = reduced.transpose(_TURNS[container.orientation])
     return np.asarray(_to_grey(reduced))

@@ -95,7 +95,7 @@ def digitize(container: Container) -> Digit:
 def _check_size(pointer: str, container: Container, num_pixels: int) -> None:
     shape = f"{container.width:,} × {container.height:,} pixels"
     if num_pixels > MAX_PIXELS:
-        raise _too_large(pointer, f"The pictures have more than {MAX_PIXELS:,} pixels up to this one of {shape}")
+        raise _too_large(pointer, f"With this picture of {shape}, the request has more than {MAX_PIXELS:,} pixels")
     num_bytes = container.bytes_per_pixel * container.width * container.height
     if num_bytes > MAX_DECODING_BYTES:
         raise _too_large(

@@ -46,7 +46,10 @@ def normalize(ink: Ink, threshold: float = INK_THRESHOLD) -> Digit:
     digit = drop_specks(ink, threshold)
     if not (digit > threshold).any():
         return np.zeros(NUM_PIXELS, np.uint8)
-    bitmap = stretch(deskew(digit, threshold), threshold)
+    upright = deskew(digit, threshold)
+    if not (upright > threshold).any():  # a few faint pixels, which the shear has spread
+        upright = digit
+    bitmap = stretch(upright, threshold)
     return count_blocks(even_out(bitmap))
 
 

@@ -13,9 +13,9 @@ MULTIPART = "multipart/form-data"
 TYPES = (*PICTURE_TYPES, MULTIPART)  # beside JSON
 
 MAX_PICTURES = 256  # of a request
-MAX_STROKES = 1_000  # of a picture
+MAX_STROKES = 200  # of a picture
 MAX_POINTS = 10_000  # of a picture
-MAX_POINTS_OF_REQUEST = 200_000
+MAX_POINTS_OF_REQUEST = 100_000
 MAX_COORDINATE = 1e9  # in either direction
 
 A_ONE = (

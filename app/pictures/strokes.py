@@ -14,6 +14,7 @@ Points = npt.NDArray[np.float64]
 
 PEN = 0.11  # width of the pen, of the digit's height
 MIN_ASPECT = 0.5  # a flatter drawing counts as so high, as a share of its width: a horizontal line has no height
+MIN_EXTENT = 1e-12  # of a drawing in both directions, in the client's unit; a smaller one is a dot
 OVERSAMPLING = 4  # drawn so much larger, then reduced, so that edges are smooth
 
 
@@ -32,8 +33,9 @@ def draw(strokes: Sequence[Points]) -> Ink:
         return np.zeros((1, 1), np.float32)
     first = points.min(axis=0)
     width, height = points.max(axis=0) - first
+    extent = max(width, height)
     pen = PEN / (1 - PEN) * max(height, MIN_ASPECT * width)
-    scale = OVERSAMPLING * WORKING_SIDE / (max(width, height) + pen) if max(width, height) > 0 else 0.0
+    scale = OVERSAMPLING * WORKING_SIDE / (extent + pen) if extent > MIN_EXTENT else 0.0
     radius = scale * pen / 2 if scale else OVERSAMPLING * WORKING_SIDE / 2
     margin = 2 * OVERSAMPLING + radius
     size = [OVERSAMPLING * int(np.ceil((scale * side + 2 * margin) / OVERSAMPLING)) for side in (width, height)]

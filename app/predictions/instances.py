@@ -107,13 +107,11 @@ def _check(document: Any) -> None:
         InvalidInput: The document is not valid; the error names the first wrong place.
     """
     if not isinstance(document, dict):
-        raise wrong_place("#", f"Send an object with the field `instances`; got {name_value(document)}")
+        raise wrong_place("#", f"Send an object with `instances`, `pictures` or `strokes`; got {name_value(document)}")
     for field in document:
         if field != "instances":
-            raise wrong_place(
-                f"#{write_pointer([field])}",
-                "There is no such field; images go into `instances` alone",
-            )
+            detail = "There is no such field; send `instances` alone, or `pictures`, or `strokes`"
+            raise wrong_place(f"#{write_pointer([field])}", detail)
     if "instances" not in document:
         raise wrong_place("#/instances", "Field required: an array of 8×8 images")
     instances = document["instances"]

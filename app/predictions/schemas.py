@@ -66,7 +66,7 @@ class Prediction(BaseModel):
     verdict: Literal["blank", "not_a_digit", "sure", "unsure"] | None = Field(
         None,
         description="The first that holds. `blank`: no two pixels differ by more than 2. `not_a_digit`: the network "
-        "finds too little of any digit, or no train image is near. `sure`: of such answers, 99.7 % are right on "
+        "finds too little of any digit, or no train image is near. `sure`: of such predictions, 99.7 % are right on "
         "shifted val. `unsure`: any other. With `?probabilities=false` only if `?verdict=true`.",
     )
     probabilities: list[float] | None = Field(

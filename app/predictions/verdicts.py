@@ -64,7 +64,7 @@ class TrainImages:
 
 @dataclass(frozen=True)
 class Judge:
-    """A saved model's thresholds. None of them was chosen by other digits than val and shifted val."""
+    """A saved model's thresholds, fixed by val and shifted val when it was saved (`workers/training/thresholds.py`)."""
 
     sure_confidence: float = math.inf
     max_energy: float = math.inf

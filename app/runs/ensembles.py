@@ -92,7 +92,7 @@ def _why_unfit(run: Run, *, has_model: bool) -> str | None:
     if run.status is not RunStatus.SUCCEEDED:
         return f"it is {run.status.value}, and members have succeeded"
     if run.fold is not None:
-        return "it was trained on a fold, and its val images are the other members' train images"
+        return "it was trained on a fold, so its val accuracy cannot be compared"
     if not has_model:
         return "it has no saved model"
     return None

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import blocks, read, section
+from tests.docs.pages import ROOT, blocks, read, section
 from tests.e2e.conftest import Processes
 
 PNG = b"\x89PNG\r\n\x1a\n"
-PAGES = ("docs/api.md", "docs/serving.md", "docs/notebook.md", "docs/sweeps.md")
+PAGES = ("docs/api.md", "docs/pictures.md", "docs/serving.md", "docs/notebook.md", "docs/sweeps.md")
+DRAWING = Path("docs/pictures/three.png")
 EXPECTED_PROBLEMS = {"sweep-finished"}  # of the last command of docs/sweeps.md, if the sweep was quicker
 
 
@@ -25,7 +26,9 @@ def folder(tmp_path: Path) -> Path:
         assert "CI" not in os.environ, ".ci/run installs curl"
         pytest.skip("no curl or no bash")
     folder = tmp_path / "terminal"
-    folder.mkdir()
+    (folder / DRAWING.parent).mkdir(parents=True)
+    for name in (DRAWING, "digit.png", "photo.jpg"):  # as in a clone, and files that the pages name
+        shutil.copy(ROOT / DRAWING, folder / name)
     return folder
 
 
@@ -57,17 +60,19 @@ def test_the_first_ten_minutes_of_the_readme(processes: Processes, folder: Path)
     output = run_script(processes, folder, script)
     assert not problems_in(output)
     assert "event: succeeded" in output
-    assert '"predictions":[{"digit":' in output
+    assert len(re.findall(r'"predictions":\[{"digit":', output)) == 2
+    assert '"pixels":[[' in output
     assert '"fixed":' in output
     assert [(folder / name).read_bytes()[:8] for name in ("report.png", "mistakes.png")] == [PNG, PNG]
 
 
-def curl_blocks(page: str, run_id: str) -> Iterator[str]:
+def curl_blocks(page: str, run_ids: tuple[str, str]) -> Iterator[str]:
     """The blocks of a page that use curl, without `digitlab` commands, whose names and options `tests/docs` checks."""
     for block in blocks(read(page), "sh"):
         if "curl" in block:
             lines = [line for line in block.splitlines() if not line.startswith(".venv/bin/digitlab")]
-            yield "\n".join(lines).replace("FINAL_RUN_ID", run_id)
+            script = "\n".join(lines).replace("FINAL_RUN_ID", run_ids[0])
+            yield script.replace("RUN1", run_ids[0]).replace("RUN2", run_ids[1])
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -78,8 +83,9 @@ def test_the_commands_of_the_other_pages(processes: Processes, folder: Path) -> 
     champion_id = processes.client.get("/models/champion").json()["model"]["run_id"]
     (run_id,) = ids - {champion_id}  # docs/serving.md pins it, and then goes back to the champion before it
     for page in PAGES:
-        for script in curl_blocks(page, run_id):
+        for script in curl_blocks(page, (run_id, champion_id)):
             output = run_script(processes, folder, f"id={run_id}\n{script}")
             assert problems_in(output) <= EXPECTED_PROBLEMS, page
     assert (folder / "digits").read_bytes() != b""
+    assert len((folder / "pixels").read_bytes()) == 64
     assert [(folder / name).read_bytes()[:8] for name in ("curves.png", "gradients.png", "dozen.png")] == [PNG] * 3

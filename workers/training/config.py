@@ -33,7 +33,7 @@ class StoppingConfig:
 
 @dataclass(frozen=True)
 class CosineConfig:
-    """A learning rate that rises over `warmup_steps` and falls to 0 at the run's last step, as in `schedule`."""
+    """A learning rate that rises over `warmup_steps` and falls to 0 at the run's end, as in `schedule`."""
 
     warmup_steps: int
 

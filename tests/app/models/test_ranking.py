@@ -113,6 +113,30 @@ def test_a_champion_without_a_value_loses_to_no_worse_model_until_it_has_one(
         assert elected.run_id == better
 
 
+def test_while_the_champion_has_no_value_the_best_by_val_is_elected(client: TestClient, add_model: AddModel) -> None:
+    first = add_model(0.996)
+    add_model(0.99, **shifted(0.95))  # first by shifted accuracy, and worse by val
+    assert champion(client) == first
+    assert "Best of 2 models on the canonical split by val accuracy" in client.get("/models/champion").json()["why"]
+    better = add_model(0.998, **shifted(0.9))
+    assert champion(client) == better
+    assert client.get("/models/champion").json()["why"].endswith("of run " + order(client)[0] + ".")
+
+
+def test_a_champion_that_cannot_be_evaluated_is_ranked_like_any_other(
+    client: TestClient, database: Database, add_model: AddModel
+) -> None:
+    damaged = add_model(0.996, b"this is no graph")
+    best = add_model(0.99, **shifted(0.95))
+    assert champion(client) == damaged
+    with database.writing() as session:
+        repository.mark_unusable(session, damaged)
+        promotion.elect(session)
+    assert champion(client) == best
+    add_model(0.999, b"nor is this")
+    assert champion(client) == best
+
+
 def test_the_predictor_falls_back_in_the_same_order(settings: Settings, add_model: AddModel) -> None:
     add_model(0.99, graph_answering(1), **shifted(0.7))
     next_best = add_model(0.9, graph_answering(2), **shifted(0.8))

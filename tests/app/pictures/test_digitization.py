@@ -102,6 +102,8 @@ def test_noise_of_any_shape_gives_pixels(shape: tuple[int, int]) -> None:
 PNG, JPEG, GIF, BMP, WEBP = (encode(seven(mode="RGB"), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP"))
 SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10\0"
 RUNS = struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 2001, 2000, 1, 8, 1, 0, 0, 0, 256, 0)
+SHORT_RUNS = struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 1078, 40, 200, 200, 1, 8, 1, 0, 0, 0, 256, 0)
+GIF_BLOCKS = 13 + (3 << (GIF[10] & 7) + 1 if GIF[10] & 0x80 else 0)  # where the GIF's blocks begin
 REFUSED = {
     "nothing": (b"", "is empty"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG"),
@@ -126,6 +128,8 @@ REFUSED = {
     "many segments": (JPEG[:2] + b"\xff\xe3\0\2" * 100_000 + JPEG[2:], "too many parts"),
     "many scans": (JPEG[:-2] + SCAN * 100 + JPEG[-2:], "101 scans"),
     "run lengths": (b"BM" + RUNS, "run-length encoded"),
+    "long run lengths": (b"BM" + SHORT_RUNS + bytes(1_000_001), "more than 1,000,000 bytes"),
+    "many blocks": (GIF[:GIF_BLOCKS] + b"\x21\xfe" + b"\1 " * 100_001 + b"\0" + GIF[GIF_BLOCKS:], "too many parts"),
 }
 
 
@@ -222,6 +226,8 @@ def test_the_unit_and_the_origin_do_not_matter(unit: float, origin: int) -> None
         ([[[5, 5], [5, 5]]], 4),
         ([[[5, 0], [5, 9]]], 1),  # a vertical line
         ([[[0, 5], [9, 5]]], 1),  # a horizontal line
+        ([[[0, 0], [0, 1e-320]]], 4),  # a dot, to the last bit
+        ([[[0, 0], [5e-324, 0]]], 4),
     ],
 )
 def test_dots_and_lines_are_drawn(strokes: list[object], num_on: int) -> None:
@@ -240,6 +246,9 @@ def test_dots_and_lines_are_drawn(strokes: list[object], num_on: int) -> None:
         ('{"pictures": ["AAAA", 3]}', "#/pictures/1"),
         ('{"pictures": ["*"]}', "#/pictures/0"),
         ('{"pictures": ["AAAAA"]}', "#/pictures/0"),
+        (r'{"pictures": ["data:,\ud800"]}', "#/pictures/0"),
+        (r'{"pictures": ["AAAA", "data:;base64,%\ud800"]}', "#/pictures/1"),
+        (r'{"pictures": ["\udcff"]}', "#/pictures/0"),
         ('{"pictures": ["AAAA"], "strokes": [[]]}', "#"),
         ('{"pictures": ["AAAA"], "a/b": 1}', "#/a~1b"),
         (json.dumps({"pictures": ["AAAA"] * 257}), "#/pictures"),
@@ -254,9 +263,9 @@ def test_dots_and_lines_are_drawn(strokes: list[object], num_on: int) -> None:
         ('{"strokes": [[[[0, -Infinity]]]]}', "#/strokes/0/0/0/1"),
         ('{"strokes": [[[[1e10, 0]]]]}', "#/strokes/0/0/0/0"),
         ('{"strokes": [[[[-1e300, 0]]]]}', "#/strokes/0/0/0/0"),
-        (json.dumps({"strokes": [[[[0, 0]]] * 1001]}), "#/strokes/0"),
+        (json.dumps({"strokes": [[[[0, 0]]] * 201]}), "#/strokes/0"),
         (json.dumps({"strokes": [[[[0, 0]] * 10_001]]}), "#/strokes/0/0"),
-        (json.dumps({"strokes": [[[[0, 0]] * 10_000]] * 21}), "#/strokes/20"),
+        (json.dumps({"strokes": [[[[0, 0]] * 10_000]] * 11}), "#/strokes/10"),
     ],
 )
 def test_a_wrong_document_is_refused_with_its_place(document: str, pointer: str) -> None:
