@@ -237,7 +237,8 @@ class TestDelete:
         assert promotions == [runs[0.7], runs[0.9], runs[0.8]]
         events = [event for event in client.get("/events").json()["data"] if event["type"] == "promoted"]
         assert events[-1]["run_id"] == runs[0.8]
-        assert events[-1]["data"] == {"reason": "automatic", "val_accuracy": 0.8, "previous_run_id": None}
+        expected = {"reason": "automatic", "val_accuracy": 0.8, "shifted_accuracy": None, "previous_run_id": None}
+        assert events[-1]["data"] == expected
 
     def test_without_any_model_left_there_is_no_champion(
         self, client: TestClient, database: Database, add_run: AddRun, assert_problem: AssertProblem
