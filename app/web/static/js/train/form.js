@@ -183,7 +183,7 @@ export function makeForm(start, changes, presets, fromRun, on) {
   }
   const more = h(
     "details.more",
-    h("summary", "Seed, momentum, schedule, decay, early stopping …"),
+    h("summary", "Seed, momentum, schedule …"),
     h(
       ".morebody",
       knobs.more.map((knob) => knob.root),
