@@ -28,9 +28,9 @@ OF_MODELS = (
 
 def upgrade() -> None:
     for name in OF_RUNS:
-        op.add_column("runs", sa.Column(name, sa.Float(), nullable=True))
+        op.add_column("runs", sa.Column(name, sa.Double(), nullable=True))
     for name in OF_MODELS:
-        op.add_column("saved_models", sa.Column(name, sa.Float(), nullable=True))
+        op.add_column("saved_models", sa.Column(name, sa.Double(), nullable=True))
     op.add_column("saved_models", sa.Column("shifted_right", sa.LargeBinary(), nullable=True))
     ranking = op.create_table(
         "ranking",

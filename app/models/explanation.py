@@ -36,8 +36,7 @@ def explain(
     deciding = _deciding(champion, other, ranked_by)
     by, *_ = _MEASURES[ranked_by]
     if ranked_by is RankedBy.SHIFTED and other.shifted_accuracy is None:
-        others = count(num_models - 1, "other model")
-        return f"{_score(champion, ranked_by).capitalize()}; {others} on the canonical split have none yet."
+        return f"{_score(champion, ranked_by).capitalize()}; no other model on the canonical split has one yet."
     sentence = (
         f"Best of {count(num_models, 'model')} on the canonical split by {by}: {_value(champion, ranked_by)}, "
         f"next best {_accuracy(other, ranked_by)} of run {other.run_id}"

@@ -11,6 +11,7 @@ from app import __version__
 from app.errors import NotFound, Unavailable
 from app.http.dependencies import refuse_compression
 from app.http.headers import find_header
+from app.http.negotiation import BINARY
 from app.http.openapi import reference
 from app.http.problem import protocol_errors
 from app.open_inference.schemas import (
@@ -26,7 +27,6 @@ from app.open_inference.schemas import (
 from app.open_inference.tensors import parse_request, write_response
 from app.predictions.answers import Digits
 from app.predictions.batching import Asked
-from app.predictions.endpoints import BINARY
 from app.predictions.inference import (
     INLINE_BINARY_BYTES,
     PredictorDep,

@@ -7,11 +7,13 @@ import time
 import numpy as np
 
 from app.errors import FieldError, TooLarge
+from app.http.negotiation import JSON
 from app.pictures.bodies import Drawings, read_file, read_json, read_multipart
 from app.pictures.containers import Container, Unreadable, read_container
 from app.pictures.decoding import decode
 from app.pictures.ink import find_ink
 from app.pictures.normalization import Digit, normalize
+from app.pictures.schemas import MULTIPART
 from app.pictures.strokes import draw
 from app.validation import wrong_place
 
@@ -110,8 +112,8 @@ def _too_large(pointer: str, detail: str) -> TooLarge:
 
 
 def _read(media_type: str, content_type: bytes, body: bytes) -> Drawings:
-    if media_type == "application/json":
+    if media_type == JSON:
         return read_json(body)
-    if media_type == "multipart/form-data":
+    if media_type == MULTIPART:
         return read_multipart(body, content_type)
     return read_file(body)

@@ -8,16 +8,16 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from app.http.dependencies import JSON, media_type_of
-from app.http.negotiation import accepted
+from app.http.negotiation import BINARY, accepted
 from app.http.openapi import any_of
 from app.http.problem import problems
 from app.pictures.requests import digitize
 from app.pictures.schemas import TYPES, DigitizeResponse, PicturesRequest, StrokesRequest, picture_content
 from app.predictions.inference import read_body
+from app.predictions.instances import SIDE
 
 router = APIRouter(tags=["predict"])
 
-BINARY = "application/octet-stream"
 _BODY: dict[str, Any] = {
     "required": True,
     "content": {JSON: any_of(PicturesRequest, StrokesRequest), **picture_content()},
@@ -44,4 +44,4 @@ async def digitize_pictures(request: Request) -> Response:
     pixels = await digitize(request, media_type, await read_body(request))
     if accepted(request.scope, JSON, BINARY) == BINARY:
         return Response(pixels.tobytes(), media_type=BINARY)
-    return Response(orjson.dumps({"pixels": pixels.reshape(-1, 8, 8).tolist()}), media_type=JSON)
+    return Response(orjson.dumps({"pixels": pixels.reshape(-1, SIDE, SIDE).tolist()}), media_type=JSON)

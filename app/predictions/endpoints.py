@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.caching import cache_short
 from app.http.dependencies import media_type_of
-from app.http.negotiation import JSON, accepted
+from app.http.negotiation import BINARY, JSON, accepted
 from app.http.openapi import any_of, parameters
 from app.http.problem import problems
 from app.http.query import check_names
@@ -30,8 +30,6 @@ from app.predictions.verdicts import NAMES
 from app.validation import parse_query
 
 router = APIRouter(tags=["predict"])
-
-BINARY = "application/octet-stream"
 
 
 _REQUEST: dict[str, Any] = {

@@ -151,10 +151,12 @@ def report() -> SweepReport:
         "num_parameters": 1,
         "is_within_noise": True,
         "num_full_train_accuracy": 1,
+        "mean_shifted_accuracy": None,
     }
     noise = {"kind": "images", "best_point": 0, "standard_error": 0.1, "num_within_noise": 1}
     trial = dict.fromkeys(("rank", "fold", "error", "val_accuracy", "val_loss", "train_accuracy", "best_epoch"))
     trial |= dict.fromkeys(("epochs_to_plateau", "seconds_to_plateau", "epochs_to_full_train_accuracy"))
+    trial |= dict.fromkeys(("shifted_accuracy", "shifted_standard_error"))
     trial |= {"run_id": "r", "trial_number": 0, "point_number": 0, "parameters": point["parameters"], "seed": 0}
     trial |= {"status": "failed", "epoch": 1, "is_ended_early": True, "num_parameters": 1}
     return SweepReport.model_validate(

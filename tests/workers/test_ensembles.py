@@ -98,7 +98,7 @@ def test_an_ensemble_is_saved_evaluated_and_may_become_champion(
     )
     np.testing.assert_allclose(answer["predictions"][0]["probabilities"], expected[0, 0], atol=1e-5)
     name = f"/v2/models/{ensemble}"
-    assert {output["name"] for output in client.get(name).json()["outputs"]} == {"digit", "probabilities"}
+    assert {output["name"] for output in client.get(name).json()["outputs"]} == {"digit", "probabilities", "verdict"}
 
 
 def test_a_test_split_is_evaluated_too(

@@ -22,7 +22,7 @@ from workers.training.checkpoint import TrainingState
 from workers.training.config import NUM_CLASSES, NUM_PIXELS
 from workers.training.data import Labels, Pixels, SplitData
 from workers.training.evaluation import Best, Metrics, Probabilities, Score
-from workers.training.export import IR_VERSION, OPSET
+from workers.training.export import IR_VERSION, OPSET, open_session
 from workers.training.result import EnsembleModel, Result
 from workers.training.stack import clip_bounds
 
@@ -206,9 +206,7 @@ def _open(member: SavedNetwork) -> onnxruntime.InferenceSession:
     alone = helper.make_graph(graph.node, "member", graph.input, [output], graph.initializer)
     model = helper.make_model(alone, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR_VERSION
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_session(model.SerializeToString())
 
 
 def _log_mean(members: Sequence[onnxruntime.InferenceSession], pixels: Pixels) -> Logarithms:

@@ -127,7 +127,7 @@ def test_models_of_earlier_versions_keep_their_data_and_the_champion(settings: S
         assert all(model["shifted_accuracy"] is None and model["sure_confidence"] is None for model in models)
         champion = client.get("/models/champion").json()
         assert champion["model"]["run_id"] == "b"
-        assert "is not there yet" in champion["why"]
+        assert "has none yet" in champion["why"]
     command.downgrade(config, "0008")
     with database.reading() as session:
         assert session.scalars(text("SELECT run_id FROM saved_models ORDER BY run_id")).all() == ["a", "b"]

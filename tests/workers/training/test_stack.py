@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice, pairwise
 from typing import Any, Literal
@@ -23,6 +24,23 @@ from workers.training.stack import ACTIVATIONS, Member, Stack
 WEAK = AugmentationConfig(7, 0.5)
 NESTEROV = OptimizerConfig("sgd", 0.01, momentum=0.9, nesterov=True)
 MODULES: dict[str, type[torch.nn.Module]] = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+
+
+def _assert_same_in_stacks(
+    digits: Digits, member: Member, places: Sequence[tuple[int, int]], *, is_compiled: bool
+) -> list[Metrics]:
+    """Train a run alone, then among others in stacks of (size, the run's place); return its metrics alone."""
+    training = StackTraining([member], CPU, is_compiled=is_compiled)
+    (alone,) = training.active
+    expected = _train(training, alone)
+    for size, place in places:
+        members = _strangers(digits, size - 1, member)
+        members.insert(place, member)
+        training = StackTraining(members, CPU, is_compiled=is_compiled)
+        run = training.active[place]
+        assert _train(training, run) == expected
+        assert_same(run.result(), alone.result())
+    return expected
 
 
 def _strangers(digits: Digits, count: int, member: Member) -> list[Member]:
@@ -76,17 +94,8 @@ def test_a_run_has_the_same_bits_alone_and_at_any_slot_of_any_stack(
         split=digits.split(test_size=0.5),
     )
     assert len(member.split.train) == 358
-    training = StackTraining([member], CPU, is_compiled=is_compiled)
-    (alone,) = training.active
-    expected = _train(training, alone)
-    assert [row.epoch for row in expected] == list(range(1, epochs + 1))
-    for size, place in ((2, 1), (7, 3), (32, 20)):
-        members = _strangers(digits, size - 1, member)
-        members.insert(place, member)
-        training = StackTraining(members, CPU, is_compiled=is_compiled)
-        run = training.active[place]
-        assert _train(training, run) == expected
-        assert_same(run.result(), alone.result())
+    metrics = _assert_same_in_stacks(digits, member, ((2, 1), (7, 3), (32, 20)), is_compiled=is_compiled)
+    assert [row.epoch for row in metrics] == list(range(1, epochs + 1))
 
 
 @pytest.mark.parametrize("optimizer", [NESTEROV, OptimizerConfig("adam", 0.01)])
@@ -103,16 +112,7 @@ def test_a_run_with_augmentation_and_schedule_has_the_same_bits_in_any_stack(
         schedule=CosineConfig(7),
         augmentation=AugmentationConfig(10, 1.0),
     )
-    training = StackTraining([member], CPU, is_compiled=is_compiled)
-    (alone,) = training.active
-    expected = _train(training, alone)
-    for size, place in ((2, 1), (9, 3)):
-        members = _strangers(digits, size - 1, member)
-        members.insert(place, member)
-        training = StackTraining(members, CPU, is_compiled=is_compiled)
-        run = training.active[place]
-        assert _train(training, run) == expected
-        assert_same(run.result(), alone.result())
+    _assert_same_in_stacks(digits, member, ((2, 1), (9, 3)), is_compiled=is_compiled)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 13, 33, 127])

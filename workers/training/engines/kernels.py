@@ -22,14 +22,8 @@ from workers.training.engines.llvm_tiles import COLUMNS, ROWS, add_product_tile,
 from workers.training.stack import Setting
 
 DEPTH = 256  # a gradient sums this many rows of a large batch at a time: they stay in the cache
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = int(Setting.LEARNING_RATE), int(Setting.MOMENTUM), int(Setting.WEIGHT_DECAY)
-BETA1, BETA2, EPSILON, KEEP_SCALE = (
-    int(Setting.BETA1),
-    int(Setting.BETA2),
-    int(Setting.EPSILON),
-    int(Setting.KEEP_SCALE),
-)
-WARMUP_STEPS, TOTAL_STEPS, NESTEROV = int(Setting.WARMUP_STEPS), int(Setting.TOTAL_STEPS), int(Setting.NESTEROV)
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, *_OTHERS = (int(column) for column in Setting)
+BETA1, BETA2, EPSILON, KEEP_SCALE, WARMUP_STEPS, TOTAL_STEPS, NESTEROV = _OTHERS
 
 
 @code_generator

@@ -6,7 +6,6 @@ Shape letters: K copies, N images; S = 32 rows and columns of an enlarged image,
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -57,23 +56,19 @@ def warp_copies(
     """
     out = np.empty((len(copies), len(enlarged), NUM_PIXELS), np.uint8)
     images, spread = pack(enlarged), augmentation.spread_matrix()
-    left = deque(range(len(copies)))
 
-    def work() -> None:
-        while left:
-            try:
-                number = left.popleft()
-            except IndexError:  # another thread took the last one between the two lines
-                return
-            warp_images(images, numbers, copies[number], purpose, quarters, spread, out[number])
-            on_copy()
+    def make(number: int) -> None:
+        warp_images(images, numbers, copies[number], purpose, quarters, spread, out[number])
+        on_copy()
 
     num_threads = min(threads or available_cores(), len(copies))
-    with ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="augmentation") as pool:
-        others = [pool.submit(work) for _ in range(num_threads - 1)]
-        work()
-        for other in others:
-            other.result()  # raises what the code raised
+    if num_threads <= 1:  # no thread is started: a process that has only this one may fork
+        for number in range(len(copies)):
+            make(number)
+    else:
+        with ThreadPoolExecutor(num_threads, thread_name_prefix="augmentation") as pool:
+            for _ in pool.map(make, range(len(copies))):  # raises what the code raised
+                pass
     return out
 
 
