@@ -13,7 +13,7 @@ from shutil import copyfile
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
 
 from app.database import Database
 from app.settings import Settings
@@ -191,3 +191,14 @@ def shown_pixels(page: Page) -> list[int]:
     """Return the 64 pixels that the page shows as what the model sees."""
     pixels: list[int] = page.evaluate("Array.from(document.querySelector('.seen canvas').values)")
     return pixels
+
+
+def frames(page: Page) -> None:
+    """Wait for two frames: what the page has put off until the next one is done then."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def answered(page: Page) -> None:
+    """Wait until Draw shows the answer to all that was drawn."""
+    frames(page)
+    expect(page.locator(".draw-answer[aria-busy=false]")).to_be_visible()

@@ -1,10 +1,11 @@
-// The router: shows the view that the fragment names. Shortcuts go places, and never fire in a field.
+// The router: shows the view that the fragment names.
 import { read } from "./address.js";
 import * as api from "./api.js";
 import { h, replace } from "./dom.js";
 import { Problem, Unreachable } from "./http.js";
 import { unlock } from "./keys.js";
 import { buildBar, showPlace } from "./shell.js";
+import { focusView, takeKeys } from "./shortcuts.js";
 import { store } from "./store.js";
 import { follow } from "./stream.js";
 
@@ -22,7 +23,6 @@ const VIEWS = {
 };
 const PARENTS = { run: "runs", compare: "runs", sweep: "sweeps", data: "", states: "" };
 const SKELETON_MS = 150;
-const GO = { d: "draw", t: "train", r: "runs", s: "sweeps", m: "models" };
 
 let leave = null;
 let shown = 0; // counts the views, so that a slow one does not replace a newer one
@@ -95,22 +95,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment is the router's
   document.getElementById("main").focus();
 });
-addEventListener("hashchange", () => show().then(() => document.getElementById("main").focus({ preventScroll: true })));
-
-let wentAt = 0;
-addEventListener("keydown", (event) => {
-  if (event.target.matches?.("input, textarea, select") || event.metaKey || event.ctrlKey || event.altKey) return;
-  if (event.key === "g") wentAt = Date.now();
-  else if (event.key === "/") focusSearch(event);
-  else if (event.key in GO && Date.now() - wentAt < 1500) location.hash = `#/${GO[event.key]}`;
-});
-
-function focusSearch(event) {
-  const field = document.querySelector('input[type="search"]');
-  if (!field) return;
-  event.preventDefault();
-  field.focus();
-}
+addEventListener("hashchange", () => show().then(focusView));
 
 /** Asks for a key where one is needed, then shows the view, and follows events from before its data on. */
 async function start() {
@@ -123,4 +108,5 @@ async function start() {
 }
 
 buildBar();
+takeKeys();
 start();

@@ -10,7 +10,7 @@ export function makeAnswer(onCorrect) {
   const note = h("p.small.muted");
   const bars = Array.from({ length: 10 }, (_, d) => makeBar(d));
   const list = h(
-    "ol.bars10",
+    "ol.bars10.unmarked",
     { "aria-label": "Probability of each digit" },
     bars.map((bar) => bar.row),
   );
@@ -20,7 +20,7 @@ export function makeAnswer(onCorrect) {
   );
   const root = h(
     "section.card.draw-answer",
-    { "aria-label": "Answer", dataset: { state: "empty" } },
+    { "aria-label": "Answer", "aria-busy": "false", dataset: { state: "empty" } },
     h(".answer", digit, h("div", verdict, note)),
     list,
     h(
@@ -68,6 +68,8 @@ export function makeAnswer(onCorrect) {
       put("refused", "–", h("b", "No answer"), [text, requestId && h("span.faint", ` Request ${requestId}.`)]);
       setBars(null, []);
     },
+    /** Whether what is drawn is not answered yet. */
+    setBusy: (isBusy) => root.setAttribute("aria-busy", String(isBusy)),
     /** Says who answered, and draws the line of the confidence from which on it is sure. */
     showModel(model, isChampion) {
       list.classList.toggle("unmarked", model?.sure_confidence == null);
@@ -81,12 +83,8 @@ export function makeAnswer(onCorrect) {
         ],
       );
     },
-    say: () =>
-      announce(
-        root.dataset.state === "empty"
-          ? ""
-          : `${verdict.textContent}. ${root.dataset.state === "sure" ? digit.textContent : ""}`,
-      ),
+    /** Speaks the answer, after what was done. */
+    say: (before = "") => announce(`${before}${spoken(root.dataset.state, digit.textContent, verdict.textContent)}`),
   };
 }
 
@@ -108,6 +106,12 @@ const order = (probabilities) =>
     .map((p, d) => [p, d])
     .sort((a, b) => b[0] - a[0])
     .map(([, d]) => d);
+
+/** The answer as it is heard: the digit alone would say nothing of how sure it is, the verdict nothing of the digit. */
+function spoken(state, digit, verdict) {
+  if (state === "empty") return "";
+  return state === "sure" || state === "plain" ? `A ${digit}: ${verdict}.` : `${verdict}.`;
+}
 
 function wording(state, best, second, { confidence }) {
   if (state === "sure")

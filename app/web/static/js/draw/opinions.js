@@ -3,7 +3,7 @@ import { link, read, setState } from "../address.js";
 import * as api from "../api.js";
 import { h, replace } from "../dom.js";
 import { Asker } from "./asker.js";
-import { pct } from "../format.js";
+import { pct, share } from "../format.js";
 import { rowsOf } from "../tiles.js";
 
 const NUM_DEFAULT = 3;
@@ -101,7 +101,7 @@ function row(model, answer, digit, onRemove) {
     "li.opinion",
     h("a.who", { href: link(`runs/${model.run_id}`) }, model.name || "unnamed run"),
     h("span.rail", h("i", { style: { width: answer ? `${answer.confidence * 100}%` : "0" } })),
-    h("span.share", answer ? pct(answer.confidence, 0) : ""),
+    h("span.share", answer ? share(answer.confidence) : ""),
     h(
       "span.what",
       { class: differs ? "differs" : "", title: answer ? (differs ? "differs" : "agrees") : null },

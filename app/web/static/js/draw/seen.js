@@ -9,7 +9,7 @@ const INK = 12; // what a turned-over pixel gets if it had no ink; up to 2 of 16
 const NO_INK = 2;
 
 /**
- * @param {object} on paint(pixels): pixels were set by keyboard; view(name): "pixels" or "why" was chosen
+ * @param {object} on paint(pixels, said): pixels were set by keyboard, and which, in words; view(name): "pixels" or "why" was chosen
  */
 export function makeSeen(view, on) {
   let pixels = null;
@@ -51,15 +51,16 @@ export function makeSeen(view, on) {
       const next = [...(pixels ?? EMPTY)];
       const i = at[1] * 8 + at[0];
       next[i] = event.key === " " ? (next[i] ? 0 : 16) : Math.round((Number(event.key) * 16) / 9);
-      on.paint(next);
+      on.paint(next, whereIs(next));
     } else return;
     event.preventDefault();
     event.stopPropagation();
     mark.hidden = false;
     mark.style.left = `${at[0] * 12.5}%`;
     mark.style.top = `${at[1] * 12.5}%`;
-    announce(`row ${at[1] + 1}, column ${at[0] + 1}: ${(pixels ?? EMPTY)[at[1] * 8 + at[0]]} of 16`);
+    announce(whereIs(pixels ?? EMPTY));
   }
+  const whereIs = (all) => `row ${at[1] + 1}, column ${at[0] + 1}: ${all[at[1] * 8 + at[0]]} of 16`;
 
   /** Shows pixels, and for "why" which of them speak for `digit`. */
   async function show(next, digit) {

@@ -12,6 +12,7 @@ import { makeSeen } from "../draw/seen.js";
 import { waitForModel } from "../draw/waiting.js";
 import { Problem } from "../http.js";
 import { icon } from "../icons.js";
+import { isFree } from "../shortcuts.js";
 import { store } from "../store.js";
 import { pack, rowsOf, unpack } from "../tiles.js";
 
@@ -22,7 +23,7 @@ export function show({ state }) {
   let digit = null;
   const answer = makeAnswer(correct);
   const seen = makeSeen(state.get("show") === "why" ? "why" : "pixels", {
-    paint: (pixels) => change({ pixels }),
+    paint: (pixels, said) => change({ pixels, said }),
     view: (name) => {
       setState({ show: name === "pixels" ? null : name });
       seen.show(seen.pixels, digit);
@@ -61,10 +62,16 @@ export function show({ state }) {
       return;
     }
     if (drawing.pixels) seen.show(drawing.pixels, null);
-    if (!waiting.isOn) asker.request(drawing);
+    ask();
+  }
+  function ask() {
+    if (waiting.isOn) return;
+    answer.setBusy(true);
+    asker.request(drawing);
   }
   function showNothing() {
     asker.cancel();
+    answer.setBusy(false);
     digit = null;
     if (!waiting.isOn) answer.empty();
     seen.show(null, null);
@@ -73,15 +80,17 @@ export function show({ state }) {
   }
   function take({ model, predictions: [prediction] }, what) {
     waiting.end();
+    answer.setBusy(drawing !== null && what !== drawing);
     if (drawing === null || (what !== drawing && !what.strokes)) return; // it was cleared meanwhile
     const pixels = prediction.pixels?.flat() ?? what.pixels;
     digit = prediction.verdict === "blank" ? null : prediction.digit;
     answer.show(prediction);
     seen.show(pixels, digit);
-    setState({ x: pack(pixels).replace(/0+$/, "") });
+    if (what === drawing && (drawing.isEnded || !drawing.strokes)) setState({ x: pack(pixels).replace(/0+$/, "") });
     showModel(model);
     opinions.ask(pixels, digit);
     if (what === drawing && drawing.isEnded && digit !== null) remember(what, pixels, prediction, model);
+    if (what === drawing && what.said) answer.say(`${what.said}. `);
   }
   function remember(what, pixels, prediction, model) {
     digits.remember({
@@ -94,6 +103,7 @@ export function show({ state }) {
     answer.say();
   }
   function refuse(error, what) {
+    answer.setBusy(drawing !== null && what !== drawing);
     if (error instanceof Problem && error.slug === "no-saved-model") return waiting.begin();
     if (what.file && error instanceof Problem) seen.refuse(error.message);
     return answer.refuse(error.errors?.[0]?.detail ?? error.message, error.requestId);
@@ -106,7 +116,7 @@ export function show({ state }) {
     );
   }
   function askAgain() {
-    if (drawing) asker.request(drawing);
+    if (drawing) ask();
     else if (!waiting.isOn) answer.empty();
     opinions.load().catch(() => {});
   }
@@ -135,7 +145,7 @@ export function show({ state }) {
     if (picture) readFile(picture);
   };
   const keys = (event) => {
-    if (event.target.matches?.("input, textarea, select") || event.metaKey || event.ctrlKey || event.altKey) return;
+    if (!isFree(event)) return;
     if (event.key === "Escape") change(null);
     else if (event.key === "z") goBack();
     else if (/^[0-9]$/.test(event.key)) correct(Number(event.key));
