@@ -52,7 +52,7 @@ export function show({ state }) {
   /** Shows another drawing and asks for it. */
   function change(next, isNew = true) {
     const isEmpty = next === null || next.strokes?.length === 0 || next.pixels?.every((v) => v === 0);
-    if (isNew && !next?.pixels) digits.close();
+    if (next === null) digits.close();
     drawing = isEmpty ? null : next;
     for (const button of [undo, clear]) button.disabled = !drawing;
     if (isNew) pad.show(drawing?.strokes ?? [], drawing === null);
@@ -133,10 +133,12 @@ export function show({ state }) {
     change(null);
   }
   function showAgain(entry) {
+    digits.close();
     change(entry.strokes ? { strokes: entry.strokes } : { pixels: entry.pixels });
   }
   async function readFile(picture) {
     if (!isPicture(picture)) return toast("That is no picture. PNG, JPEG, WebP, BMP and GIF can be read.");
+    digits.close();
     return change({ file: await prepare(picture), isEnded: true });
   }
 
