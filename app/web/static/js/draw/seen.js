@@ -9,7 +9,8 @@ const INK = 12; // what a turned-over pixel gets if it had no ink; up to 2 of 16
 const NO_INK = 2;
 
 /**
- * @param {object} on paint(pixels, said): pixels were set by keyboard, and which, in words; view(name): "pixels" or "why" was chosen
+ * @param {object} on paint(pixels, said): pixels were set by keyboard, and which, in words; view(name): "pixels" or
+ *   "why" was chosen
  */
 export function makeSeen(view, on) {
   let pixels = null;

@@ -13,7 +13,8 @@ export class Link extends EventTarget {
   on(element, point) {
     element.addEventListener("pointerenter", () => this.set(point));
     element.addEventListener("pointerleave", () => this.set(null));
-    // Chromium puts an SVG element that listens to its focus into the order of Tab: thousands of dots, lost when redrawn.
+    // Chromium puts an SVG element that listens to its focus into the order of Tab: thousands of dots, each lost when
+    // it is drawn anew.
     if (element instanceof HTMLElement) element.addEventListener("focus", () => this.set(point));
     return element;
   }
