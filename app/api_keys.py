@@ -12,8 +12,10 @@ from hashlib import sha256
 from app.caching import cache_short
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "QUERY")  # the safe ones of HTTP's method registry
+# The page asks for the key itself, so it needs none.
 _OPEN_PATHS = re.compile(
-    r"/health/[^/]*|/openapi\.json|/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
+    r"/|/web/.*|/access|/health/[^/]*|/openapi\.json|"
+    r"/docs(/(start\.js|swagger-ui-bundle\.js|swagger-ui\.css|favicon-32x32\.png))?"
 )
 # The slash at the end is optional: such a path is redirected to the one without it.
 _ASKS_A_MODEL = re.compile(r"(/predict|/digitize|/v2/models/[^/]+(/versions/[^/]+)?/infer)/?")

@@ -24,9 +24,11 @@ from app.datasets import endpoints as datasets
 from app.events import endpoints as events
 from app.events.feed import Feed
 from app.health import endpoints as health
+from app.http import access_endpoints as access
 from app.http import documentation, problem
 from app.http.access import KeyCheck
 from app.http.body_limit import BodyLimit
+from app.http.compression import Compression
 from app.http.fast_path import Application, FastPath
 from app.http.head import HeadAsGet
 from app.http.observation import Observation
@@ -52,9 +54,12 @@ from app.predictions.schemas import PredictRequest
 from app.presets import endpoints as presets
 from app.results import endpoints as run_results
 from app.results import inspection_endpoints as inspections
+from app.results import snapshot_endpoints as run_snapshots
+from app.results.layers import LAYER_HEADERS
 from app.runs import endpoints as runs
 from app.settings import Settings
 from app.sweeps import endpoints as sweeps
+from app.web import endpoints as web
 from app.worker_registry import endpoints as workers
 from app.worker_registry.repository import WorkerWatch
 
@@ -83,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.worker_watch = WorkerWatch(settings.lease_seconds)
     # The middleware added last is the outermost.
+    app.add_middleware(Compression)
     app.add_middleware(HeadAsGet)
     app.add_middleware(FastPath, router=predictions.router, handlers=app.exception_handlers)
     limits = {"max_body_bytes": settings.max_body_bytes, "max_buffered_bytes": settings.max_buffered_bytes}
@@ -100,11 +106,12 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *MODEL_HEADERS],
+            expose_headers=["Location", "ETag", "Retry-After", "X-Request-ID", *LAYER_HEADERS, *MODEL_HEADERS],
         )
     for router in (
         runs.router,
         run_results.router,
+        run_snapshots.router,
         sweeps.router,
         inspections.router,
         presets.router,
@@ -115,10 +122,11 @@ def create_app(settings: Settings) -> FastAPI:
         datasets.router,
         workers.router,
         open_inference.router,
+        access.router,
     ):
         app.include_router(router, dependencies=[StrictQuery])
     # Probes, scrapers and browsers may add query parameters of their own to these.
-    for router in (health.router, monitoring.router, documentation.router):
+    for router in (health.router, monitoring.router, documentation.router, web.router):
         app.include_router(router)
     bodies: list[type[BaseModel]] = [PredictRequest, PicturesRequest, StrokesRequest, InferRequest]
     describe(app, bodies=bodies, with_keys=bool(settings.keys), server=settings.root_path or "/")

@@ -45,12 +45,15 @@ MAX_MULTIPLY_ADDS = 10**14
 MAX_COPIES = 256  # warped copies of an image: more were no better
 MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth, which bounds a forest's size
 MAX_AUTO_METRICS = 200
+MAX_SNAPSHOTS = 32
+MAX_SNAPSHOT_NUMBERS = 2_000_000  # weights and biases in all snapshots of a run: one response holds them
 # Bytes that a run takes in the database, as measured on SQLite:
 RUN_BYTES = 16 * 1024  # its row, its events except metrics, and the empty space in pages
 METRIC_BYTES = 180  # one row of metrics, with its share of the events
 LAYER_METRIC_BYTES = 40  # the two norms of a layer in such a row, as text
 LEAF_BYTES = 240  # one leaf in a forest's saved model
 TREE_BYTES_PER_SAMPLE = 24  # one tree, where its depth does not bound it
+SNAPSHOT_BYTES = 3 * 1024  # a snapshot's row, its header, and the empty space in its last page
 WIDTH_MULTIPLE = 16  # a network's widths are padded to a multiple of this in a stack
 MAX_MEMBERS = 10  # of an ensemble
 SMALLEST_EPSILON = 1e-20  # a step overflows with less: the square of a smaller gradient is 0 in float32
@@ -285,6 +288,12 @@ class Training(StrictModel):
     augmentation: AffineElastic | None = Field(
         None, description="Train on warped copies of the images, as people write them; null: on the images themselves."
     )
+    snapshots: int = Field(
+        0,
+        ge=0,
+        le=MAX_SNAPSHOTS,
+        description="Evaluated epochs, spread over the training, whose weights and val answers are kept.",
+    )
 
     def images_a_step(self, num_train_samples: int) -> int:
         """Images a step; all of them in a full batch."""
@@ -340,6 +349,12 @@ class RunConfig(StrictModel):
             raise ValueError(f"training does not go with {_NAMES[model.kind]}: leave it out")
         if isinstance(model, Mlp) and training is None:
             raise ValueError("an mlp needs training: leave it out for the defaults, or send an object")
+        if isinstance(model, Mlp) and training is not None:
+            number = training.snapshots * model.num_parameters
+            if number > MAX_SNAPSHOT_NUMBERS:
+                most = MAX_SNAPSHOT_NUMBERS // model.num_parameters
+                detail = f"{training.snapshots} snapshots of {model.num_parameters:,} parameters are {number:,} numbers"
+                raise ValueError(f"{detail}, more than {MAX_SNAPSHOT_NUMBERS:,}: snapshots may be at most {most}")
         return training
 
     @field_validator("training")
@@ -421,7 +436,8 @@ class RunConfig(StrictModel):
         sample_bytes += 0 if self.augmentation is None else 8
         split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
         # Five arrays: parameters, gradients, two of the optimizer, best parameters. A batch: forward and backward pass.
-        return 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes)) + split_bytes
+        network_bytes = 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes))
+        return network_bytes + split_bytes + self._snapshots_bytes  # those that are not committed yet: all, at most
 
     @property
     def shared_bytes(self) -> int:
@@ -449,7 +465,16 @@ class RunConfig(StrictModel):
         metrics_bytes = num_metrics * (METRIC_BYTES + LAYER_METRIC_BYTES * (len(self.model.hidden_sizes) + 1))
         # Copies of the parameters: the saved model, the checkpoints `best` and `last`, the optimizer's state in `last`.
         num_copies = 3 + (1 if self.training.optimizer.kind == "sgd" else 2)
-        return RUN_BYTES + probabilities_bytes + metrics_bytes + 4 * num_copies * self.model.num_parameters
+        parameters_bytes = 4 * num_copies * self.model.num_parameters + self._snapshots_bytes
+        return RUN_BYTES + probabilities_bytes + metrics_bytes + parameters_bytes
+
+    @property
+    def _snapshots_bytes(self) -> int:
+        """Bytes of all snapshots: parameters, and a digit with its confidence for each image of val."""
+        if not isinstance(self.model, Mlp) or self.training is None:
+            return 0
+        num_val = self.split.sizes(DATASETS[self.dataset].num_samples).val
+        return self.training.snapshots * (SNAPSHOT_BYTES + 4 * self.model.num_parameters + 5 * num_val)
 
     @property
     def _padded_sizes(self) -> list[int]:

@@ -300,6 +300,7 @@ def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:
         schedule=CosineConfig(schedule.warmup_steps) if isinstance(schedule, Cosine) else None,
         augmentation=AugmentationConfig(augmentation.copies, augmentation.strength) if augmentation else None,
         rungs=rungs.epochs if rungs else (),
+        snapshots=training.snapshots,
     )
 
 

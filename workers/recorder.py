@@ -128,7 +128,8 @@ class Recorder:
             speed = (run.epoch - recorded.last_epoch) / (run.seconds - recorded.last_seconds)
         recorded.last_epoch, recorded.last_seconds = run.epoch, run.seconds
         metrics, recorded.metrics = recorded.metrics, []
-        return Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome)
+        kept = run.take_snapshots()
+        return Snapshot(recorded.claim, run.epoch, run.seconds, speed, run.best, metrics, checkpoints, outcome, kept)
 
     def _write(self, snapshots: Sequence[Snapshot]) -> None:
         for part in _parts(snapshots):

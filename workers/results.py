@@ -19,6 +19,7 @@ from app.queue import lifecycle
 from app.queue.claiming import Claim
 from app.run_config import RunConfig
 from app.tables import Checkpoint, Evaluation, EventType, Metric, Run, RunStatus, SavedModel
+from app.tables import Snapshot as KeptSnapshot
 from workers.training import export, serialization
 from workers.training.checkpoint import TrainingState
 from workers.training.evaluation import Best, Metrics
@@ -65,10 +66,12 @@ class Snapshot:
     metrics: Sequence[Metrics]
     checkpoints: Mapping[str, TrainingState]  # by role
     outcome: Outcome | None = None
+    kept: Sequence[TrainingState] = ()  # for the table `snapshots`, by epoch
 
     @property
     def size_bytes(self) -> int:
-        return sum(array.nbytes for checkpoint in self.checkpoints.values() for array in checkpoint.arrays.values())
+        states = [*self.checkpoints.values(), *self.kept]
+        return sum(array.nbytes for state in states for array in state.arrays.values())
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,13 @@ class Prepared:
 
     snapshot: Snapshot
     checkpoints: list[dict[str, Any]]  # rows of the table `checkpoints`
+    kept: list[dict[str, Any]]  # rows of the table `snapshots`
     model: Exported | Failed | None  # see `_export`
 
 
 def prepare(snapshot: Snapshot) -> Prepared:
     """Serialize a run's checkpoints, export and evaluate its model, before a transaction holds the write lock."""
-    return Prepared(snapshot, _serialize(snapshot), _export(snapshot.outcome))
+    return Prepared(snapshot, _serialize(snapshot), _serialize_kept(snapshot), _export(snapshot.outcome))
 
 
 def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepared]) -> None:
@@ -105,6 +109,8 @@ def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepar
     metrics = [_row(snapshot.claim.run_id, metrics) for snapshot in snapshots for metrics in snapshot.metrics]
     insert_plainly(session, Metric, metrics)
     _replace_checkpoints(session, [row for each in prepared for row in each.checkpoints])
+    if kept := [row for each in prepared for row in each.kept]:
+        session.execute(insert(KeptSnapshot), kept)
     _write_progress(session, rows, snapshots)
     for each in prepared:
         run = rows[each.snapshot.claim]
@@ -148,6 +154,16 @@ def _serialize(snapshot: Snapshot) -> list[dict[str, Any]]:
         blob = serialization.to_bytes(checkpoint)
         row = {"run_id": snapshot.claim.run_id, "role": role, "epoch": checkpoint.epoch}
         rows.append({**row, "blob": blob, "sha256": blobs.digest(blob), "size_bytes": len(blob)})
+    return rows
+
+
+def _serialize_kept(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The rows of the table `snapshots` for a snapshot."""
+    rows = []
+    for state in snapshot.kept:
+        blob = serialization.to_bytes(state)
+        row = {"run_id": snapshot.claim.run_id, "epoch": state.epoch}
+        rows.append({**row, "blob": blob, "sha256": blobs.digest(blob)})
     return rows
 
 

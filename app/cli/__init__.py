@@ -49,11 +49,12 @@ def _root(
 def up(
     settings: Settings,
     starter_run: Annotated[bool, typer.Option(help="Train a first model when the database is empty.")] = True,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser once it is there.")] = False,
 ) -> None:
     """Migrate the database, start the API and a worker, and keep both running until Ctrl-C."""
     from app.cli.up import run_service
 
-    raise typer.Exit(run_service(settings, starter_run=starter_run))
+    raise typer.Exit(run_service(settings, starter_run=starter_run, open_page=open_page))
 
 
 @cli.command()

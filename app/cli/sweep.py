@@ -52,12 +52,13 @@ def show_report(url: str, sweep_id: str, rows: int = MAX_ROWS) -> int:
 
 
 def _print_report(client: Client, sweep_id: str, rows: int) -> None:
-    report = client.call("GET", "sweeps", sweep_id, "report")
+    report = client.call("GET", "sweeps", sweep_id, "report", params={"trials": "false"})
     terminal = Terminal()
     name = f" {report['name']}" if report["name"] else ""
-    terminal.say(f"Sweep {report['sweep_id']}{name}: {report['status']}, {count(len(report['trials']), 'trial')}")
+    num_trials = sum(point["num_trials"] for point in report["points"])
+    terminal.say(f"Sweep {report['sweep_id']}{name}: {report['status']}, {count(num_trials, 'trial')}")
+    terminal.print(report["answer"])
     if report["noise"] is None:
-        terminal.say("No trial succeeded." if report["status"] in FINAL else "No trial has succeeded yet.")
         return
     names = parameter_names(report["paths"])
     terminal.print(
@@ -85,7 +86,7 @@ def _follow(client: Client, sweep: dict[str, Any], terminal: Terminal) -> dict[s
         task = bar.add_task("queued", total=num_epochs, state="")
         while sweep["status"] not in FINAL:
             time.sleep(POLL_SECONDS)
-            sweep = client.call("GET", "sweeps", sweep["id"])
+            sweep = client.call("GET", "sweeps", sweep["id"], params={"points": "false"})
             progress = sweep["progress"]
             bar.update(
                 task,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import webbrowser
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ class SupervisedProcess:
             self.reader.join(1.0)  # wait no longer: a process that it started may hold the pipe
 
 
-def run_service(settings: Settings, *, starter_run: bool) -> int:
+def run_service(settings: Settings, *, starter_run: bool, open_page: bool = False) -> int:
     """Run everything until SIGINT, SIGTERM or SIGHUP. Return the exit code."""
     global _log_format
     _log_format = settings.log_format
@@ -198,7 +199,7 @@ def run_service(settings: Settings, *, starter_run: bool) -> int:
     try:
         if settings.port:
             _say_where(f"http://{authority(settings.host, settings.port)}")
-        _watch(parts, counter, has_any_port=not settings.port)
+        _watch(parts, counter, has_any_port=not settings.port, open_page=open_page)
     except NeverReady as error:
         _say(str(error), fg="red")
         return 1
@@ -219,11 +220,14 @@ def _prepare_database(database: Database, settings: Settings, *, starter_run: bo
             _say("A first model will be trained now, so that /predict can answer.")
 
 
-def _watch(parts: list[SupervisedProcess], counter: RestartCounter, *, has_any_port: bool) -> NoReturn:
+def _watch(parts: list[SupervisedProcess], counter: RestartCounter, *, has_any_port: bool, open_page: bool) -> NoReturn:
     said = None
     while True:
         for part in parts:
             exit_code = part.look()
+            if open_page and part.name == "API" and part.announcement is not None:
+                open_page = False
+                threading.Thread(target=show_page, args=(part.announcement,), name="browser", daemon=True).start()
             if has_any_port and part.name == "API" and part.announcement not in (None, said):
                 said = part.announcement
                 _say_where(str(said))
@@ -292,6 +296,17 @@ def as_json(line: bytes, name: str) -> bytes:
 
 def _say_where(url: str) -> None:
     _say(f"digitlab is at {url} (documentation: {url}/docs); Ctrl-C stops it.")
+
+
+def show_page(url: str) -> None:
+    """Open the page in a browser; an API that listens on every address is asked on loopback."""
+    page = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    try:
+        is_open = webbrowser.open(page)
+    except webbrowser.Error:
+        is_open = False
+    if not is_open:
+        _say(f"There is no browser to open {page} with.")
 
 
 def _say_wrong(text: str) -> None:

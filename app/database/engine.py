@@ -66,8 +66,9 @@ class Database:
         """
         with self._writers.begin() as session:
             yield session
-            for action in session.info.pop(BEFORE_COMMIT, ()):
-                action(session)
+            while actions := session.info.pop(BEFORE_COMMIT, ()):  # an action may register others
+                for action in actions:
+                    action(session)
 
     def close(self) -> None:
         self.engine.dispose()

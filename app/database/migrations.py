@@ -13,7 +13,7 @@ from app.database.engine import Database
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEWEST_REVISION = "0009"  # readiness compares the database with it, a test compares it with the migrations
+NEWEST_REVISION = "0011"  # readiness compares the database with it, a test compares it with the migrations
 
 
 def current_revision(session: Session) -> str | None:

@@ -9,10 +9,18 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.database import Database
-from app.events import service
+from app.events import repository, service
 from app.events.repository import EventFilter
-from app.events.schemas import EventView
-from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
+from app.events.schemas import EventView, LatestEvent
+from app.events.stream import (
+    EventCursor,
+    EventStreamResponse,
+    EventTypes,
+    FeedDep,
+    LastEventId,
+    Stream,
+    respond,
+)
 from app.http.dependencies import DatabaseDep, InTurn, ReadSession
 from app.http.head import is_head
 from app.http.problem import problems
@@ -23,6 +31,7 @@ router = APIRouter(tags=["events"])
 
 MAX_EVENTS = 1000
 MAX_RUN_IDS = 200
+MAX_METRICS_OF = 64
 
 EventLimit = Annotated[int, Query(ge=1, le=MAX_EVENTS, description="Most entries to return.")]
 
@@ -31,9 +40,18 @@ def _wanted(
     run_id: Annotated[
         list[Id], Query(max_length=MAX_RUN_IDS, description="Of this run; may be given several times.")
     ] = [],  # noqa: B006, FastAPI copies it
-    sweep_id: Annotated[Id | None, Query(description="Of this sweep's trials.")] = None,
+    sweep_id: Annotated[Id | None, Query(description="Of this sweep and its trials.")] = None,
+    types: EventTypes = [],  # noqa: B006
+    metrics_of: Annotated[
+        list[Id],
+        Query(
+            max_length=MAX_METRICS_OF,
+            description="A `metric` or `checkpoint` of this run, whatever `type` says; may be given several times. "
+            "Without `type`: all other types, and of these two those of these runs alone.",
+        ),
+    ] = [],  # noqa: B006
 ) -> EventFilter:
-    return EventFilter(tuple(run_id), sweep_id)
+    return EventFilter(tuple(run_id), sweep_id, tuple(types), tuple(metrics_of))
 
 
 Wanted = Annotated[EventFilter, Depends(_wanted)]
@@ -46,6 +64,16 @@ def list_events(
     """What has happened, oldest first: runs are queued, start, have metrics, are paused, end."""
     service.require_known(session, wanted)
     return service.page(session, wanted, after=after or 0, limit=limit)
+
+
+@router.get("/events/latest", summary="Read the newest event's id", responses=problems())
+def get_latest_event(session: ReadSession) -> LatestEvent:
+    """Where the list of all events ends now.
+
+    A client that reads this, then lists runs or sweeps, and then follows the events after this id, misses nothing that
+    its lists do not show; it may get a few events that they show already.
+    """
+    return LatestEvent(id=repository.last_event_id(session))
 
 
 async def _open(

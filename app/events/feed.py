@@ -36,7 +36,7 @@ class FeedEvent:
     """An event, serialized for sending."""
 
     id: int
-    run_id: str
+    run_id: str | None
     sweep_id: str | None
     type: EventType
     sse: bytes
@@ -46,6 +46,9 @@ class FeedEvent:
         text = EventView.of(event).model_dump_json()
         sse = format_sse_event(data_str=text, event=event.type.value, id=str(event.id))
         return cls(event.id, event.run_id, event.sweep_id, event.type, sse)
+
+    def is_wanted(self, wanted: EventFilter) -> bool:
+        return wanted.accepts(self.run_id, self.sweep_id, self.type)
 
 
 class Departure:
@@ -146,7 +149,7 @@ class Feed:
                 events, position = await self._read_page(wanted, position, self._position)
             else:
                 start = bisect_right(self._recent, position, key=lambda event: event.id)
-                events = [event for event in self._recent[start:] if wanted.accepts(event.run_id, event.sweep_id)]
+                events = [event for event in self._recent[start:] if event.is_wanted(wanted)]
                 position = max(position, self._position)
             if events or time.monotonic() - quiet_since >= KEEPALIVE_SECONDS:
                 yield events

@@ -21,7 +21,14 @@ def record(session: Session, run: Run, kind: EventType, **data: Any) -> None:
     record_for(session, kind, run_id=run.id, sweep_id=run.sweep_id, data=data)
 
 
-def record_for(session: Session, kind: EventType, *, run_id: str, sweep_id: str | None, data: dict[str, Any]) -> None:
+def record_of_sweep(session: Session, kind: EventType, sweep_id: str, **data: Any) -> None:
+    """Record an event of a sweep itself, which has no run."""
+    record_for(session, kind, run_id=None, sweep_id=sweep_id, data=data)
+
+
+def record_for(
+    session: Session, kind: EventType, *, run_id: str | None, sweep_id: str | None, data: dict[str, Any]
+) -> None:
     """Record an event like `record`, for callers without a `Run`."""
     columns = {"num_events": 1, "first_epoch": None, "last_epoch": None}
     _note(session, kind, run_id=run_id, sweep_id=sweep_id, data=data, **columns)

@@ -12,7 +12,7 @@ from app.tables import EventType
 @dataclass(frozen=True, slots=True)
 class PastEvent:
     id: int
-    run_id: str
+    run_id: str | None  # None: an event of a sweep
     sweep_id: str | None
     type: EventType
     data: dict[str, Any]

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Row, delete, inspect, or_, select
+from sqlalchemy import ColumnElement, Row, and_, delete, inspect, or_, select, true
 from sqlalchemy.orm import QueryableAttribute, Session
 
 from app.events.past_event import PastEvent
@@ -20,32 +21,55 @@ EVENT_COLUMNS = tuple(inspect(Event).columns)
 METRIC_COLUMNS = tuple(column for column in inspect(Metric).columns if column.name != "run_id")
 
 
+IN_TRAINING = (EventType.METRIC, EventType.CHECKPOINT)  # many for each run
+DELETIONS = (EventType.DELETED, EventType.SWEEP_DELETED)
+
+
 @dataclass(frozen=True)
 class EventFilter:
-    """Selects the events of any of these runs and of this sweep; an empty filter selects all events."""
+    """Selects events; each field narrows the selection, and an empty filter selects all events.
 
-    run_ids: tuple[str, ...] = ()
-    sweep_id: str | None = None
+    `accepts` and `condition` decide alike: one for events in memory, the other in the database.
+    """
 
-    def accepts(self, run_id: str, sweep_id: str | None) -> bool:
-        is_of_run = not self.run_ids or run_id in self.run_ids
-        return is_of_run and (self.sweep_id is None or sweep_id == self.sweep_id)
+    run_ids: tuple[str, ...] = ()  # of any of these runs
+    sweep_id: str | None = None  # of this sweep and of its trials
+    types: tuple[EventType, ...] = ()  # of any of these types, or …
+    metrics_of: tuple[str, ...] = ()  # … a metric or checkpoint of any of these runs
+
+    @cached_property
+    def _types(self) -> tuple[EventType, ...]:
+        """The types of which all events are selected: those asked for, or else all that `metrics_of` leaves."""
+        is_narrow = self.types or not self.metrics_of
+        return self.types if is_narrow else tuple(kind for kind in EventType if kind not in IN_TRAINING)
+
+    def accepts(self, run_id: str | None, sweep_id: str | None, kind: EventType) -> bool:
+        if self.run_ids and run_id not in self.run_ids:
+            return False
+        if self.sweep_id is not None and sweep_id != self.sweep_id:
+            return False
+        types = self._types
+        return not types or kind in types or (kind in IN_TRAINING and run_id in self.metrics_of)
+
+    def condition(self) -> ColumnElement[bool]:
+        conditions: list[ColumnElement[bool]] = [true()]
+        if self.run_ids:
+            conditions.append(Event.run_id.in_(self.run_ids))
+        if self.sweep_id is not None:
+            conditions.append(Event.sweep_id == self.sweep_id)
+        if self._types:
+            is_followed = and_(Event.type.in_(IN_TRAINING), Event.run_id.in_(self.metrics_of))
+            conditions.append(or_(Event.type.in_(self._types), is_followed))
+        return and_(*conditions)
 
 
 def list_events(
     session: Session, wanted: EventFilter, *, after: int, limit: int, up_to: int | None = None
 ) -> list[PastEvent]:
     """Return the events after an id, oldest first; blocks are split into events and cut at both ends of the page."""
-    runs = Run.__table__.c  # the table itself: queries of the class hide marked runs
-    marked = select(runs.id).where(runs.deleted_at.is_not(None))
-    query = select(*EVENT_COLUMNS).order_by(Event.id).limit(limit)
-    query = query.where(or_(Event.type == EventType.DELETED, Event.run_id.not_in(marked)))
+    query = select(*EVENT_COLUMNS).order_by(Event.id).limit(limit).where(wanted.condition(), _is_visible())
     if up_to is not None:
         query = query.where(Event.id - Event.num_events < up_to)  # a block ends at `id` and may begin before `up_to`
-    if wanted.run_ids:
-        query = query.where(Event.run_id.in_(wanted.run_ids))
-    if wanted.sweep_id is not None:
-        query = query.where(Event.sweep_id == wanted.sweep_id)
     events: list[PastEvent] = []
     position, is_exhausted = after, False
     while len(events) < limit and not is_exhausted:  # this repeats only if metrics of a block are missing
@@ -56,6 +80,15 @@ def list_events(
         is_exhausted = len(rows) == len(found) < limit
         position = rows[-1].id if rows else position
     return [event for event in events[:limit] if up_to is None or event.id <= up_to]
+
+
+def _is_visible() -> ColumnElement[bool]:
+    """Hide events of runs and sweeps that are marked as deleted, except the events that tell of it."""
+    runs, sweeps = Run.__table__.c, Sweep.__table__.c  # the tables themselves: queries of the classes hide marked rows
+    marked_runs = select(runs.id).where(runs.deleted_at.is_not(None))
+    marked_sweeps = select(sweeps.id).where(sweeps.deleted_at.is_not(None))
+    is_of_sweep = and_(Event.run_id.is_(None), Event.sweep_id.not_in(marked_sweeps))
+    return or_(Event.type.in_(DELETIONS), Event.run_id.not_in(marked_runs), is_of_sweep)
 
 
 def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[Any]]:
@@ -131,6 +164,12 @@ def delete_of_run(session: Session, run_id: str, limit: int) -> int:
     if ids:
         session.execute(delete(Event).where(*of_run, Event.id <= ids[-1]))
     return len(ids)
+
+
+def delete_of_sweep(session: Session, sweep_id: str) -> None:
+    """Delete the events of a deleted sweep itself, except `sweep_deleted`."""
+    is_own = (Event.sweep_id == sweep_id, Event.run_id.is_(None), Event.type != EventType.SWEEP_DELETED)
+    session.execute(delete(Event).where(*is_own))
 
 
 def delete_older(session: Session, moment: datetime, limit: int) -> int:

@@ -17,7 +17,7 @@ def require_known(session: Session, wanted: EventFilter) -> None:
     Raises:
         NotFound: No run, sweep or event has such an id.
     """
-    for run_id in sorted(repository.find_unknown_runs(session, wanted.run_ids)):
+    for run_id in sorted(repository.find_unknown_runs(session, (*wanted.run_ids, *wanted.metrics_of))):
         raise NotFound(f"There is no run {run_id}, and no event of one.", slug="run-not-found")
     sweep_ids = [] if wanted.sweep_id is None else [wanted.sweep_id]
     for sweep_id in repository.find_unknown_sweeps(session, sweep_ids):

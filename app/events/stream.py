@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
@@ -14,10 +14,15 @@ from starlette.types import Receive, Scope, Send
 
 from app.events.feed import Departure, Feed, FeedEvent
 from app.events.repository import EventFilter
+from app.tables import LAST_OF_A_RUN, EventType
 from app.validation import MAX_INTEGER
 
 EventCursor = Annotated[
     int | None, Query(ge=0, le=MAX_INTEGER, description="The id of an event; those behind it follow.")
+]
+EventTypes = Annotated[
+    list[EventType],
+    Query(alias="type", max_length=len(EventType), description="Of this type; may be given several times."),
 ]
 LastEventId = Annotated[
     Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None,
@@ -44,13 +49,16 @@ class Stream:
             yield _to_bytes(batch)
 
     async def events_of_run(self) -> AsyncIterator[bytes]:
-        """Yield all events until the run has ended."""
+        """Yield all events until the run has ended, whether or not the filter selects the event of its end."""
         if self.end is not None:
             async for batch in self.feed.replay(self.wanted, self.position, self.end):
                 yield _to_bytes(batch)
             return
-        async for batch in self.feed.read(self.wanted, self.position, self.departure):
-            yield _to_bytes(batch)
+        wider = self.wanted
+        if self.wanted.types:
+            wider = replace(self.wanted, types=(*self.wanted.types, *LAST_OF_A_RUN))
+        async for batch in self.feed.read(wider, self.position, self.departure):
+            yield _to_bytes([event for event in batch if event.is_wanted(self.wanted)])
             if any(event.type.is_last() for event in batch):
                 # The transaction that ended the run may also have promoted its model.
                 async for rest in self.feed.replay(self.wanted, batch[-1].id, self.feed.position):

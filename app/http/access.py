@@ -35,7 +35,7 @@ class KeyCheck:
         if needed is None:
             await self.app(scope, receive, send)
             return
-        given = allowed_scopes(self._keys, _sent_key(scope))
+        given = given_scopes(scope, self._keys)
         if not given:
             detail = "This needs a key: send it as 'Authorization: Bearer KEY'."
             refusal = problem.render(Request(scope), 401, "unauthorized", detail, headers=_CHALLENGE)
@@ -49,6 +49,11 @@ class KeyCheck:
             await self.app(scope, receive, send)
             return
         await refusal(scope, receive, send)
+
+
+def given_scopes(scope: Scope, keys: Iterable[ApiKey]) -> set[KeyScope]:
+    """Return the scopes of the key that a request carries; none without a key or with an unknown one."""
+    return allowed_scopes(keys, _sent_key(scope))
 
 
 def _sent_key(scope: Scope) -> bytes:

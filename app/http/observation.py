@@ -40,7 +40,18 @@ _DOCS_POLICY = (
     b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
     b"connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'"
 )
-_DOCS_HEADERS = [(name, _DOCS_POLICY if name.startswith(b"content-s") else value) for name, value in _HEADERS]
+# The page's own scripts, styles and icon, and requests to this service: nothing inline, nothing from elsewhere.
+_PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def _with_policy(policy: bytes) -> list[tuple[bytes, bytes]]:
+    return [(name, policy if name == b"content-security-policy" else value) for name, value in _HEADERS]
+
+
+_DOCS_HEADERS, _PAGE_HEADERS = _with_policy(_DOCS_POLICY), _with_policy(_PAGE_POLICY)
 
 
 class Observation:
@@ -70,7 +81,7 @@ class Observation:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = _DOCS_HEADERS if scope["path"] == "/docs" else _HEADERS
+                headers = _security_headers(scope["path"])
                 message["headers"] = [*message["headers"], *headers, (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -97,6 +108,12 @@ class Observation:
             is_refusal = status >= 400 and level is not logging.ERROR and not self._logs_all
             repeats = f"{method} {fields['path']} {status}" if is_refusal else None
             logger.log(level, "%s %s %d %.2f ms", *fields.values(), extra=fields | {"repeats": repeats})
+
+
+def _security_headers(path: str) -> list[tuple[bytes, bytes]]:
+    if path == "/docs":
+        return _DOCS_HEADERS
+    return _PAGE_HEADERS if path == "/" or path.startswith("/web/") else _HEADERS
 
 
 def _loggable_path(scope: Scope) -> str:

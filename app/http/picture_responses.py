@@ -45,7 +45,7 @@ def etag_of(*what: Any) -> str:
 
 def answer_unchanged(etag: str, if_none_match: str | None) -> Response | None:
     """Return a 304 if the client has the picture of this ETag, else None."""
-    if if_none_match is None or (etag not in if_none_match and if_none_match.strip() != "*"):
+    if if_none_match is None or (etag.removeprefix("W/") not in if_none_match and if_none_match.strip() != "*"):
         return None
     return Response(status_code=304, headers=_headers(etag))
 

@@ -101,5 +101,5 @@ def _view(session: Session) -> ChampionView:
         reason=newest.reason,
         promoted_at=newest.created_at,
         automatic=None if champion.automatic is None else ModelView.of(*champion.automatic),
-        history=[PromotionView.of(promotion) for promotion in champion.history],
+        history=[PromotionView.of(promotion, champion.names) for promotion in champion.history],
     )

@@ -82,9 +82,10 @@ def unpin(session: Session) -> None:
 
 
 def _promote(session: Session, model: SavedModel, reason: PromotionReason, before: Promotion | None) -> Promotion:
-    promotion = Promotion(run_id=model.run_id, reason=reason)
-    session.add(promotion)
     run = session.get_one(Run, model.run_id)
+    told = {"name": run.name, "val_accuracy": model.val_accuracy, "num_parameters": model.num_parameters}
+    promotion = Promotion(run_id=model.run_id, reason=reason, **told)
+    session.add(promotion)
     previous = before.run_id if before else None
     data = {"reason": reason, "val_accuracy": model.val_accuracy, "shifted_accuracy": model.shifted_accuracy}
     data["previous_run_id"] = previous

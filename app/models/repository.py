@@ -126,3 +126,8 @@ def get_predecessor(session: Session, run_id: str) -> SavedModel | None:
 
 def list_promotions(session: Session, limit: int) -> Sequence[Promotion]:
     return session.scalars(select(Promotion).order_by(Promotion.id.desc()).limit(limit)).all()
+
+
+def get_names(session: Session, run_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those of the given runs that exist, by id."""
+    return dict(iter(session.execute(select(Run.id, Run.name).where(Run.id.in_(run_ids)))))

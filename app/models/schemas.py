@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +18,7 @@ class ModelView(BaseModel):
     run_id: str = Field(examples=["01a20e0d-2749-744b-97b3-2c4e726a71a1"])
     name: str = Field(description="The run's.")
     model_kind: str = Field(examples=["mlp"])
+    config: dict[str, Any] = Field(description="The run's full configuration.")
     epoch: int = Field(description="Whose weights these are.")
     train_accuracy: float = Field(description="Of these weights, dropout off.")
     val_accuracy: float = Field(examples=[0.9815])
@@ -51,18 +54,27 @@ class ModelView(BaseModel):
 
     @classmethod
     def of(cls, model: SavedModel, run: Run) -> ModelView:
-        of_run = ("name", "model_kind", "test_accuracy", "training_seconds")
+        of_run = ("name", "model_kind", "config", "test_accuracy", "training_seconds")
         return cls(**{name: getattr(run if name in of_run else model, name) for name in cls.model_fields})
 
 
 class PromotionView(BaseModel):
+    """How a model became champion."""
+
     run_id: str
+    name: str | None = Field(description="The run's; for a deleted run, as it was called at that time.")
+    val_accuracy: float | None = Field(description="Of the model; null for a run that was deleted long ago.")
+    num_parameters: int | None
+    is_deleted: bool = Field(description="Whether the run has been deleted since.")
     reason: PromotionReason
     created_at: datetime
 
     @classmethod
-    def of(cls, promotion: Promotion) -> PromotionView:
-        return cls.model_validate(promotion, from_attributes=True)
+    def of(cls, promotion: Promotion, names: Mapping[str, str]) -> PromotionView:
+        """Make the view of a promotion, with the names of the runs that still exist."""
+        stored = {name: getattr(promotion, name) for name in cls.model_fields if name not in ("name", "is_deleted")}
+        is_deleted = promotion.run_id not in names
+        return cls(**stored, name=promotion.name if is_deleted else names[promotion.run_id], is_deleted=is_deleted)
 
 
 class ChampionView(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -54,6 +54,7 @@ class Champion:
     history: Sequence[Promotion]  # newest first; the first one made `model` the champion
     automatic: tuple[SavedModel, Run] | None  # while a model is pinned: the champion otherwise
     why: str  # a sentence
+    names: Mapping[str, str]  # of the runs in the history that still exist, by id
 
 
 def get_champion(session: Session) -> Champion:
@@ -84,7 +85,8 @@ def _describe_champion(session: Session) -> Champion:
         num_models=repository.count_canonical(session),
         is_pinned=is_pinned,
     )
-    return Champion(model, session.get_one(Run, model.run_id), history, automatic, why)
+    names = repository.get_names(session, {promotion.run_id for promotion in history})
+    return Champion(model, session.get_one(Run, model.run_id), history, automatic, why, names)
 
 
 def get_ranked_by(session: Session) -> RankedBy:

@@ -23,7 +23,10 @@ _VIEWS = {
 
 @router.get("/presets", summary="List presets", responses=problems())
 def list_presets() -> Page[PresetView]:
-    """Ready-made configurations to submit: `{"preset": name}` to `/runs` or `/sweeps`, as `kind` says."""
+    """The defaults and ready-made configurations, to submit as `{"preset": name}`.
+
+    `kind` says where: `/runs` or `/sweeps`.
+    """
     return Page(data=list(_VIEWS.values()))
 
 

@@ -1,4 +1,4 @@
-"""Presets: the notebook's own configurations by name, and the one for digits as people draw them."""
+"""Presets: the defaults, the notebook's own configurations by name, and the one for digits as people draw them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def _handwriting() -> RunConfig:
 
 
 _PRESETS = [
+    Preset("defaults", "What a run trains if it names nothing: `{}` is the same.", "None of it", RunConfig()),
     Preset(
         "handwriting",
         "256 relu, trained for 300 epochs on warped copies of the images: for digits as people draw them.",

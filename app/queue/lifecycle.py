@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from app.database import utc_now
 from app.events import journal
-from app.queue import cross_validation
+from app.queue import cross_validation, sweep_ends
 from app.run_config import CONFIG_VERSION, RunConfig
 from app.tables import EventType, Run, RunStatus
 
@@ -52,6 +52,7 @@ def cancel_all(session: Session, sweep_id: str, runs: Sequence[Row[str, RunStatu
         if status is not RunStatus.RUNNING:
             data = {"status": RunStatus.CANCELLED, "epoch": epoch}
             journal.record_for(session, EventType.CANCELLED, run_id=run_id, sweep_id=sweep_id, data=data)
+            sweep_ends.note(session, sweep_id)
 
 
 def pause(session: Session, run: Run) -> None:
@@ -102,6 +103,8 @@ def end(session: Session, run: Run, status: RunStatus, *, code: str | None = Non
     elif status is RunStatus.FAILED:
         data["error"] = {"code": code, "detail": detail}
     journal.record(session, run, EventType(status.value), **data)
+    if run.sweep_id is not None:
+        sweep_ends.note(session, run.sweep_id)
     if run.fold is not None and run.sweep_id is not None:
         final = cross_validation.conclude(session, run)
         if final is not None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from app.http.dependencies import InTurn, ReadSession
+from app.http.dependencies import After, InTurn, ReadSession
 from app.http.negotiation import CSV, JSON, VARY, accepted
 from app.http.picture_responses import UNCHANGED, IfNoneMatch, answer_unchanged
 from app.http.problem import problems
 from app.models import service as models
-from app.paging import Page, cut
+from app.paging import MAX_PAGE, Page, cut
+from app.results import service as results
 from app.results.metrics_csv import to_csv
+from app.results.schemas import Curve, Series
 from app.runs import repository, service
 from app.runs.endpoints import RunId
 from app.runs.schemas import CheckpointView, MetricView
-from app.validation import MAX_INTEGER
+from app.validation import MAX_INTEGER, Id
 
 router = APIRouter(tags=["runs"])
 
 MAX_METRICS = 10_000
+MAX_SERIES = 2000
 
 
 @router.get(
@@ -59,6 +63,44 @@ def list_metrics(
     found = service.history(session, run, after=after, limit=limit + 1, points=points)
     metrics, cursor = (found, None) if points is not None else cut(found, limit, lambda metric: str(metric.epoch))
     return Page.of([MetricView.of(metric) for metric in metrics], cursor)
+
+
+@router.get(
+    "/charts/series",
+    summary="Read the curves of many runs",
+    responses=problems(404),
+    response_model=Page[Series],
+    dependencies=[InTurn],
+)
+def list_series(
+    session: ReadSession,
+    run_id: Annotated[
+        list[Id], Query(max_length=MAX_PAGE, description="May be given several times; unknown ids are left out.")
+    ] = [],  # noqa: B006, FastAPI copies it
+    sweep_id: Annotated[Id | None, Query(description="In place of `run_id`: the runs of this sweep.")] = None,
+    field: Annotated[
+        list[Curve], Query(min_length=1, max_length=6, description="Which metrics; may be given several times.")
+    ] = ["val_accuracy"],  # noqa: B006
+    points: Annotated[
+        int, Query(ge=2, le=1000, description="About so many epochs of each run; first, last and best stay.")
+    ] = 24,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_SERIES, description="Most runs; fewer where they would come to 500,000 numbers.")
+    ] = MAX_SERIES,
+    after: After = None,
+) -> Response:
+    """Metrics by epoch, thinned out, of many runs at once, one list per metric: as small pictures need them."""
+    data, cursor = results.list_series(
+        session,
+        run_ids=run_id,
+        sweep_id=sweep_id,
+        columns=list(dict.fromkeys(field)),
+        points=points,
+        limit=limit,
+        after=after,
+    )
+    page = {"data": data, "has_more": cursor is not None, "next": cursor}
+    return Response(orjson.dumps(page), media_type=JSON)
 
 
 @router.get("/runs/{run_id}/checkpoints", summary="List a run's checkpoints", responses=problems(404))

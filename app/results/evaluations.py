@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.datasets.catalog import NUM_CLASSES
-from app.results.schemas import Comparison, Confusion, Mistake
+from app.results.schemas import Comparison, Confusion, Mistake, Prediction, PredictionSort
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,42 @@ def find_mistakes(evaluated: Evaluated, *, label: int | None = None, predicted: 
     return _describe(evaluated, np.flatnonzero(wrong))
 
 
+def list_predictions(
+    evaluated: Evaluated,
+    *,
+    label: int | None = None,
+    predicted: int | None = None,
+    sort: PredictionSort = "index",
+    limit: int,
+    after: int = 0,
+) -> tuple[list[Prediction], int]:
+    """Return a page of predictions, right and wrong ones, and how many there are without paging.
+
+    Args:
+        evaluated: The saved model's predictions.
+        label: Only images of this digit.
+        predicted: Only images that are taken for this digit.
+        sort: Their order; equally confident ones stay in the dataset's order.
+        limit: The most entries of the page.
+        after: How many to leave out.
+    """
+    digits = evaluated.predicted
+    wanted = np.ones(len(digits), dtype=bool)
+    if label is not None:
+        wanted &= evaluated.labels == label
+    if predicted is not None:
+        wanted &= digits == predicted
+    places = np.flatnonzero(wanted)
+    confidences = evaluated.probabilities[places, digits[places]]
+    keys = {"index": evaluated.indices[places], "confidence": confidences, "-confidence": -confidences}
+    places = places[np.lexsort((evaluated.indices[places], keys[sort]))]
+    page = [
+        Prediction(**vars(_describe_one(evaluated, place)), probabilities=evaluated.probabilities[place].tolist())
+        for place in places[after : after + limit].tolist()
+    ]
+    return page, len(places)
+
+
 def compare(mine: Sequence[Mistake], theirs: Sequence[Mistake], against: str) -> Comparison:
     """Split two runs' mistakes into those that only one run makes and those that both make."""
     my_indices, their_indices = {each.index for each in mine}, {each.index for each in theirs}
@@ -69,15 +105,17 @@ def compare(mine: Sequence[Mistake], theirs: Sequence[Mistake], against: str) ->
 
 
 def _describe(evaluated: Evaluated, places: npt.NDArray[np.intp]) -> list[Mistake]:
-    digits = evaluated.predicted
-    mistakes = [
-        Mistake(
-            index=int(evaluated.indices[place]),
-            pixels=evaluated.pixels[place].tolist(),
-            label=int(evaluated.labels[place]),
-            predicted=int(digits[place]),
-            confidence=float(evaluated.probabilities[place, digits[place]]),
-        )
-        for place in places.tolist()
-    ]
+    mistakes = [_describe_one(evaluated, place) for place in places.tolist()]
     return sorted(mistakes, key=lambda mistake: (-mistake.confidence, mistake.index))
+
+
+def _describe_one(evaluated: Evaluated, place: int) -> Mistake:
+    probabilities = evaluated.probabilities[place]
+    digit = int(probabilities.argmax())
+    return Mistake(
+        index=int(evaluated.indices[place]),
+        pixels=evaluated.pixels[place].tolist(),
+        label=int(evaluated.labels[place]),
+        predicted=digit,
+        confidence=float(probabilities[digit]),
+    )

@@ -12,7 +12,7 @@ from app.charts.renderer import Picture, Renderer
 from app.database import Database
 from app.errors import FieldError
 from app.http.dependencies import DatabaseDep, InTurn, ReadSession
-from app.http.negotiation import JSON, TEXT, VARY, accepted
+from app.http.negotiation import BINARY, JSON, TEXT, VARY, accepted
 from app.http.picture_responses import (
     MAX_ON_SHEET,
     PNG,
@@ -25,9 +25,18 @@ from app.http.picture_responses import (
 )
 from app.http.problem import problems
 from app.results import repository, service
-from app.results.evaluations import compare, confusion_matrix, find_mistakes
-from app.results.layers import to_text
-from app.results.schemas import Comparison, Confusion, LayerWeights, Mistake, MistakePage, Summary
+from app.results.evaluations import compare, confusion_matrix, find_mistakes, list_predictions
+from app.results.layers import LAYER_HEADERS, to_bytes, to_text
+from app.results.schemas import (
+    Comparison,
+    Confusion,
+    LayerWeights,
+    Mistake,
+    MistakePage,
+    PredictionPage,
+    PredictionSort,
+    Summary,
+)
 from app.runs import service as runs
 from app.runs.endpoints import RunId
 from app.tables import Run, RunStatus
@@ -41,6 +50,7 @@ Format = Literal["png", "svg"]
 Log = Annotated[bool, Query(description="Losses on a logarithmic scale.")]
 Role = Annotated[Literal["best", "last"], Query(description="Whose epoch's weights.")]
 Digit = Annotated[int | None, Query(ge=0, le=9)]
+Offset = Annotated[int, Query(ge=0, le=10**6, description="Cursor: how many to leave out.")]
 RunIds = Annotated[
     list[Id], Query(alias="run_id", min_length=1, max_length=service.MAX_RUNS, description="Up to twelve.")
 ]
@@ -138,16 +148,32 @@ def get_summary(
 
 
 @router.get(
-    "/runs/{run_id}/weights", summary="Read a layer's weights", responses=problems(404, 409), dependencies=[InTurn]
+    "/runs/{run_id}/weights",
+    summary="Read a layer's weights",
+    responses=problems(404, 409) | {200: {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}},
+    response_model=LayerWeights,
+    dependencies=[InTurn],
 )
 def get_weights(
     run_id: RunId,
     session: ReadSession,
+    request: Request,
+    response: Response,
     layer: Annotated[int, Query(ge=1, le=9, description="Linear layers count from 1.")] = 1,
     role: Role = "best",
-) -> LayerWeights:
-    """Weights and biases at a checkpoint, during training too."""
-    return service.get_layer(session, runs.get_run(session, run_id), layer, role)
+) -> Any:
+    """Weights and biases at a checkpoint, during training too.
+
+    With `Accept: application/octet-stream`: the weights row by row, then the biases, as little-endian float32;
+    the headers `Layer-Shape` (outputs, inputs) and `Layer-Epoch` say what they are.
+    """
+    found = service.get_layer(session, runs.get_run(session, run_id), layer, role)
+    if accepted(request.scope, JSON, BINARY) == BINARY:
+        shape = f"{len(found.weights)}, {len(found.weights[0])}"
+        headers = dict(zip(LAYER_HEADERS, (shape, str(found.epoch)), strict=True)) | VARY
+        return Response(to_bytes(found), media_type=BINARY, headers=headers)
+    response.headers.update(VARY)
+    return found
 
 
 @router.get(
@@ -234,7 +260,7 @@ def list_mistakes(
     predicted: Digit = None,
     against: Annotated[Id | None, Query(description="Another run on the same split: who makes which mistake.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_MISTAKES)] = 100,
-    after: Annotated[int, Query(ge=0, le=10**6, description="Cursor: how many to leave out.")] = 0,
+    after: Offset = 0,
 ) -> Any:
     """Images of val that the saved model gets wrong, the most confident first."""
     run = runs.get_run(session, run_id)
@@ -243,6 +269,30 @@ def list_mistakes(
         page, has_more = mine[after : after + limit], after + limit < len(mine)
         return MistakePage(data=page, has_more=has_more, next=str(after + limit) if has_more else None, total=len(mine))
     return compare(mine, _mistakes_of_other(session, run, against, label, predicted), against)
+
+
+@router.get(
+    "/runs/{run_id}/predictions",
+    summary="Read a run's predictions on val",
+    responses=problems(404),
+    dependencies=[InTurn],
+)
+def list_val_predictions(
+    run_id: RunId,
+    session: ReadSession,
+    label: Digit = None,
+    predicted: Digit = None,
+    sort: Annotated[
+        PredictionSort, Query(description="`confidence`: least sure first; `index`: as in the dataset.")
+    ] = "index",
+    limit: Annotated[int, Query(ge=1, le=MAX_MISTAKES)] = 100,
+    after: Offset = 0,
+) -> PredictionPage:
+    """Images of val with the saved model's ten probabilities, whether it is right or wrong."""
+    found = service.evaluate(session, runs.get_run(session, run_id))
+    page, total = list_predictions(found, label=label, predicted=predicted, sort=sort, limit=limit, after=after)
+    has_more = after + limit < total
+    return PredictionPage(data=page, has_more=has_more, next=str(after + limit) if has_more else None, total=total)
 
 
 def _mistakes_of_other(

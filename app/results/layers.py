@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
+
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
-from app.results.schemas import Layer, Summary
+from app.results.schemas import Layer, LayerWeights, Summary
 from app.run_config import Ensemble, Mlp, RandomForest, RunConfig
 from app.tables import Run, RunStatus
 from app.wording import count
 
 BYTES_PER_PARAMETER = 4
+LAYER_HEADERS = ("Layer-Shape", "Layer-Epoch")  # of a layer's weights as bytes
 _DIVISORS = {"byte": "pixels / 255", "unit": "pixels / 16"}
 
 
@@ -89,6 +92,12 @@ def _layer(
         gradient_norm=None,
         note=note,
     )
+
+
+def to_bytes(layer: LayerWeights) -> bytes:
+    """Return a layer's weights, row by row, and then its biases, as little-endian float32."""
+    arrays = (np.asarray(values, "<f4") for values in (layer.weights, layer.biases))
+    return b"".join(array.tobytes() for array in arrays)
 
 
 def to_text(summary: Summary) -> str:

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
+
+Curve = Literal["train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy", "val_loss", "val_accuracy"]
+Values = Annotated[list[float | None] | None, Field(description="At these epochs; only if it was asked for.")]
+
+
+class Series(BaseModel):
+    """A run's metrics at some of its evaluated epochs, one list per metric."""
+
+    run_id: str
+    of: int = Field(description="How many epochs were evaluated so far.", examples=[200])
+    epochs: list[int] = Field(description="Evenly spaced, with the first, the last and the best one.")
+    train_loss: Values = None
+    train_accuracy: Values = None
+    train_eval_loss: Values = None
+    train_eval_accuracy: Values = None
+    val_loss: Values = None
+    val_accuracy: Values = None
 
 
 class Layer(BaseModel):
@@ -74,6 +91,24 @@ class MistakePage(BaseModel):
     total: int = Field(description="How many there are.")
 
 
+PredictionSort = Literal["index", "confidence", "-confidence"]
+
+
+class Prediction(Mistake):
+    """An image of val, and what the saved model predicts."""
+
+    probabilities: list[float] = Field(description="Of the digits 0 to 9.")
+
+
+class PredictionPage(BaseModel):
+    """A run's predictions on val, in the order that was asked for."""
+
+    data: list[Prediction]
+    has_more: bool
+    next: str | None = Field(description="Cursor: send it as `after`.")
+    total: int = Field(description="How many there are with this label and prediction.")
+
+
 class Comparison(BaseModel):
     """The mistakes of two runs on the same images, the most confident first."""
 
@@ -81,3 +116,30 @@ class Comparison(BaseModel):
     fixed: list[Mistake] = Field(description="The other run's alone, as it made them.")
     introduced: list[Mistake] = Field(description="This run's alone.")
     shared: list[Mistake] = Field(description="Of both, as this run makes them.")
+
+
+class SnapshotLayer(BaseModel):
+    """A linear layer's parameters."""
+
+    weights: list[list[float]] = Field(description="Outputs × inputs, as in torch.nn.Linear.")
+    biases: list[float]
+
+
+class SnapshotView(BaseModel):
+    """A network after an epoch: its parameters, and what it answers to each image of val."""
+
+    epoch: int
+    layers: list[SnapshotLayer] = Field(description="From the pixels on.")
+    digits: list[int] = Field(description="One for each image of val.")
+    confidences: list[float] = Field(description="The probability of that digit.")
+
+
+class SnapshotPage(BaseModel):
+    """Snapshots of a run, by epoch; a page holds them all."""
+
+    run_id: str
+    images: list[int] = Field(description="The images of val, by their index in the dataset: those of `digits`.")
+    labels: list[int] = Field(description="Their true digits.")
+    data: list[SnapshotView]
+    has_more: bool = Field(False, description="Always false.")
+    next: str | None = Field(None, description="Always null.")

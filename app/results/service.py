@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from app import blobs
 from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import NUM_CLASSES, NUM_PIXELS
-from app.errors import Conflict, DamagedData, NotFound
+from app.errors import Conflict, DamagedData, FieldError, NotFound
+from app.paging import cut, decode_cursor, encode_cursor
 from app.parameter_names import parameter_names
 from app.results import repository
 from app.results.evaluations import Evaluated
@@ -24,10 +25,13 @@ from app.results.schemas import LayerWeights, Summary
 from app.run_config import Ensemble, RunConfig
 from app.runs import repository as run_repository
 from app.runs import service as runs
+from app.sweeps import service as sweeps
 from app.tables import Run, RunStatus
+from app.validation import invalid_input
 from app.wording import as_json, count
 
 MAX_RUNS = 12  # runs in one picture
+MAX_NUMBERS = 500_000  # in one page of series
 
 _MORE_TO_COME = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 
@@ -171,6 +175,46 @@ def curves(session: Session, found: Sequence[Run]) -> list[dict[str, Any]]:
         }
         for run, label in zip(found, labels, strict=True)
     ]
+
+
+def list_series(
+    session: Session,
+    *,
+    run_ids: Collection[str],
+    sweep_id: str | None,
+    columns: Sequence[str],
+    points: int,
+    limit: int,
+    after: str | None,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the thinned metrics of many runs, oldest run first, and the cursor of the next page or None.
+
+    Args:
+        session: Reads runs and metrics.
+        run_ids: The runs; those that do not exist are left out.
+        sweep_id: In place of `run_ids`: the runs of this sweep.
+        columns: Names of metrics, without repetition.
+        points: How many epochs of each run, about.
+        limit: The most runs of the page; where they would come to more than `MAX_NUMBERS` numbers, they are fewer.
+        after: Cursor of the page before.
+
+    Raises:
+        InvalidInput: Not exactly one of `run_ids` and `sweep_id` is given, or the cursor is of another list.
+        NotFound: There is no such sweep.
+    """
+    if bool(run_ids) == (sweep_id is not None):
+        raise invalid_input([FieldError("?run_id", "Send either run_id or sweep_id")])
+    if sweep_id is not None:
+        sweeps.get_sweep(session, sweep_id)
+    which = Run.id.in_(run_ids) if sweep_id is None else Run.sweep_id == sweep_id
+    limit = min(limit, MAX_NUMBERS // (points * (1 + len(columns))))
+    last = None if after is None else decode_cursor(after, str)[0]
+    found, cursor = cut(
+        repository.list_run_ids(session, which, limit=limit + 1, after=last),
+        limit,
+        lambda run_id: encode_cursor(run_id),
+    )
+    return list(repository.read_series(session, found, columns, points).values()), cursor
 
 
 def distinguishing_labels(found: Sequence[Run]) -> list[str]:

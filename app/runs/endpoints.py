@@ -13,7 +13,15 @@ from app.events import service as event_service
 from app.events.endpoints import EventLimit
 from app.events.repository import EventFilter
 from app.events.schemas import EventView
-from app.events.stream import EventCursor, EventStreamResponse, FeedDep, LastEventId, Stream, respond
+from app.events.stream import (
+    EventCursor,
+    EventStreamResponse,
+    EventTypes,
+    FeedDep,
+    LastEventId,
+    Stream,
+    respond,
+)
 from app.http.dependencies import (
     AdminUnlessDry,
     After,
@@ -30,12 +38,13 @@ from app.http.dependencies import (
 from app.http.head import is_head
 from app.http.json_bodies import JsonRoute
 from app.http.problem import problems
-from app.paging import Page
+from app.paging import MAX_PAGE, Page
 from app.run_config import ModelKind
-from app.runs import repository, service
-from app.runs.schemas import Plan, RunPatch, RunSort, RunSubmission, RunView
+from app.runs import repository, service, speed
+from app.runs.filters import RunFilters
+from app.runs.schemas import Plan, RunCounts, RunPage, RunPatch, RunSort, RunSubmission, RunView
 from app.tables import Run, RunStatus
-from app.validation import Id
+from app.validation import TEXT, Id
 from app.worker_registry.dependencies import WorkerWatchDep
 from app.worker_registry.repository import WorkerWatch
 
@@ -114,11 +123,13 @@ def submit_run(
         with database.reading() as session:
             prepared = service.prepare(session, document)
             hint = watch.why_it_waits(session, prepared.config.device)
+            seconds = speed.estimate_alone(session, prepared.config)
         plan = Plan(
             config=prepared.config,
             num_parameters=prepared.num_parameters,
             num_steps=prepared.config.num_steps,
             estimated_bytes=prepared.estimated_bytes,
+            estimated_seconds=seconds,
             hint=hint,
         )
         return Response(plan.model_dump_json(), media_type="application/json")
@@ -138,8 +149,20 @@ def submit_run(
 def list_runs(
     session: ReadSession,
     watch: WorkerWatchDep,
-    status: RunStatus | None = None,
-    sweep_id: Id | None = None,
+    status: Annotated[list[RunStatus], Query(description="May be given several times.")] = [],  # noqa: B006, FastAPI copies it
+    id: Annotated[
+        list[Id], Query(max_length=MAX_PAGE, description="May be given several times; unknown ids are left out.")
+    ] = [],  # noqa: B006
+    sweep_id: Annotated[Id | None, Query(description="`none`: runs that are no trials.")] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=TEXT,
+            description="Words, each of which occurs in the name, the notes, the id or a tag (as `key:value`). "
+            "Upper and lower case are the same, in ASCII at least.",
+        ),
+    ] = None,
     model_kind: ModelKind | None = None,
     tag: Annotated[
         str | None, Query(max_length=300, pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00]*$", description="As `key:value`.")
@@ -147,22 +170,25 @@ def list_runs(
     sort: Annotated[
         RunSort, Query(description="`-` for descending; runs without the value come last.")
     ] = "-created_at",
+    counts: Annotated[bool, Query(description="Count the runs of each status beside the page.")] = False,
     limit: Limit = 50,
     after: After = None,
-) -> Page[RunView]:
+) -> RunPage:
     """Newest first, unless `sort` says otherwise."""
     key, _, value = (tag or "").partition(":")
-    runs, cursor = repository.list_runs(
-        session,
-        status=status,
+    filters = RunFilters(
+        ids=id,
+        statuses=status,
         sweep_id=sweep_id,
         model_kind=model_kind,
         tag=(key, value) if tag is not None else None,
-        sort=sort,
-        limit=limit,
-        after=after,
+        text=q,
     )
-    return Page.of(_views(session, watch, runs), cursor)
+    runs, cursor = repository.list_runs(session, which=filters.conditions(), sort=sort, limit=limit, after=after)
+    page = RunPage(data=_views(session, watch, runs), has_more=cursor is not None, next=cursor)
+    if counts:
+        page.counts = RunCounts.of(repository.count_by_status(session, filters.conditions(of_any_status=True)))
+    return page
 
 
 @router.get("/runs/{run_id}", summary="Show a run", responses=problems(404))
@@ -242,11 +268,16 @@ def delete_run(run_id: RunId, session: WriteSession) -> None:
 
 @router.get("/runs/{run_id}/events", summary="Read a run's events", responses=problems(404), dependencies=[InTurn])
 def list_run_events(
-    run_id: RunId, session: ReadSession, limit: EventLimit = 100, after: EventCursor = 0
+    run_id: RunId,
+    session: ReadSession,
+    types: EventTypes = [],  # noqa: B006, FastAPI copies it
+    limit: EventLimit = 100,
+    after: EventCursor = 0,
 ) -> Page[EventView]:
     """What has happened to it, oldest first."""
     run = service.get_run(session, run_id)
-    return event_service.page(session, EventFilter((run.id,)), after=after or 0, limit=limit)
+    wanted = EventFilter((run.id,), types=tuple(types))
+    return event_service.page(session, wanted, after=after or 0, limit=limit)
 
 
 async def _open_stream(
@@ -254,16 +285,18 @@ async def _open_stream(
     run_id: RunId,
     database: DatabaseDep,
     feed: FeedDep,
+    types: EventTypes = [],  # noqa: B006, FastAPI copies it
     after: EventCursor = 0,
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[Stream]:
+    wanted = EventFilter((run_id,), types=tuple(types))
     if is_head(request):
         await run_in_threadpool(service.find_last_event, database, run_id)  # raises 404 if there is no such run
-        yield Stream(feed, EventFilter((run_id,)), 0)
+        yield Stream(feed, wanted, 0)
         return
     async with feed.join(after if last_event_id is None else last_event_id) as position:
         end = await run_in_threadpool(service.find_last_event, database, run_id)
-        yield Stream(feed, EventFilter((run_id,)), position, end)
+        yield Stream(feed, wanted, position, end)
 
 
 @router.get(

@@ -7,13 +7,13 @@ from datetime import datetime
 from types import UnionType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Integer, Select, Subquery, and_, case, delete, func, or_, select, union, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from app.database import utc_now
 from app.events import repository as events
 from app.paging import cut, decode_cursor, encode_cursor
-from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Sweep
+from app.tables import INCLUDE_DELETED, Checkpoint, Evaluation, Metric, Run, RunStatus, SavedModel, Snapshot, Sweep
 
 ROWS_A_BLOB = 20  # deleting one blob takes about as long as deleting this many rows
 
@@ -44,24 +44,13 @@ def get_locked(session: Session, run_id: str) -> Run | None:
 def list_runs(
     session: Session,
     *,
-    status: RunStatus | None,
-    sweep_id: str | None,
-    model_kind: str | None,
-    tag: tuple[str, str] | None,
+    which: Sequence[ColumnElement[bool]],
     sort: str,
     limit: int,
     after: str | None,
 ) -> tuple[Sequence[Run], str | None]:
     """Return a page of runs, and the next page's cursor or None. Runs without the sort value come last."""
-    query = select(Run)
-    if status is not None:
-        query = query.where(Run.status == status)
-    if sweep_id is not None:
-        query = query.where(Run.sweep_id == sweep_id)
-    if model_kind is not None:
-        query = query.where(Run.model_kind == model_kind)
-    if tag is not None:
-        query = query.where(Run.tags[tag[0]].as_string() == tag[1])
+    query = select(Run).where(*which)
     name = sort.removeprefix("-")
     query = _page(query, name, is_descending=sort.startswith("-"), after=after).limit(limit + 1)
     runs = session.scalars(query).all()
@@ -81,6 +70,12 @@ def _page(query: Select[Run], name: str, *, is_descending: bool, after: str | No
         return query.where(and_(column.is_(None), id_is_behind))
     is_behind: ColumnElement[bool] = column < value if is_descending else column > value
     return query.where(or_(is_behind, and_(column == value, id_is_behind), column.is_(None)))
+
+
+def count_by_status(session: Session, which: Sequence[ColumnElement[bool]]) -> dict[RunStatus, int]:
+    """Count the runs for which these conditions hold; a status that none has is left out."""
+    query = select(Run.status, func.count()).where(*which).group_by(Run.status)
+    return dict(iter(session.execute(query)))
 
 
 def has_runs(session: Session) -> bool:
@@ -104,16 +99,36 @@ def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int 
     return session.scalars(query.limit(limit)).all()
 
 
-def thinned_metrics(session: Session, run_id: str, points: int, best_epoch: int | None) -> Sequence[Metric]:
+def thinned_metrics(session: Session, run_id: str, points: int) -> Sequence[Metric]:
     """Return about `points` metrics, evenly spaced, always with the first, the last and the best epoch."""
-    epochs = session.scalars(select(Metric.epoch).where(Metric.run_id == run_id).order_by(Metric.epoch)).all()
-    if len(epochs) > points:
-        stride = (len(epochs) - 1) / (points - 1)
-        kept = {epochs[round(index * stride)] for index in range(points)} | ({best_epoch} & set(epochs))
-    else:
-        kept = set(epochs)
-    query = select(Metric).where(Metric.run_id == run_id, Metric.epoch.in_(kept)).order_by(Metric.epoch)
-    return session.scalars(query).all()
+    kept = thinned_epochs([run_id], points)
+    is_kept = (Metric.run_id == kept.c.run_id) & (Metric.epoch == kept.c.epoch)
+    return session.scalars(select(Metric).join(kept, is_kept).order_by(Metric.epoch)).all()
+
+
+def thinned_epochs(run_ids: Collection[str], points: int) -> Subquery:
+    """Select about `points` evaluated epochs of each run, evenly spaced, with the first, the last and the best one.
+
+    The epochs of a run are divided into `points` stretches, the last of which is the last epoch alone; the first
+    evaluated epoch of each stretch is kept. This takes two fifths of the time that numbering the rows takes.
+
+    Args:
+        run_ids: The runs.
+        points: Number of stretches, at least 2; a run with no more evaluated epochs keeps all.
+
+    Returns:
+        Columns `run_id`, `epoch`, and `of`, the run's number of evaluated epochs.
+    """
+    first, last = func.min(Metric.epoch).label("first"), func.max(Metric.epoch).label("last")
+    spans = select(Metric.run_id, first, last, func.count().label("of")).where(Metric.run_id.in_(run_ids))
+    span = spans.group_by(Metric.run_id).subquery()
+    length = func.nullif(span.c.last - span.c.first, 0, type_=Integer)
+    stretch = (Metric.epoch - span.c.first) * (points - 1) // length
+    begins = select(span.c.run_id, func.min(Metric.epoch).label("epoch"), span.c.of)
+    begins = begins.join(Metric, Metric.run_id == span.c.run_id)
+    begins = begins.group_by(span.c.run_id, span.c.of, case((span.c.of <= points, Metric.epoch), else_=stretch))
+    best = select(span.c.run_id, Run.best_epoch, span.c.of).join(Run, Run.id == span.c.run_id)
+    return union(begins, best.where(Run.best_epoch.is_not(None))).subquery()
 
 
 def list_checkpoints(session: Session, run_id: str) -> Sequence[Checkpoint]:
@@ -152,7 +167,7 @@ def purge_deleted(session: Session, limit: int) -> int:
     for run_id in run_ids:
         left -= _delete_metrics(session, run_id, left)
         left -= events.delete_of_run(session, run_id, left) if left > 0 else 0
-        for table in (Checkpoint, Evaluation, SavedModel):
+        for table in (Checkpoint, Evaluation, SavedModel, Snapshot):
             if left > 0:
                 held = session.scalars(select(table.run_id).where(table.run_id == run_id)).all()
                 session.execute(delete(table).where(table.run_id == run_id))
@@ -165,6 +180,8 @@ def purge_deleted(session: Session, limit: int) -> int:
         sweep = session.scalar(
             select(Sweep.id).where(Sweep.deleted_at.is_not(None)).limit(1), execution_options=INCLUDE_DELETED
         )
+        if sweep is not None:
+            events.delete_of_sweep(session, sweep)
         session.execute(delete(Sweep).where(Sweep.id == sweep))
         left -= sweep is not None
     return limit - left

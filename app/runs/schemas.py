@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.paging import Page
 from app.run_config import ModelKind, RunConfig, StrictModel
 from app.tables import Checkpoint, Metric, Run, RunStatus
 from app.validation import TEXT
@@ -49,6 +51,7 @@ EXAMPLE_CONFIG = {
         "early_stopping": None,
         "schedule": {"kind": "constant"},
         "augmentation": None,
+        "snapshots": 0,
     },
 }
 
@@ -85,6 +88,11 @@ class Plan(BaseModel):
     num_parameters: int | None = Field(description="Weights and biases; null for a forest.", examples=[2410])
     num_steps: int | None = Field(description="Optimizer steps; null for all but an mlp.", examples=[50400])
     estimated_bytes: int = Field(description="What it would add to the database, about.", examples=[150000])
+    estimated_seconds: float | None = Field(
+        None,
+        description="Of training, from the speed of earlier runs that were trained alone; null before there are any.",
+        examples=[2.5],
+    )
     hint: str | None = Field(None, description="Why no live worker could train it now; null: one could.")
 
 
@@ -168,6 +176,30 @@ class RunView(BaseModel):
 
 _COMPOSED = ("pending_request", "queue_position", "hint", "progress", "best", "error")
 _SAME_NAME = [name for name in RunView.model_fields if name not in _COMPOSED]
+
+
+class RunCounts(BaseModel):
+    """How many runs have each status."""
+
+    queued: int = 0
+    running: int = 0
+    paused: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, by_status: Mapping[RunStatus, int]) -> RunCounts:
+        return cls(**{status.value: number for status, number in by_status.items()}, total=sum(by_status.values()))
+
+
+class RunPage(Page[RunView]):
+    """A page of runs."""
+
+    counts: RunCounts | None = Field(
+        None, description="With `counts=true`: of all runs that the filters other than `status` let pass."
+    )
 
 
 class MetricView(BaseModel):

@@ -327,7 +327,7 @@ _FINISHED = {
 def history(session: Session, run: Run, *, after: int, limit: int | None, points: int | None) -> Sequence[Metric]:
     """Return a run's metrics by epoch: all, a page, or thinned to about `points`."""
     if points is not None:
-        return repository.thinned_metrics(session, run.id, points, run.best_epoch)
+        return repository.thinned_metrics(session, run.id, points)
     return repository.list_metrics(session, run.id, after_epoch=after, limit=limit)
 
 

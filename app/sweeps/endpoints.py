@@ -24,7 +24,15 @@ from app.http.dependencies import (
 )
 from app.http.json_bodies import JsonRoute
 from app.http.negotiation import CSV, JSON, VARY, accepted
-from app.http.picture_responses import PNG, IfNoneMatch, RendererDep, answer_picture, answer_unchanged, etag_of
+from app.http.picture_responses import (
+    PNG,
+    UNCHANGED,
+    IfNoneMatch,
+    RendererDep,
+    answer_picture,
+    answer_unchanged,
+    etag_of,
+)
 from app.http.problem import problems
 from app.paging import Page, cut, decode_cursor, encode_cursor
 from app.presets.sweeps import SWEEP_PRESETS
@@ -112,24 +120,33 @@ def submit_sweep(
 
 
 @router.get("/sweeps", summary="List sweeps", responses=problems())
-def list_sweeps(session: ReadSession, limit: Limit = 50, after: After = None) -> Page[SweepView]:
+def list_sweeps(
+    session: ReadSession,
+    points: Annotated[bool, Query(description="With each sweep's `points`, which may be thousands.")] = False,
+    limit: Limit = 50,
+    after: After = None,
+) -> Page[SweepView]:
     """Newest first."""
     before = None if after is None else decode_cursor(after, str)[0]
     found = repository.list_sweeps(session, limit=limit + 1, before=before)
     sweeps, cursor = cut(found, limit, lambda sweep: encode_cursor(sweep.id))
-    return Page.of(_views(session, sweeps), cursor)
+    return Page.of(_views(session, sweeps, with_points=points), cursor)
 
 
 @router.get("/sweeps/{sweep_id}", summary="Show a sweep", responses=problems(404))
-def get_sweep(sweep_id: SweepId, session: ReadSession) -> SweepView:
+def get_sweep(
+    sweep_id: SweepId,
+    session: ReadSession,
+    points: Annotated[bool, Query(description="Without them, a sweep is small enough to be polled.")] = True,
+) -> SweepView:
     """What it searches, how far it is, and its best trial so far. Its trials: `GET /runs?sweep_id=`."""
-    return _view(session, service.get_sweep(session, sweep_id))
+    return _view(session, service.get_sweep(session, sweep_id), with_points=points)
 
 
 @router.get(
     "/sweeps/{sweep_id}/report",
     summary="Read a sweep's report",
-    responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses=problems(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}} | UNCHANGED,
     response_model=SweepReport,
     dependencies=[InTurn],
 )
@@ -141,13 +158,27 @@ def get_report(
         Literal["json", "csv"] | None,
         Query(description="`csv` holds the trials. Default: what `Accept` prefers, or else JSON."),
     ] = None,
+    trials: Annotated[bool, Query(description="With the trials, which are most of the JSON.")] = True,
+    if_none_match: IfNoneMatch = None,
 ) -> Any:
-    """What it has found so far: trials and points ranked, what is noise, each parameter's effect, the Pareto front."""
-    found = service.report(session, service.get_sweep(session, sweep_id))
-    if (format or accepted(request.scope, JSON, CSV)) in ("csv", CSV):
-        headers = {"Content-Disposition": f'attachment; filename="{sweep_id}-report.csv"', **VARY}
+    """What it has found so far: trials and points ranked, what is noise, each parameter's effect, the Pareto front.
+
+    Its ETag changes when a trial does, so a client that has the report asks for it again at little cost.
+    """
+    sweep = service.get_sweep(session, sweep_id)
+    is_csv = (format or accepted(request.scope, JSON, CSV)) in ("csv", CSV)
+    etag = "W/" + etag_of("report", is_csv, trials, service.fingerprint(session, sweep))
+    if (known := answer_unchanged(etag, if_none_match)) is not None:
+        known.headers.update(VARY)
+        return known
+    found = service.report(session, sweep)
+    headers = {"ETag": etag, "Cache-Control": "no-cache", **VARY}
+    if is_csv:
+        headers["Content-Disposition"] = f'attachment; filename="{sweep_id}-report.csv"'
         return Response(to_csv(found), media_type=CSV, headers=headers)
-    return Response(found.model_dump_json(), media_type=JSON, headers=VARY)
+    if not trials:
+        found.trials = None
+    return Response(found.model_dump_json(), media_type=JSON, headers=headers)
 
 
 @router.get(
@@ -191,12 +222,12 @@ def delete_sweep(sweep_id: SweepId, session: WriteSession) -> None:
     service.delete(session, sweep_id)
 
 
-def _view(session: Session, sweep: Sweep) -> SweepView:
-    return _views(session, [sweep])[0]
+def _view(session: Session, sweep: Sweep, *, with_points: bool = True) -> SweepView:
+    return _views(session, [sweep], with_points=with_points)[0]
 
 
-def _views(session: Session, sweeps: Sequence[Sweep]) -> list[SweepView]:
+def _views(session: Session, sweeps: Sequence[Sweep], *, with_points: bool) -> list[SweepView]:
     session.flush()
     ids = [sweep.id for sweep in sweeps]
     tallies, best = repository.tally(session, ids), repository.best_trials(session, ids)
-    return [view(sweep, tallies[sweep.id], best.get(sweep.id)) for sweep in sweeps]
+    return [view(sweep, tallies[sweep.id], best.get(sweep.id), with_points=with_points) for sweep in sweeps]

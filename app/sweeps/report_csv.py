@@ -17,7 +17,7 @@ def to_csv(report: SweepReport) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*_COLUMNS, *report.paths])
-    for trial in report.trials:
+    for trial in report.trials or ():
         values = [trial.parameters.get(path, "") for path in report.paths]
         cells = [value if isinstance(value, str) else as_json(value) for value in values]
         writer.writerow([*(_cell(getattr(trial, column)) for column in _COLUMNS), *cells])

@@ -158,7 +158,10 @@ class SweepView(BaseModel):
     )
     search: dict[str, Any]
     parameters: dict[str, Any] | None
-    points: list[dict[str, Any]] = Field(description="What the search came to; `point_number` counts them from 0.")
+    num_points: int = Field(description="What the search came to.", examples=[96])
+    points: list[dict[str, Any]] | None = Field(
+        description="Values by dotted path; `point_number` counts them from 0. Null with `points=false`."
+    )
     repeats: int
     cross_validation: CrossValidation | None
     stopping: SuccessiveHalving | None
@@ -274,7 +277,15 @@ class SweepReport(BaseModel):
     name: str
     status: SweepStatus
     paths: list[str] = Field(description="The parameters that were searched.")
-    trials: list[TrialReport] = Field(description="Best first.")
+    answer: str = Field(
+        description="What matters of it in a few sentences.",
+        examples=[
+            "learning_rate decides most (alone 52 % of the variance). Of 12 points the best is hidden_sizes 24-24, "
+            "learning_rate 0.1, with 98.52 % on val. 3 others are within noise of it; the smallest, hidden_sizes "
+            "16-16, learning_rate 0.1, needs 62 % of its parameters."
+        ],
+    )
+    trials: list[TrialReport] | None = Field(description="Best first; null with `trials=false`.")
     points: list[PointReport] = Field(description="Best first, by mean val accuracy, then fewest parameters.")
     noise: Noise | None
     effects: list[ParameterEffect] = Field(description="Strongest first.")

@@ -21,6 +21,7 @@ from app.runs import repository as run_repository
 from app.runs import service as runs
 from app.runs.idempotency import Idempotency, insert_once, submit_once
 from app.sweeps import repository
+from app.sweeps.answer import say
 from app.sweeps.report import find_effects, find_pareto_front, judge_noise, rank_points, rank_trials
 from app.sweeps.schemas import Choice, SweepReport
 from app.sweeps.submission import Draft, draft, prepare
@@ -82,6 +83,8 @@ def enqueue(session: Session, drafted: Draft, *, max_queued_runs: int, idempoten
     runs.require_room(session, len(drafted.trials), max_queued_runs)
     inserted = insert_once(session, drafted.sweep, idempotency)
     if inserted is drafted.sweep:
+        data = {"status": "queued", "trials": len(drafted.trials)}
+        journal.record_of_sweep(session, EventType.SWEEP_CREATED, inserted.id, **data)
         lifecycle.queue_all(session, drafted.trials)
     return inserted
 
@@ -140,6 +143,7 @@ def delete(session: Session, sweep_id: str) -> None:
     run_repository.mark_deleted(session, Run.sweep_id == sweep_id)
     for run in trials:
         journal.record_for(session, EventType.DELETED, run_id=run.id, sweep_id=sweep_id, data={})
+    journal.record_of_sweep(session, EventType.SWEEP_DELETED, sweep_id)
     sweep.deleted_at, sweep.idempotency_key, sweep.submission_sha256 = utc_now(), None, None
     promotion.elect(session)
 
@@ -153,21 +157,30 @@ def report(session: Session, sweep: Sweep) -> SweepReport:
     trials = rank_trials(repository.read_trials(session, sweep.id), sweep.points)
     points = rank_points(trials, sweep.points)
     paths = list(dict.fromkeys(path for values in sweep.points for path in values))
+    effects = find_effects(points, paths)
     base = RunConfig.model_validate(sweep.base)
     sizes = base.split.sizes(DATASETS[base.dataset].num_samples)
     num_val = sizes.val if sweep.num_folds is None else sizes.train // sweep.num_folds
+    noise = judge_noise(points, with_folds=sweep.num_folds is not None, num_val=num_val)
+    status, choice = status_of(sweep, repository.tally(session, [sweep.id])[sweep.id]), _read_choice(session, sweep)
     return SweepReport(
         sweep_id=sweep.id,
         name=sweep.name,
-        status=status_of(sweep, repository.tally(session, [sweep.id])[sweep.id]),
+        status=status,
         paths=paths,
+        answer=say(points, effects, noise, choice, is_over=status in ("succeeded", "failed", "cancelled")),
         trials=trials,
-        noise=judge_noise(points, with_folds=sweep.num_folds is not None, num_val=num_val),
+        noise=noise,
         points=points,
-        effects=find_effects(points, paths),
+        effects=effects,
         pareto=find_pareto_front(points),
-        choice=_read_choice(session, sweep),
+        choice=choice,
     )
+
+
+def fingerprint(session: Session, sweep: Sweep) -> list[Any]:
+    """Return values that differ whenever the sweep's report does; they cost much less than the report."""
+    return [sweep.id, sweep.is_cancelled, sweep.choice, repository.fingerprint(session, sweep.id)]
 
 
 def _read_choice(session: Session, sweep: Sweep) -> Choice | None:
@@ -190,5 +203,5 @@ def picture_data(session: Session, sweep: Sweep) -> dict[str, Any]:
     curves = repository.read_curves(session, sweep.id)
     return {
         "report": found.model_dump(mode="json"),
-        "curves": {trial.run_id: curves[trial.run_id] for trial in found.trials if trial.run_id in curves},
+        "curves": {trial.run_id: curves[trial.run_id] for trial in found.trials or () if trial.run_id in curves},
     }

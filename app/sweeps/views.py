@@ -5,18 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.database import utc_now
+from app.queue.sweep_ends import status_at_end
 from app.sweeps.repository import TrialCounts
 from app.sweeps.schemas import BestTrial, CrossValidation, SuccessiveHalving, SweepProgress, SweepStatus, SweepView
 from app.tables import Run, RunStatus, Sweep
 
 
-def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
+def view(sweep: Sweep, tally: TrialCounts, best: Run | None, *, with_points: bool = True) -> SweepView:
     """Return the response model of a sweep, from its run counts and its best run."""
     status = status_of(sweep, tally)
     counts = {each.value: tally.count(each) for each in RunStatus}
     return SweepView(
         **{name: getattr(sweep, name) for name in _SAME_NAME},
         status=status,
+        num_points=len(sweep.points),
+        points=sweep.points if with_points else None,
         cross_validation=None if sweep.num_folds is None else CrossValidation(folds=sweep.num_folds),
         stopping=None if sweep.stopping is None else SuccessiveHalving.model_validate(sweep.stopping),
         progress=SweepProgress(
@@ -34,12 +37,9 @@ def view(sweep: Sweep, tally: TrialCounts, best: Run | None) -> SweepView:
 
 def status_of(sweep: Sweep, tally: TrialCounts) -> SweepStatus:
     """Return the state: `running` from the first start to the last end, unless all unfinished trials are paused."""
-    succeeded = tally.count(RunStatus.SUCCEEDED)
     if not tally.num_unfinished:
-        if sweep.is_cancelled or (not succeeded and tally.count(RunStatus.CANCELLED)):
-            return "cancelled"
-        is_good = succeeded if sweep.num_folds is None else sweep.choice is not None
-        return "succeeded" if is_good else "failed"
+        has = {"has_folds": sweep.num_folds is not None, "has_choice": sweep.choice is not None}
+        return status_at_end(tally.by_status, is_cancelled=sweep.is_cancelled, **has)
     if tally.num_unfinished == tally.count(RunStatus.PAUSED):
         return "paused"
     is_untouched = tally.started_at is None and tally.finished_at is None
@@ -65,5 +65,8 @@ def _best(sweep: Sweep, run: Run) -> BestTrial:
     )
 
 
-_COMPOSED = ("status", "cross_validation", "stopping", "progress", "best", "final_run_id", "finished_at")
+_COMPOSED = (
+    *("status", "num_points", "points", "cross_validation", "stopping", "progress", "best", "final_run_id"),
+    "finished_at",
+)
 _SAME_NAME = [name for name in SweepView.model_fields if name not in _COMPOSED]

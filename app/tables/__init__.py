@@ -5,19 +5,21 @@ from app.tables.checkpoint import Checkpoint
 from app.tables.dataset import Dataset
 from app.tables.deletion import INCLUDE_DELETED
 from app.tables.evaluation import Evaluation
-from app.tables.event import Event, EventCounter, EventType
+from app.tables.event import LAST_OF_A_RUN, Event, EventCounter, EventType
 from app.tables.metric import Metric
 from app.tables.promotion import Promotion, PromotionReason
 from app.tables.ranking import RankedBy, Ranking
 from app.tables.restart import Restart
 from app.tables.run import Run, RunStatus
 from app.tables.saved_model import SavedModel
+from app.tables.snapshot import Snapshot
 from app.tables.split import Split
 from app.tables.sweep import Sweep
 from app.tables.worker import Worker
 
 __all__ = [
     "INCLUDE_DELETED",
+    "LAST_OF_A_RUN",
     "Checkpoint",
     "Dataset",
     "Evaluation",
@@ -33,6 +35,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "SavedModel",
+    "Snapshot",
     "Split",
     "Sweep",
     "Table",

@@ -19,7 +19,7 @@ EventId = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id needs 
 
 
 class EventType(StrEnum):
-    """What can happen to a run."""
+    """What can happen to a run, and to a sweep."""
 
     QUEUED = "queued"
     STARTED = "started"
@@ -33,10 +33,18 @@ class EventType(StrEnum):
     CANCELLED = "cancelled"
     WORKER_LOST = "worker_lost"
     DELETED = "deleted"
+    SWEEP_CREATED = "sweep_created"
+    SWEEP_SUCCEEDED = "sweep_succeeded"
+    SWEEP_FAILED = "sweep_failed"
+    SWEEP_CANCELLED = "sweep_cancelled"
+    SWEEP_DELETED = "sweep_deleted"
 
     def is_last(self) -> bool:
         """Whether only `promoted` and `deleted` can follow this event of a run."""
-        return self in (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED, EventType.DELETED)
+        return self in LAST_OF_A_RUN
+
+
+LAST_OF_A_RUN = (EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELLED, EventType.DELETED)
 
 
 class Event(Table):
@@ -44,7 +52,8 @@ class Event(Table):
     __table_args__ = (Index("ix_events_run", "run_id", "id"), Index("ix_events_sweep", "sweep_id", "id"))
 
     id: Mapped[int] = mapped_column(EventId, primary_key=True, autoincrement=False)
-    run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: a `deleted` event outlives its run
+    # No foreign keys: a `deleted` event outlives its run. An event of a sweep has no run.
+    run_id: Mapped[str | None] = mapped_column(String(36))
     sweep_id: Mapped[str | None] = mapped_column(String(36))
     type: Mapped[EventType] = mapped_column(by_value(EventType))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -22,5 +22,9 @@ class Promotion(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     run_id: Mapped[str] = mapped_column(String(36))  # no foreign key: the row stays when the run is deleted
+    # What the history still tells when the run has been deleted; None for a run that was deleted before revision 0011.
+    name: Mapped[str | None] = mapped_column(String(200))
+    val_accuracy: Mapped[float | None]
+    num_parameters: Mapped[int | None]
     reason: Mapped[PromotionReason] = mapped_column(by_value(PromotionReason))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -165,6 +165,7 @@ def report() -> SweepReport:
             "name": "",
             "status": "failed",
             "paths": ["training.batch_size"],
+            "answer": "The only point so far.",
             "trials": [trial],
             "points": [point],
             "noise": noise | {"smallest_point": 0, "quickest_point": 0},
@@ -187,12 +188,9 @@ def test_the_command_line_counts_and_speaks_json(
     said = capsys.readouterr().out
     for part in ("failed, 1 trial\n", "null", "batch_size null; 1 parameter)", "noise of it: 1 point.", "by 1 trial."):
         assert part in said
-    FakeClient.answers["report"]["noise"] = None
+    FakeClient.answers["report"] |= {"noise": None, "answer": "No trial has succeeded."}
     sweep.show_report("", "s")
-    assert "No trial succeeded." in capsys.readouterr().out
-    FakeClient.answers["report"]["status"] = "running"
-    sweep.show_report("", "s")
-    assert "No trial has succeeded yet." in capsys.readouterr().out
+    assert capsys.readouterr().out == "Sweep s: failed, 1 trial\nNo trial has succeeded.\n"
     FakeClient.answers = {
         "r": {"name": "", "id": "r", "status": "failed", "error": None, "num_parameters": 1, "best": None, "hint": None}
         | {"progress": {"epoch": 0, "epochs": 1}},

@@ -40,6 +40,7 @@ LONG_RUN = {
         "evaluate_every": 80,
         "schedule": {"kind": "cosine", "warmup_steps": 1000},
         "augmentation": {"copies": 16},
+        "snapshots": 16,
     },
 }
 

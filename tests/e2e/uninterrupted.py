@@ -40,12 +40,13 @@ def train_alone(document: dict[str, Any]) -> tuple[MlpTraining, list[Metrics]]:
 
 
 def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, Any]) -> None:
-    """Check that weights, saved model and metrics (except seconds) equal the uninterrupted run's bit for bit."""
+    """Check that weights, snapshots, model and metrics (except seconds) equal the uninterrupted run's bit for bit."""
     run, rows = train_alone(document)
     expected = run.take_checkpoints()
     for role in ("last", "best"):
         stored = serialization.from_bytes(client.get(f"/runs/{run_id}/checkpoints/{role}").content)
         _assert_same_arrays(stored, expected[role])
+    _assert_same_snapshots(client.get(f"/runs/{run_id}/snapshots").json()["data"], run.take_snapshots())
     model = client.get(f"/runs/{run_id}/model.onnx").content
     assert model == export.to_onnx(run.result().model, "unit")
     stored_rows = client.get(f"/runs/{run_id}/metrics").json()["data"]
@@ -56,6 +57,18 @@ def assert_as_if_alone(client: httpx2.Client, run_id: str, document: dict[str, A
             "val_loss", "val_accuracy", "gradient_norms", "weight_norms",
         ):  # fmt: skip
             assert stored_row[name] == getattr(row, name), name
+
+
+def _assert_same_snapshots(shown: list[dict[str, Any]], expected: list[TrainingState]) -> None:
+    assert [each["epoch"] for each in shown] == [state.epoch for state in expected]
+    for each, state in zip(shown, expected, strict=True):
+        arrays: dict[str, Any] = {
+            "val_digits": np.uint8(each["digits"]),
+            "val_confidences": np.float32(each["confidences"]),
+        }
+        for number, layer in enumerate(each["layers"], start=1):
+            arrays |= {f"{name}{number}": np.float32(layer[name]) for name in ("weights", "biases")}
+        _assert_same_arrays(TrainingState(state.epoch, arrays, {}), state)
 
 
 def _assert_same_arrays(one: TrainingState, other: TrainingState) -> None:

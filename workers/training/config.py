@@ -61,6 +61,7 @@ class MlpConfig:
     schedule: CosineConfig | None = None  # None: a constant learning rate
     augmentation: AugmentationConfig | None = None
     rungs: tuple[int, ...] = ()  # further epochs to evaluate: a sweep compares its trials there
+    snapshots: int = 0  # evaluated epochs whose weights and val answers are kept
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,25 @@ class ForestConfig:
 def is_due(epoch: int, *, evaluate_every: int, epochs: int) -> bool:
     """Whether an epoch (from 1) is evaluated: the first, the last, and every `evaluate_every` epochs."""
     return epoch in (1, epochs) or epoch % evaluate_every == 0
+
+
+def snapshot_epochs(number: int, *, evaluate_every: int, epochs: int) -> list[int]:
+    """Choose the evaluated epochs that keep a snapshot: the first, the last, and others in between by their logarithm.
+
+    A network changes most in its first epochs, so these are close together. The steps grow by a constant factor, but
+    are one evaluation at least; all evaluated epochs are chosen if there are no more than `number`.
+
+    Args:
+        number: How many epochs.
+        evaluate_every: See `is_due`.
+        epochs: See `is_due`.
+    """
+    if number < 2:
+        return [epochs] if number else []
+    evaluated = sorted({1, *range(evaluate_every, epochs + 1, evaluate_every), epochs})
+    number = min(number, len(evaluated))
+    places = [1.0]  # in `evaluated`, from 1
+    while len(places) < number:
+        factor = (len(evaluated) / places[-1]) ** (1 / (number - len(places)))
+        places.append(max(places[-1] + 1, places[-1] * factor))
+    return [evaluated[round(place) - 1] for place in places]

@@ -98,6 +98,10 @@ class EnsembleTraining:
         """No checkpoints: see the class."""
         return {}
 
+    def take_snapshots(self) -> list[TrainingState]:
+        """No snapshots: its weights are its members', and do not change."""
+        return []
+
     def result(self) -> Result:
         """The combined graph and its evaluation."""
         assert self.best is not None, "the epoch is over"

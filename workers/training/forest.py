@@ -76,6 +76,10 @@ class ForestTraining:
         """No checkpoints: see the class."""
         return {}
 
+    def take_snapshots(self) -> list[TrainingState]:
+        """No snapshots: a forest has no weights."""
+        return []
+
     def result(self) -> Result:
         """The finished forest, always with all of its trees, never cut at the best epoch."""
         assert self._latest is not None

@@ -18,7 +18,14 @@ import torch
 
 from workers.training.bank import Banks
 from workers.training.checkpoint import Array, TrainingState
-from workers.training.config import NUM_PIXELS, AugmentationConfig, MlpConfig, OptimizerConfig, is_due
+from workers.training.config import (
+    NUM_PIXELS,
+    AugmentationConfig,
+    MlpConfig,
+    OptimizerConfig,
+    is_due,
+    snapshot_epochs,
+)
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
@@ -207,6 +214,9 @@ class MlpTraining:
         self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
         self._has_stopped = False  # before its last epoch: early stopping, or a sweep's rung
         self._is_best_new = False
+        every, epochs = self.config.evaluate_every, self.config.epochs
+        self._snapshot_epochs = frozenset(snapshot_epochs(self.config.snapshots, evaluate_every=every, epochs=epochs))
+        self._snapshots: list[TrainingState] = []  # since the last call of `take_snapshots`
 
     @property
     def is_finished(self) -> bool:
@@ -235,10 +245,28 @@ class MlpTraining:
             self._is_best_new = True
         if self._stopping is not None:
             self._has_stopped = self._stopping.should_stop(self._latest)
+        if self.epoch in self._snapshot_epochs or (self._has_stopped and self._snapshot_epochs):
+            self._keep_snapshot()
 
     def stop(self) -> None:
         """Finish the run at this epoch, which has been evaluated."""
+        has_snapshot = self._has_stopped or self.epoch in self._snapshot_epochs
         self._has_stopped = True
+        if self._snapshot_epochs and not has_snapshot:
+            self._keep_snapshot()
+
+    def _keep_snapshot(self) -> None:
+        """Copy the weights, and the digit and the confidence that they give each image of val."""
+        probabilities = self._probabilities(self._training.stack.parameters, "val")  # N × C
+        answers = {"val_digits": probabilities.argmax(axis=1).astype(np.uint8), "val_confidences": probabilities.max(1)}
+        self._snapshots.append(
+            TrainingState(self.epoch, {**self._read(self._training.stack.parameters), **answers}, {})
+        )
+
+    def take_snapshots(self) -> list[TrainingState]:
+        """The snapshots since the last call: see `config.snapshot_epochs`; a run that stops early keeps its end too."""
+        taken, self._snapshots = self._snapshots, []
+        return taken
 
     def take_checkpoints(self) -> dict[str, TrainingState]:
         """Copies of the state by role: `last`, to resume from, and `best`, if it is new since the last call.

@@ -28,6 +28,7 @@ from app.database import Database
 from app.parameter_names import parameter_names
 from app.tables import Metric, RunStatus
 from tests.app.pictures.files import encode, seven
+from tests.app.sweeps.test_sweeps import finish, runs_of
 from tests.conftest import AddModel, AddRun, TestClient
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -414,3 +415,16 @@ def test_predict_takes_pictures_and_json_side_by_side(invoke: Invoke, add_model:
     refused = invoke("predict", files[3])
     assert (refused.exit_code, files[3] in refused.stderr) == (1, True)
     assert "is not a PNG" in refused.stderr
+
+
+@on_sqlite
+def test_a_report_begins_with_its_answer(invoke: Invoke, client: TestClient, database: Database) -> None:
+    sweep = client.post("/sweeps", json={"parameters": {"training.batch_size": [10, 20]}}).json()
+    waiting = invoke("report", sweep["id"]).output.splitlines()
+    assert waiting == [f"Sweep {sweep['id']}: queued, 2 trials", "No trial has succeeded yet."]
+    for run, accuracy in zip(runs_of(database, sweep["id"]), (0.5, 0.9), strict=True):
+        finish(database, run.id, val_accuracy=accuracy)
+    lines = " ".join(invoke("report", sweep["id"]).output.split())
+    answer = client.get(f"/sweeps/{sweep['id']}/report").json()["answer"]
+    assert answer == "Of 2 points the best is batch_size 20, with 90.00 % on val. No other is within noise of it."
+    assert lines.startswith(f"Sweep {sweep['id']}: succeeded, 2 trials {answer} ±")

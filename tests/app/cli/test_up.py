@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.cli.up import MAX_FAILED_STARTS, NeverReady, RestartCounter, SupervisedProcess, as_json
+from app.cli.up import MAX_FAILED_STARTS, NeverReady, RestartCounter, SupervisedProcess, as_json, show_page
 from app.database import Database
 from app.tables import Restart
 
@@ -133,3 +133,27 @@ def test_each_line_of_a_part_becomes_json(line: bytes) -> None:
 def test_a_json_line_of_a_part_stays_as_it_is() -> None:
     line = b'{"message":"a","process":"trainer"}\n'
     assert as_json(line, "worker") == line
+
+
+@pytest.mark.parametrize(
+    ("url", "opened"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("http://[::]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_page_is_opened_where_a_browser_reaches_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, opened: str
+) -> None:
+    asked: list[str] = []
+
+    def open_first(page: str) -> bool:
+        asked.append(page)
+        return len(asked) == 1
+
+    monkeypatch.setattr("webbrowser.open", open_first)
+    show_page(url)
+    assert (asked, capsys.readouterr().err) == ([opened], "")
+    show_page(url)
+    assert capsys.readouterr().err == f"There is no browser to open {opened} with.\n"

@@ -14,7 +14,7 @@ from app.database import NEWEST_REVISION, Database, database_now, migrate, migra
 from app.database.engine import _set_pragmas
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import TestClient
+from tests.conftest import AddModel, TestClient
 
 
 def test_the_newest_revision_is_the_migrations_head(database: Database) -> None:
@@ -25,6 +25,25 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     with database.reading() as session:
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+
+
+def test_promotions_of_earlier_versions_get_the_names_of_their_runs(
+    database: Database, client: TestClient, add_model: AddModel
+) -> None:
+    kept, deleted, gone = add_model(0.8), add_model(0.9), add_model(0.95)
+    for run_id, name in ((kept, "kept"), (deleted, "deleted"), (gone, "gone")):
+        assert client.patch(f"/runs/{run_id}", json={"name": name}).status_code == 200
+    for run_id in (gone, deleted):
+        assert client.delete(f"/runs/{run_id}").status_code == 204
+    with database.writing() as session:  # the rows of one run are deleted already, those of the other are marked only
+        session.execute(text("DELETE FROM saved_models WHERE run_id = :id").bindparams(id=gone))
+        session.execute(text("DELETE FROM runs WHERE id = :id").bindparams(id=gone))
+    command.downgrade(migration_config(database), "0008")
+    migrate(database)
+    told = {step["run_id"]: step for step in client.get("/models/champion").json()["history"]}
+    values = {run_id: (told[run_id]["name"], told[run_id]["val_accuracy"]) for run_id in (kept, deleted, gone)}
+    assert values == {kept: ("kept", 0.8), deleted: ("deleted", 0.9), gone: (None, None)}
+    assert [told[run_id]["num_parameters"] for run_id in (kept, deleted, gone)] == [610, 610, None]
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)

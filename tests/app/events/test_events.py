@@ -122,9 +122,10 @@ def test_ids_of_what_is_deleted_are_known_as_long_as_an_event_has_them(client: T
     for path in (f"/runs/{run_id}", f"/sweeps/{sweep_id}"):
         client.post(f"{path}/cancel")
         assert client.delete(path).status_code == 204
-    for query, number in ((f"run_id={run_id}", 1), (f"sweep_id={sweep_id}", 2)):
+    of_sweep = ["deleted", "deleted", "sweep_deleted"]
+    for query, types in ((f"run_id={run_id}", ["deleted"]), (f"sweep_id={sweep_id}", of_sweep)):
         events = client.get(f"/events?{query}").json()["data"]
-        assert [event["type"] for event in events] == ["deleted"] * number
+        assert [event["type"] for event in events] == types
         assert client.head(f"/events/stream?{query}").status_code == 200
 
 
@@ -147,6 +148,41 @@ def test_an_unknown_run_has_no_events(client: TestClient, assert_problem: Assert
 @pytest.mark.parametrize("after", ["-1", "x", str(2**63)])
 def test_a_bad_cursor_is_refused(client: TestClient, assert_problem: AssertProblem, path: str, after: str) -> None:
     assert_problem(client.get(path, params={"after": after}), 422, "invalid-input")
+
+
+def test_the_newest_id_is_the_end_of_the_list_of_all_events(client: TestClient, database: Database) -> None:
+    assert client.get("/events/latest").json() == {"id": 0}
+    record(database, "a", "b")
+    assert client.get("/events/latest").json() == {"id": 2}
+    assert client.head("/events/latest").status_code == 200
+    with database.writing() as session:
+        repository.delete_of_run(session, "b", 10)
+    assert client.get("/events/latest").json() == {"id": 2}
+
+
+def test_what_follows_the_newest_id_is_what_no_list_of_before_shows(client: TestClient) -> None:
+    """A page reads the newest id, then a list, then what follows the id, while others submit and cancel."""
+    done = threading.Event()
+
+    def submit() -> None:
+        while not done.is_set():
+            run_id = client.post("/runs", json={}).json()["id"]
+            client.post(f"/runs/{run_id}/cancel")
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = pool.submit(submit)
+        pages = []
+        for _ in range(10):
+            latest = client.get("/events/latest").json()["id"]
+            pages.append((latest, {run["id"]: run["status"] for run in client.get("/runs?limit=200").json()["data"]}))
+        done.set()
+        writing.result()
+    final = {run["id"]: run["status"] for run in client.get("/runs?limit=200").json()["data"]}
+    for latest, shown in pages:
+        for event in client.get(f"/events?after={latest}&limit=1000").json()["data"]:
+            shown[event["run_id"]] = event["data"]["status"]
+        assert shown == final
+    assert pages[-1][0] > 0
 
 
 @pytest.mark.parametrize("limit", [0, 1001])

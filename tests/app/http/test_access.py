@@ -25,7 +25,7 @@ PREDICT, ADMIN = "reader-0123456789", "writer-0123456789"
 DOCUMENTATION = [("GET", "/openapi.json"), ("GET", "/docs")] + [
     ("GET", f"/docs/{file}") for file in ("start.js", "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 ]
-OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), *DOCUMENTATION}
+OPEN = {("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/access"), *DOCUMENTATION}
 # The POST operations that a `predict` key may call; it may call every GET operation.
 ASKS_A_MODEL = {"/predict", "/digitize", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"}
 OPERATIONS = [
@@ -64,9 +64,30 @@ def test_every_route_asks_for_the_key_that_it_should(guarded: TestClient, method
     assert ask(guarded, method, path, ADMIN) not in (401, 403)
 
 
+@pytest.mark.parametrize(
+    ("key", "scope", "may_read", "may_change"),
+    [
+        (None, None, False, False),
+        ("wrong", None, False, False),
+        (PREDICT, "predict", True, False),
+        (ADMIN, "admin", True, True),
+    ],
+)
+def test_a_client_learns_what_its_key_allows(
+    guarded: TestClient, key: str | None, scope: str | None, may_read: bool, may_change: bool
+) -> None:
+    response = guarded.get("/access", headers={} if key is None else {"Authorization": f"Bearer {key}"})
+    assert response.status_code == 200
+    expected = {"needs_key": True, "scope": scope, "may_read": may_read, "may_change": may_change}
+    assert response.json() == expected
+    assert ask(guarded, "GET", "/runs", key) == (200 if may_read else 401)
+    assert (ask(guarded, "DELETE", "/runs/{run_id}", key) == 404) is may_change
+
+
 def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
     for path in (
-        "/",
+        "/web",
+        "/index.html",
         "/nothing",
         "/redoc",
         "/docs/oauth2-redirect",
@@ -75,7 +96,8 @@ def test_what_is_not_declared_needs_a_key_too(guarded: TestClient) -> None:
         "/docs/",
         "//predict",
     ):
-        assert guarded.get(path).status_code == 401, path
+        url = str(guarded.base_url).rstrip("/") + path  # alone, `//predict` would be the page of a host `predict`
+        assert guarded.get(url).status_code == 401, path
     assert guarded.options("/runs").status_code == 401
     assert guarded.post("/health/live").status_code == 405
 
@@ -148,6 +170,9 @@ def test_a_preflight_passes_without_a_key_and_a_refusal_passes_cors(tmp_path: Pa
 
 def test_without_keys_everything_is_open(client: TestClient) -> None:
     assert client.get("/runs").status_code == 200
+    anything = {"needs_key": False, "scope": None, "may_read": True, "may_change": True}
+    assert client.get("/access").json() == anything
+    assert client.get("/access", headers={"Authorization": "Bearer whatever"}).json() == anything
 
 
 def test_no_key_is_logged_or_shown(

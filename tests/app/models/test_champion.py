@@ -104,6 +104,37 @@ def test_a_rollback_pins_the_one_before_and_again_goes_forth(client: TestClient,
     assert (rolled_back["model"]["run_id"], rolled_back["reason"]) == (first, "pinned")
 
 
+def test_the_history_tells_what_a_champion_was_also_when_its_run_is_deleted(
+    client: TestClient, add_model: AddModel
+) -> None:
+    first, second = add_model(0.9, num_parameters=100), add_model(0.95, num_parameters=200)
+    for run_id, name in ((first, "one"), (second, "two")):
+        assert client.patch(f"/runs/{run_id}", json={"name": name}).status_code == 200
+    client.put("/models/champion", json={"run_id": first})
+    client.patch(f"/runs/{first}", json={"name": "renamed"})
+    client.delete("/models/champion")
+    told = [
+        {name: step[name] for name in ("run_id", "name", "val_accuracy", "num_parameters", "is_deleted")}
+        for step in client.get("/models/champion").json()["history"]
+    ]
+    of_first = {"run_id": first, "name": "renamed", "val_accuracy": 0.9, "num_parameters": 100, "is_deleted": False}
+    of_second = {"run_id": second, "name": "two", "val_accuracy": 0.95, "num_parameters": 200, "is_deleted": False}
+    assert told == [of_second, of_first, of_second, of_first]
+    assert client.delete(f"/runs/{first}").status_code == 204
+    history = client.get("/models/champion").json()["history"]
+    # The run had no name when it was elected, and another one when it was pinned.
+    assert [(step["name"], step["is_deleted"]) for step in history] == [
+        ("two", False), ("one", True), ("two", False), ("", True),
+    ]  # fmt: skip
+    assert [step["val_accuracy"] for step in history] == [0.95, 0.9, 0.95, 0.9]
+
+
+def test_a_model_shows_its_configuration(client: TestClient, add_model: AddModel) -> None:
+    run_id = add_model()
+    (model,) = client.get("/models").json()["data"]
+    assert model["config"] == client.get(f"/runs/{run_id}").json()["config"]
+
+
 def test_a_promotion_by_hand_is_an_event(client: TestClient, add_model: AddModel) -> None:
     worse, better = add_model(0.9), add_model(0.95)
     client.put("/models/champion", json={"run_id": worse})

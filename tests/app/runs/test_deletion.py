@@ -34,6 +34,7 @@ from tests.conftest import AddModel, AddRun, TestClient
 from workers.housekeeping import Housekeeping
 
 CURVES = ("train_loss", "train_accuracy", "train_eval_loss", "train_eval_accuracy", "val_loss", "val_accuracy")
+NEWS = ("deleted", "sweep_deleted", "promoted")  # what a deletion adds
 LISTS = ("/runs", "/sweeps", "/models", "/events", "/workers", "/runs?sort=val_accuracy", "/runs?status=succeeded")
 
 
@@ -54,7 +55,7 @@ def count(database: Database, *tables: type[Table]) -> list[int | None]:
 def visible(client: TestClient) -> dict[str, Any]:
     """Return all responses that name or count runs or sweeps."""
     seen: dict[str, Any] = {path: client.get(path).json()["data"] for path in LISTS}
-    seen["events"] = [event for event in seen.pop("/events") if event["type"] not in ("deleted", "promoted")]
+    seen["events"] = [event for event in seen.pop("/events") if event["type"] not in NEWS]
     seen["champion"] = client.get("/models/champion").json()["model"]["run_id"]
     seen["gauges"] = [line for line in client.get("/metrics").text.splitlines() if line.startswith("digitlab_runs{")]
     return seen

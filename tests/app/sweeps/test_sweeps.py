@@ -16,7 +16,7 @@ from app.run_config import Mlp, RunConfig
 from app.runs import repository
 from app.settings import Settings
 from app.tables import Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel, Sweep
-from tests.conftest import AddRun, AssertProblem, TestClient
+from tests.conftest import AddRun, AssertProblem, TestClient, counting_statements
 
 GRID = {"name": "grid", "parameters": {"model.hidden_sizes": [[12], [16]], "model.dropout": [0.0, 0.2, 0.4]}}
 
@@ -67,7 +67,7 @@ def test_a_sweep_queues_its_trials_and_its_state_derives_from_them(client: TestC
     listed = client.get("/runs", params={"sweep_id": sweep["id"], "limit": 200}).json()["data"]
     assert {run["id"] for run in listed} == {run.id for run in runs}
     events = client.get("/events", params={"sweep_id": sweep["id"]}).json()["data"]
-    assert [event["type"] for event in events] == ["queued"] * 12
+    assert [event["type"] for event in events] == ["sweep_created", *["queued"] * 12]
 
     with database.writing() as session:
         session.get_one(Run, runs[0].id).started_at = runs[0].created_at
@@ -304,7 +304,7 @@ def test_deleting_takes_the_trials_along(client: TestClient, database: Database,
             repository.purge_deleted(session, 1000)
     with database.reading() as session:
         assert [session.scalars(select(table)).all() for table in (Run, Sweep, SavedModel, Metric)] == [[]] * 4
-        assert {event.type.value for event in session.scalars(select(Event))} == {"deleted"}
+        assert {event.type.value for event in session.scalars(select(Event))} == {"deleted", "sweep_deleted"}
 
 
 def test_sweeps_are_listed_newest_first_by_pages(client: TestClient) -> None:
@@ -382,3 +382,68 @@ def test_a_report_before_anything_has_ended(client: TestClient) -> None:
     assert picture.content.startswith(b"\x89PNG")
     known = {"If-None-Match": picture.headers["etag"]}
     assert client.get(f"/sweeps/{sweep['id']}/report.png", headers=known).status_code == 304
+
+
+def test_points_are_left_out_of_lists_and_on_request(client: TestClient) -> None:
+    sweep = submit(client, GRID)
+    assert (sweep["num_points"], len(sweep["points"])) == (6, 6)
+    without = {**sweep, "points": None}
+    url = f"/sweeps/{sweep['id']}"
+    assert client.get("/sweeps").json()["data"] == [without]
+    assert client.get("/sweeps?points=true").json()["data"] == [sweep]
+    assert client.get(f"{url}?points=false").json() == without
+    assert client.get(url).json() == sweep
+
+
+def test_a_report_that_a_client_has_is_not_sent_again_until_a_trial_changes(
+    client: TestClient, database: Database
+) -> None:
+    sweep = submit(client, {"parameters": {"seed": [1, 2, 3]}})
+    url, runs = f"/sweeps/{sweep['id']}/report", runs_of(database, sweep["id"])
+
+    def start() -> None:
+        with database.writing() as session:
+            run = session.get_one(Run, runs[1].id)
+            run.status, run.claim_number, run.started_at = RunStatus.RUNNING, 1, run.created_at
+
+    def advance() -> None:
+        with database.writing() as session:
+            session.get_one(Run, runs[1].id).epoch += 1
+
+    def evaluate_later() -> None:
+        with database.writing() as session:
+            session.get_one(Run, runs[0].id).test_accuracy = 0.5
+
+    etags: list[str] = []
+    changes = (
+        lambda: None,
+        lambda: finish(database, runs[0].id),
+        start,
+        advance,
+        evaluate_later,
+        lambda: finish(database, runs[1].id, RunStatus.FAILED),
+        lambda: client.post(f"/sweeps/{sweep['id']}/cancel"),
+    )
+    for change in changes:
+        change()
+        response = client.get(url, headers={"If-None-Match": etags[-1]} if etags else {})
+        assert response.status_code == 200
+        etags.append(response.headers["etag"])
+        assert etags[-1].startswith('W/"')
+        with counting_statements(client.app.state.database, "metrics") as statements:  # type: ignore[attr-defined]
+            known = client.get(url, headers={"If-None-Match": f'"other", {etags[-1]}'})
+        assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etags[-1])
+        assert known.headers["vary"] == "Accept"
+        assert not statements, "the report was not made"
+    assert len(set(etags)) == len(changes)
+    others = {client.get(url, params=params).headers["etag"] for params in ({"format": "csv"}, {"trials": "false"})}
+    assert len(others | {etags[-1]}) == 3
+
+
+def test_a_report_may_leave_out_the_trials(client: TestClient) -> None:
+    sweep = submit(client, GRID)
+    url = f"/sweeps/{sweep['id']}/report"
+    full, short = client.get(url).json(), client.get(f"{url}?trials=false").json()
+    assert len(full["trials"]) == 6
+    assert short == {**full, "trials": None}
+    assert full["answer"] == "No trial has succeeded yet."

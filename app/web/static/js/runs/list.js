@@ -1,0 +1,141 @@
+// The rows of Runs: pages by cursor, appended while one scrolls; events change rows in place.
+import * as api from "../api.js";
+import { store } from "../store.js";
+import { watch } from "../stream.js";
+
+const PAGE = 50;
+const REFRESH_MS = 1000; // rows in training are read again at most so often
+const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+
+export class RunList extends EventTarget {
+  rows = [];
+  series = new Map();
+  hasMore = false;
+  counts = null; // of runs by status, with the other filters
+  isFirst = false; // whether the first page is here
+  #filter = null;
+  #after = null;
+  #isLoading = false;
+  #dirty = new Set();
+  #timer = null;
+  #number = 0;
+  #wanted = new Set();
+  #watched = "";
+
+  constructor() {
+    super();
+    this.onEvent = ({ detail }) => this.#take(detail);
+    store.addEventListener("event", this.onEvent);
+  }
+
+  leave() {
+    store.removeEventListener("event", this.onEvent);
+    clearTimeout(this.#timer);
+    watch([]);
+  }
+
+  /** Begins anew with this filter: {status, q, kind, tag, sweep, sort, trials}. */
+  async open(filter) {
+    this.#filter = filter;
+    Object.assign(this, { rows: [], hasMore: false, isFirst: false });
+    this.#after = null;
+    this.#isLoading = false;
+    this.#number += 1;
+    await this.more();
+  }
+
+  async more() {
+    if (this.#isLoading) return;
+    this.#isLoading = true;
+    const number = this.#number;
+    try {
+      const page = await api.listRuns({ ...this.#filter, limit: PAGE, after: this.#after });
+      if (number !== this.#number) return;
+      const known = new Set(this.rows.map((run) => run.id));
+      this.rows.push(...page.data.filter((run) => !known.has(run.id)));
+      this.#after = page.next;
+      if (page.counts) this.counts = page.counts;
+      this.hasMore = page.has_more;
+      this.isFirst = true;
+      this.#tell();
+    } finally {
+      if (number === this.#number) this.#isLoading = false;
+    }
+  }
+
+  /** Reads the small lines of rows in sight, of those that have none yet. */
+  async wantSeries(runs) {
+    const ids = runs.filter((run) => !run.is_sweep && run.best && !this.#wanted.has(run.id)).map((run) => run.id);
+    if (!ids.length) return;
+    for (const id of ids) this.#wanted.add(id);
+    for (const [id, series] of Object.entries(await api.series(ids, 24))) this.series.set(id, series);
+    this.#tell();
+  }
+
+  /** Reads the first page again. */
+  refreshAll() {
+    this.open(this.#filter).catch(() => {});
+  }
+
+  /** Reads rows again, as after an action on them. */
+  refresh(ids) {
+    for (const id of ids) this.#dirty.add(id);
+    this.#soon(0);
+  }
+
+  #take(event) {
+    if (event.type === "deleted") {
+      const run = this.rows.find((each) => each.id === event.run_id);
+      if (run) run.is_deleted = true;
+      this.#tell();
+    } else if (this.rows.some((run) => run.id === event.run_id)) {
+      this.#dirty.add(event.run_id);
+      this.#soon(event.type === "metric" ? REFRESH_MS : 50);
+    } else if (event.sweep_id) this.#dirtySweep(event);
+    else if (event.type === "queued" && this.isFirst) this.#addNewest(event.run_id);
+  }
+
+  #dirtySweep({ sweep_id: id, type }) {
+    if (type === "sweep_created" && this.isFirst) this.refreshAll();
+    if (!this.rows.some((row) => row.id === id)) return;
+    this.#dirty.add(id);
+    this.#soon(REFRESH_MS);
+  }
+
+  #soon(ms) {
+    this.#timer ??= setTimeout(async () => {
+      this.#timer = null;
+      const ids = [...this.#dirty];
+      this.#dirty.clear();
+      await this.#read(ids).catch(() => {});
+    }, ms);
+  }
+
+  async #read(ids) {
+    const sweeps = new Set(this.rows.filter((row) => row.is_sweep).map((row) => row.id));
+    const [runs, found] = await Promise.all([
+      api.runsById(ids.filter((id) => !sweeps.has(id)).slice(0, PAGE)),
+      Promise.all(ids.filter((id) => sweeps.has(id)).map((id) => api.sweep(id).catch(() => null))),
+    ]);
+    const fresh = new Map([...runs, ...found.filter(Boolean).map(api.asRow)].map((row) => [row.id, row]));
+    this.rows = this.rows.map((row) => fresh.get(row.id) ?? row);
+    for (const run of runs) if (FINAL.has(run.status)) this.#wanted.delete(run.id);
+    this.#tell();
+  }
+
+  async #addNewest(id) {
+    const { status, q, kind, tag, sweep, sort } = this.#filter;
+    if (sort !== "-created_at" || status || q || kind || tag || sweep) return;
+    const run = await api.run(id).catch(() => null);
+    if (!run || run.sweep_id || this.rows.some((each) => each.id === id)) return;
+    this.rows = [run, ...this.rows];
+    this.#tell();
+  }
+
+  #tell() {
+    const running = this.rows.filter((run) => run.status === "running" && !run.is_sweep).map((run) => run.id);
+    if (running.join() !== this.#watched) watch(running);
+    this.#watched = running.join();
+    this.dispatchEvent(new Event("change"));
+  }
+}

@@ -1,0 +1,143 @@
+// One stream of events a browser, not a tab: HTTP/1.1 gives six connections an origin, and a stream holds one. A lock
+// elects the tab that reads; a channel hands the events to the others. Without locks (no secure context), each tab
+// reads for itself while it is seen.
+import * as api from "./api.js";
+import { newId, Problem } from "./http.js";
+import { store } from "./store.js";
+
+const SILENCE_MS = 40_000; // heartbeats come every 15 s: so long without a byte is a broken connection
+const LOST_MS = 3_000; // after so long without a connection, the page says so
+const LONGEST_PAUSE_MS = 15_000;
+const HIDDEN_MS = 30_000;
+const MAX_WATCHED = 64;
+const LOCK = "digitlab-stream";
+
+const tab = newId();
+const channel = "BroadcastChannel" in self ? new BroadcastChannel(LOCK) : null;
+const watchedBy = new Map(); // tab → ids of the runs whose metrics it shows
+let lastEventId = null;
+let wake = () => {};
+let reopen = () => {};
+
+/** Begins to follow events after an id, in this tab or in the one that is elected. */
+export function follow(after) {
+  lastEventId = after;
+  store.connection.retry = () => wake();
+  channel?.addEventListener("message", ({ data }) => hear(data));
+  addEventListener("pagehide", () => channel?.postMessage({ tab, watched: [] }));
+  if (navigator.locks) navigator.locks.request(LOCK, () => readForever(() => false));
+  else readForever(() => document.hidden);
+}
+
+/** Says of which runs this tab shows the metrics; those of others are not sent. */
+export function watch(ids) {
+  const before = watched().join();
+  watchedBy.set(tab, ids.slice(0, MAX_WATCHED));
+  channel?.postMessage({ tab, watched: ids });
+  if (watched().join() !== before) reopen();
+}
+
+const watched = () => [...new Set([...watchedBy.values()].flat())].sort().slice(0, MAX_WATCHED);
+
+function hear({ event, connection, asks, tab: other, watched: ids }) {
+  if (event) take(event);
+  if (connection) store.setConnection(connection);
+  if (asks) channel.postMessage({ tab, watched: watchedBy.get(tab) ?? [] });
+  if (other) {
+    const before = watched().join();
+    watchedBy.set(other, ids);
+    if (watched().join() !== before) reopen();
+  }
+}
+
+function take(event) {
+  if (lastEventId !== null && event.id <= lastEventId) return; // two tabs may both have read it
+  lastEventId = event.id;
+  store.take(event);
+}
+
+function tell(connection) {
+  store.setConnection(connection);
+  channel?.postMessage({ connection });
+}
+
+async function readForever(isHidden) {
+  channel?.postMessage({ asks: true });
+  let pause = 0;
+  let lostAt = 0;
+  setInterval(() => {
+    if (lostAt && Date.now() - lostAt > LOST_MS) tell({ isLost: true, since: lostAt });
+  }, 1000);
+  for (;;) {
+    const stop = new AbortController();
+    const hiding = watchHidden(isHidden, stop);
+    let isWanted = false; // whether the end of the stream was wanted here
+    reopen = () => {
+      isWanted = true;
+      stop.abort();
+    };
+    try {
+      await readOnce(stop, () => {
+        if (lostAt) {
+          tell({ isLost: false });
+          store.load().catch(() => {});
+        }
+        [pause, lostAt] = [0, 0];
+      });
+    } catch (error) {
+      if (error instanceof Problem && [401, 403].includes(error.status)) return; // no key: nothing to follow
+    } finally {
+      clearInterval(hiding);
+    }
+    while (isHidden()) await sleep(1000);
+    if (isWanted) continue;
+    lostAt ||= Date.now();
+    pause = Math.min(LONGEST_PAUSE_MS, Math.max(1000, pause * 2));
+    await sleep(pause * (0.75 + Math.random() / 2));
+  }
+}
+
+function watchHidden(isHidden, stop) {
+  let since = null;
+  return setInterval(() => {
+    since = isHidden() ? (since ?? Date.now()) : null;
+    if (since && Date.now() - since > HIDDEN_MS) stop.abort();
+  }, 1000);
+}
+
+/** Reads until the connection breaks, is silent for too long, or is not wanted any more. */
+async function readOnce(stop, onOpen) {
+  const response = await api.events(lastEventId, watched(), stop.signal);
+  onOpen();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let silence = setTimeout(() => stop.abort(), SILENCE_MS);
+  try {
+    for (let text = "", part; !(part = await reader.read()).done;) {
+      clearTimeout(silence);
+      silence = setTimeout(() => stop.abort(), SILENCE_MS);
+      const blocks = (text + part.value).split("\n\n");
+      text = blocks.pop();
+      for (const block of blocks) handle(block);
+    }
+  } finally {
+    clearTimeout(silence);
+  }
+}
+
+function handle(block) {
+  const data = block.match(/^data: (.*)$/m)?.[1];
+  if (!data) return;
+  const event = JSON.parse(data);
+  take(event);
+  channel?.postMessage({ event });
+}
+
+function sleep(ms) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+}

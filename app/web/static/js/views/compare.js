@@ -1,0 +1,246 @@
+// Runs side by side: curves in one picture, only the settings that differ, and which run makes which mistake.
+import { link, setState } from "../address.js";
+import * as api from "../api.js";
+import { copy, h, replace } from "../dom.js";
+import { flatten, int, LABELS, pct, short, value } from "../format.js";
+import { Problem } from "../http.js";
+import { icon } from "../icons.js";
+import { Cursor, lineChart } from "../linechart.js";
+import { duel } from "../models/duel.js";
+import { ERRORS, percent } from "../run/curves.js";
+import { valImages } from "../train/against.js";
+
+export const title = "Compare";
+const COLOURS = ["c1", "c2", "c3", "c6", "c5", "c4"];
+const MAX_RUNS = 12;
+const POINTS = 400;
+const FIELDS = ["val_accuracy", "val_loss", "train_eval_accuracy", "train_eval_loss"];
+
+export async function show({ state }) {
+  const wanted = [...new Set(state.getAll("run"))];
+  if (wanted.length < 2 || wanted.length > MAX_RUNS) return { root: refusal(wanted.length) };
+  const [found, series] = await Promise.all([api.runsById(wanted), api.series(wanted, POINTS, FIELDS)]);
+  const runs = wanted
+    .map((id) => found.find((run) => run.id === id))
+    .filter(Boolean)
+    .map((run, i) => ({
+      run,
+      name: run.name || "unnamed run",
+      metrics: series[run.id] ?? empty(),
+      cls: COLOURS[i % COLOURS.length],
+    }));
+  const gone = wanted.length - runs.length;
+  if (runs.length < 2) return { root: refusal(runs.length, gone) };
+  const pair = (state.get("pair") ?? "").split(",").filter((id) => runs.some(({ run }) => run.id === id));
+  const stage = h(".body");
+  const pairNote = h("span.note");
+  const leaveOut = (id) =>
+    (location.hash = link("compare", { run: runs.map(({ run }) => run.id).filter((each) => each !== id) }));
+  async function showPair([a, b]) {
+    const [one, other] = [a, b].map((id) => runs.find(({ run }) => run.id === id));
+    setState({ pair: `${a},${b}` });
+    replace(pairNote, `${other.name}, against ${one.name} `);
+    const answer = await api.mistakes(b, { against: a }).catch((error) => error);
+    if (answer instanceof Error)
+      return replace(stage, h("p.small", answer instanceof Problem ? answer.message : "The service does not answer."));
+    return replace(stage, duel(answer, ["mended", "new", "of both"]));
+  }
+  let shown = pair.length === 2 ? pair : [runs[0].run.id, runs[1].run.id];
+  const choose = (i) =>
+    h(
+      "select.input.select",
+      {
+        "aria-label": i ? "Run" : "Against",
+        onchange: (event) => {
+          shown = shown.with(i, event.target.value);
+          showPair(shown);
+        },
+      },
+      runs.map(({ run, name }) => h("option", { value: run.id, selected: run.id === shown[i] }, name)),
+    );
+  const root = h(
+    ".page.compare",
+    h(
+      ".head",
+      h("h1", h("a.crumb", { href: "#/runs" }, "Runs"), h("span.crumb", " / "), "Compare"),
+      h(
+        ".chips",
+        runs.map(({ run, name, cls }) =>
+          h(
+            "span.chip.line",
+            keyOf(cls),
+            h("a", { href: link(`runs/${run.id}`), dir: "auto" }, h("b", name)),
+            runs.length > 2 && h("button", { "aria-label": `Leave ${name} out`, onclick: () => leaveOut(run.id) }, "×"),
+          ),
+        ),
+        h("a.chip", { href: link("runs", { select: runs.map(({ run }) => run.id) }) }, icon("plus"), "add"),
+        gone > 0 && h("span.chip.warn", `${gone} deleted`),
+      ),
+      h(".end", h("button.btn", { onclick: () => copy(location.href, "Link") }, icon("copy"), "Link")),
+    ),
+    curves(runs),
+    table(runs),
+    h(
+      "section.card.twothirds",
+      h(
+        "header",
+        h("h2", "Mistakes"),
+        pairNote,
+        h("span.end", h(".selectwrap", choose(0)), h(".selectwrap", choose(1))),
+      ),
+      stage,
+    ),
+  );
+  return { root, entered: () => showPair(shown).catch(() => {}) };
+}
+
+const empty = () => ({ epoch: [], ...Object.fromEntries(FIELDS.map((field) => [field, []])) });
+const keyOf = (cls) => h("i.key", { style: { background: `var(--${cls})` } });
+
+function refusal(n, gone = 0) {
+  const text =
+    n > MAX_RUNS
+      ? `At most ${MAX_RUNS} runs can be compared; these are ${n}.`
+      : gone
+        ? "The other runs have been deleted."
+        : "Choose two runs or more.";
+  return h(".page", h(".card", h(".empty", h("strong", text), h("a.btn.primary", { href: "#/runs" }, "Choose runs"))));
+}
+
+function curves(runs) {
+  const cursor = new Cursor();
+  const labelled = runs.length <= 6;
+  const series = (val, train) => [
+    ...runs.map(({ name, metrics, cls }) => ({
+      name: `${name}, train`,
+      cls,
+      dashed: true,
+      thin: true,
+      opacity: 0.7,
+      silent: true,
+      xs: metrics.epoch,
+      ys: metrics[train],
+    })),
+    ...runs.map(({ name, metrics, cls }) => ({
+      name,
+      label: labelled ? name.slice(0, 14) : null,
+      cls,
+      xs: metrics.epoch,
+      ys: metrics[val],
+    })),
+  ];
+  const marks = (field) =>
+    runs.filter(({ run }) => run.best).map(({ run, cls }) => ({ x: run.best.epoch, y: run.best[field], cls }));
+  const accuracy = lineChart({
+    cursor,
+    height: 250,
+    right: 96,
+    series: series("val_accuracy", "train_eval_accuracy"),
+    marks: marks("val_accuracy"),
+    y: { ...ERRORS, format: percent, label: "accuracy" },
+    summary: "Val accuracy of the runs over epochs",
+  });
+  const loss = lineChart({
+    cursor,
+    height: 250,
+    right: 96,
+    series: series("val_loss", "train_eval_loss"),
+    marks: marks("val_loss"),
+    y: { log: true, domain: "fit", format: short, label: "loss" },
+    summary: "Val loss of the runs over epochs",
+  });
+  return [
+    h("section.card.half", h("header", h("h2", "Accuracy"), h("span.note", "val; train dashed")), h(".body", accuracy)),
+    h("section.card.half", h("header", h("h2", "Loss"), h("span.note", "val; train dashed")), h(".body", loss)),
+  ];
+}
+
+function table(runs) {
+  const flat = runs.map(({ run }) => flatten(run.config));
+  const paths = [...new Set([...Object.keys(LABELS), ...flat.flatMap(Object.keys)])].filter(
+    (path) => new Set(flat.map((each) => JSON.stringify(each[path]))).size > 1,
+  );
+  const line = (name, values, format, isLeast) => {
+    const known = values.filter((v) => v != null);
+    const best = known.length ? (isLeast ? Math.min : Math.max)(...known) : null;
+    return h(
+      "tr",
+      h("td.muted", name),
+      values.map((v) => h("td.num", { class: v != null && v === best ? "bestcell" : "" }, v == null ? "–" : format(v))),
+    );
+  };
+  return h(
+    "section.card.third",
+    h("header", h("h2", "What differs")),
+    h(
+      ".body",
+      h(
+        ".plainwrap",
+        { tabindex: 0, role: "region", "aria-label": "What differs" },
+        h(
+          "table.table.plain",
+          h(
+            "thead",
+            h(
+              "tr",
+              h("th", h("span.sr", "field")),
+              runs.map(({ name, cls }) => h("th.num", { scope: "col" }, keyOf(cls), name)),
+            ),
+          ),
+          h(
+            "tbody",
+            paths.map((path) =>
+              h(
+                "tr",
+                h("td.muted", LABELS[path] ?? path.split(".").at(-1)),
+                flat.map((each) => h("td.num", h("b", path in each ? value(path, each[path]) : "–"))),
+              ),
+            ),
+            line(
+              "val accuracy",
+              runs.map(({ run }) => run.best?.val_accuracy),
+              (v) => pct(v, 2),
+            ),
+            line(
+              "shifted val",
+              runs.map(({ run }) => run.shifted_accuracy),
+              (v) => pct(v, 1),
+            ),
+            line(
+              "val loss",
+              runs.map(({ run }) => run.best?.val_loss),
+              short,
+              true,
+            ),
+            line(
+              "best epoch",
+              runs.map(({ run }) => run.best?.epoch),
+              int,
+              true,
+            ),
+            line(
+              "train, at the end",
+              runs.map(({ metrics }) => metrics.train_eval_accuracy.at(-1)),
+              (v) => pct(v, 1),
+            ),
+          ),
+        ),
+      ),
+      h("p.small.faint.gap", noise(runs)),
+    ),
+  );
+}
+
+/** By the rule of the sweep reports: no further apart than the standard error of the difference. */
+function noise(all) {
+  const [best, ...others] = all
+    .filter(({ run }) => run.best)
+    .sort((a, b) => b.run.best.val_accuracy - a.run.best.val_accuracy);
+  if (!others.length) return "";
+  const variance = ({ run }) => (run.best.val_accuracy * (1 - run.best.val_accuracy)) / valImages(run);
+  const within = others.filter(
+    (each) => best.run.best.val_accuracy - each.run.best.val_accuracy <= Math.sqrt(variance(best) + variance(each)),
+  );
+  if (!within.length) return `${best.name} is better by more than noise.`;
+  return `${within.map(({ name }) => name).join(" and ")} ${within.length > 1 ? "are" : "is"} within noise of ${best.name}${within.length < others.length ? "; the others are not" : ""}.`;
+}

@@ -1,0 +1,91 @@
+"""One run's page: its cursor, its cells, the requests that make an equal run, and unusual runs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.web.conftest import Service, WatchedPages
+
+pytestmark = pytest.mark.xdist_group("web")
+
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "diverged": {"training": {"epochs": 20, "optimizer": {"learning_rate": 100.0, "weight_decay": 10.0}}},
+    "a forest": {"model": {"kind": "random_forest", "n_estimators": 3, "max_depth": 4}},
+    "one epoch": {"training": {"epochs": 1}},
+    "no hidden layer": {"model": {"hidden_sizes": []}, "training": {"epochs": 3}},
+    "eight layers": {"model": {"hidden_sizes": [8] * 8}, "training": {"epochs": 3}},
+    "wide": {"model": {"hidden_sizes": [1024]}, "training": {"epochs": 2, "batch_size": 200}},
+}
+
+
+def test_the_charts_share_a_cursor_that_the_keyboard_moves_and_speaks(
+    service: Service, open_page: WatchedPages
+) -> None:
+    page, _ = open_page(f"{service.url}/#/runs/{service.run_id}")
+    metrics = service.processes.client.get(f"/runs/{service.run_id}/metrics", params={"points": 400}).json()["data"]
+    chart = page.locator(".a-acc .chart")
+    chart.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    epoch = metrics[3]["epoch"]
+    live = page.locator("#live")
+    expect(live).to_contain_text(f"epoch {epoch}: ")
+    expect(live).to_contain_text(f"val {metrics[3]['val_accuracy'] * 100:.2f}")
+    for name in (".a-acc", ".a-loss"):
+        expect(page.locator(f"{name} .cursor")).to_have_count(1)
+
+
+def test_a_cell_filters_the_mistakes(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/runs/{service.other_id}")
+    mistakes = service.processes.client.get(f"/runs/{service.other_id}/mistakes", params={"limit": 1000}).json()["data"]
+    label, predicted = mistakes[0]["label"], mistakes[0]["predicted"]
+    expected = sum((each["label"], each["predicted"]) == (label, predicted) for each in mistakes)
+    page.locator(f'.matrix button[value="{label},{predicted}"]').click()
+    expect(page.locator(".shown a.digit")).to_have_count(expected)
+    assert f"cell={label}%2C{predicted}" in page.url or f"cell={label},{predicted}" in page.url
+    page.get_by_role("button", name="all", exact=True).click()
+    expect(page.locator(".shown a.digit")).to_have_count(min(60, len(mistakes)))
+
+
+@pytest.mark.parametrize("language", ["curl", "Python"])
+def test_the_request_that_is_copied_makes_an_equal_run(
+    service: Service, open_page: WatchedPages, language: str
+) -> None:
+    page, _ = open_page(f"{service.url}/#/runs/{service.other_id}")
+    page.get_by_role("button", name=language, exact=True).click()
+    text = page.locator(".a-code pre").inner_text()
+    command = [sys.executable, "-c", text] if language == "Python" else shlex.split(text.replace("\\\n", " "))
+    before = {run["id"] for run in service.processes.client.get("/runs", params={"q": "narrow"}).json()["data"]}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = service.processes.client.get("/runs", params={"q": "narrow"}).json()["data"]
+    (made,) = [run for run in runs if run["id"] not in before]
+    original = service.processes.get(service.other_id)
+    assert made["config"] == original["config"]
+    assert service.processes.finish(made["id"])["best"] == original["best"]
+    assert service.processes.client.delete(f"/runs/{made['id']}").is_success
+
+
+def test_unusual_runs_have_a_page_too(service: Service, open_page: WatchedPages) -> None:
+    ids = {name: service.processes.submit({"name": name, **document}) for name, document in UNUSUAL.items()}
+    members = {"kind": "ensemble", "members": [service.run_id, service.other_id]}
+    ids["an ensemble"] = service.processes.submit({"name": "an ensemble", "model": members})
+    statuses = {name: service.processes.finish(run_id)["status"] for name, run_id in ids.items()}
+    assert statuses == dict.fromkeys(ids, "succeeded") | {"diverged": "failed"}
+    page, _ = open_page(service.address("runs"))
+    for name, run_id in ids.items():
+        page.goto(f"{service.url}/#/runs/{run_id}")
+        expect(page).to_have_title(f"{name} · digitlab")
+        expect(page.locator(".head .status").first).to_contain_text(statuses[name])
+        expect(page.locator(".a-config")).to_be_visible()
+        expect(page.locator(".matrix button")).to_have_count(0 if name == "diverged" else 100)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+    expect(page.locator("#main")).to_contain_text("asks its members")
+    for run_id in ids.values():
+        assert service.processes.client.delete(f"/runs/{run_id}").is_success

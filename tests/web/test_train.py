@@ -1,0 +1,150 @@
+"""Train: knobs, refusals, one run for two clicks, playback, and the curves of a run that is watched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.conftest import Service, WatchedPages
+
+pytestmark = pytest.mark.xdist_group("web")
+
+
+def wait_for_plan(page: Page) -> None:
+    expect(page.locator(".plan")).to_contain_text("parameters")
+
+
+def test_each_knob_arrives_in_the_submission(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/train?preset=defaults")
+    wait_for_plan(page)
+    page.get_by_label("Width of hidden layer 1").fill("24")
+    page.keyboard.press("Enter")
+    page.get_by_role("radio", name="tanh").click()
+    for label, value in (("Dropout", "0.1"), ("Learning rate", "0.02"), ("Batch size", "30"), ("Epochs", "12")):
+        page.get_by_label(f"{label}, exactly").fill(value)
+        page.keyboard.press("Tab")
+    page.get_by_role("radio", name="1/255").click()
+    expect(page.locator(".field.changed")).to_have_count(7)
+    page.wait_for_timeout(400)
+    reloaded = page.url
+    bodies: list[str] = []
+    page.on(
+        "request",
+        lambda request: (
+            bodies.append(request.post_data or "")
+            if request.url.endswith("/runs") and request.method == "POST"
+            else None
+        ),
+    )
+    page.locator(".start").dblclick()
+    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    sent = json.loads(bodies[0])
+    assert sent["preset"] == "defaults"
+    assert sent["model"] == {"hidden_sizes": [24, 64], "activation": "tanh", "dropout": 0.1}
+    assert sent["training"] == {"optimizer": {"learning_rate": 0.02}, "batch_size": 30, "epochs": 12, "snapshots": 16}
+    assert sent["scaling"] == "byte"
+    named = service.processes.client.get("/runs", params={"q": sent["name"]}).json()["data"]
+    assert len(named) == 1, "two clicks make one run"
+    assert "training.epochs=12" in reloaded
+    other, _ = open_page(reloaded)
+    wait_for_plan(other)
+    assert other.get_by_label("Epochs, exactly").input_value() == "12"
+    expect(other.locator(".field.changed")).to_have_count(7)
+
+
+def test_a_refusal_stands_at_its_field_in_the_servers_words(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/train?preset=defaults", (422, "dry_run"))
+    wait_for_plan(page)
+    field = page.locator('[data-path="training.optimizer.learning_rate"]')
+    page.get_by_label("Learning rate, exactly").fill("300")
+    page.keyboard.press("Tab")
+    expect(field.locator(".error")).to_contain_text("less than or equal to 100")
+    expect(page.get_by_label("Learning rate, exactly")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".start")).to_be_disabled()
+    page.get_by_label("Learning rate, exactly").fill("0.1")
+    page.keyboard.press("Tab")
+    expect(field.locator(".error")).to_be_hidden()
+    expect(page.locator(".start")).to_be_enabled()
+
+
+def test_playback_ends_at_the_end_and_scrubbing_shows_an_epoch(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/train?run={service.run_id}", reduced_motion="reduce")
+    expect(page.locator(".live .status")).to_contain_text("trained in")
+    metrics = service.processes.client.get(f"/runs/{service.run_id}/metrics").json()["data"]
+    slider = page.get_by_role("slider", name="Epoch", exact=True)
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".live .status")).to_contain_text("epoch 1 of 30")
+    assert "at=1" in page.url
+    expect(page.locator(".live .stat.lead dd")).to_contain_text(f"{metrics[0]['val_accuracy'] * 100:.1f}")
+    page.get_by_role("button", name="Play the training again").click()
+    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=1_000)
+    assert "at=" not in page.url
+
+
+def test_a_run_that_is_watched_ends_with_the_curve_of_its_metrics(service: Service, open_page: WatchedPages) -> None:
+    long = {"name": "watched", "model": {"hidden_sizes": [4]}, "training": {"epochs": 60, "evaluate_every": 1}}
+    run_id = service.processes.submit(long)
+    page, _ = open_page(f"{service.url}/#/runs/{run_id}")
+    service.processes.finish(run_id)
+    expect(page.locator(".head .status").first).to_contain_text("succeeded")
+    expect(page.locator(".matrix button")).to_have_count(100)
+    metrics = service.processes.client.get(f"/runs/{run_id}/metrics", params={"points": 400}).json()["data"]
+    drawn = page.locator(".a-acc path.series.s-val").get_attribute("d") or ""
+    assert drawn.count("L") + drawn.count("M") == len(metrics) == 60
+
+
+def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/train?preset=minibatch-sigmoid&training.epochs=40&model.hidden_sizes=6")
+    wait_for_plan(page)
+    page.locator(".start").click()
+    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".weights .note")).to_contain_text("6 units")
+    run_id = page.url.partition("run=")[2].partition("&")[0]
+    snapshots = service.processes.client.get(f"/runs/{run_id}/snapshots").json()
+    assert len(snapshots["data"]) == 16
+    shown = snapshots["data"][3]
+    slider = page.get_by_role("slider", name="Epoch", exact=True)
+    slider.fill(str(shown["epoch"]))
+    expect(page.locator(".weights .note")).to_have_text(f"6 units at epoch {shown['epoch']}")
+    assert (
+        page.evaluate("Array.from(document.querySelectorAll('.weights canvas'), (each) => Array.from(each.values))")
+        == (shown["layers"][0]["weights"])
+    )
+    wrong = sum(label != digit for label, digit in zip(snapshots["labels"], shown["digits"], strict=True))
+    expect(page.locator(".mistakes .note")).to_have_text(f"{wrong} of 540 at epoch {shown['epoch']}")
+
+
+def test_a_knob_stands_where_the_configuration_has_it_and_refusals_find_it(
+    service: Service, open_page: WatchedPages
+) -> None:
+    page, _ = open_page(f"{service.url}/#/train?preset=defaults", (422, "dry_run"))
+    wait_for_plan(page)
+    page.locator("details.more summary").click()
+    warm_up = page.locator('[data-path="training.schedule.warmup_steps"]')
+    momentum = page.locator('[data-path="training.optimizer.momentum"]')
+    nesterov = page.locator('[data-path="training.optimizer.nesterov"]')
+    expect(warm_up).to_be_hidden()
+    nesterov.get_by_role("radio", name="on").click()
+    page.get_by_role("radio", name="cosine").click()
+    expect(warm_up).to_be_visible()
+    page.get_by_label("Warm-up, steps, exactly").fill("1000000")
+    page.keyboard.press("Tab")
+    expect(warm_up.locator(".error")).to_contain_text("should be less than the 2,000 steps of the run")
+    page.get_by_label("Warm-up, steps, exactly").fill("50")
+    page.keyboard.press("Tab")
+    expect(page.locator(".start")).to_be_enabled()
+    page.get_by_label("Momentum, exactly").fill("0")
+    page.keyboard.press("Tab")
+    expect(nesterov.locator(".error")).to_contain_text("nesterov needs a momentum above 0")
+    page.get_by_label("Momentum, exactly").fill("0.8")
+    page.keyboard.press("Tab")
+    expect(page.locator(".start")).to_be_enabled()
+    assert "training.schedule.kind=cosine&training.schedule.warmup_steps=50" in page.url
+    assert "training.optimizer.nesterov=true" in page.url
+    page.get_by_role("radio", name="Adam").click()
+    expect(momentum).to_be_hidden()
+    expect(nesterov).to_be_hidden()
+    expect(page.locator(".plan")).to_contain_text("parameters")
