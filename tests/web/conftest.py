@@ -23,6 +23,8 @@ from tests.launcher import Launcher
 __all__ = ["launcher"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Names that end in .example are this machine: other sites, and the service by a name that is no secure context.
+ARGUMENTS = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
 VIEWS = ("draw", "train", "runs", "run", "compare", "sweeps", "sweep", "models", "data", "states")
 PRELOAD = "was preloaded using link preload but not used"
 # A run that is over in a blink, and good enough to be champion of this service.
@@ -37,7 +39,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     if executable is None:
         assert "CI" not in os.environ, ".ci/run installs chromium"
         pytest.skip("no chromium")
-    return {**browser_type_launch_args, "executable_path": executable, "args": ["--no-sandbox"]}
+    return {**browser_type_launch_args, "executable_path": executable, "args": ARGUMENTS}
 
 
 @dataclass
