@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from math import cos, pi, sin
 from pathlib import Path
 from shutil import copyfile
@@ -138,6 +140,19 @@ def idle_service(tmp_path: Path, migrated_file: Path, launcher: Launcher) -> Ite
     with open_processes(settings, database, tmp_path, launcher) as processes:
         yield processes
     database.close()
+
+
+@pytest.fixture
+def filled_service(service: Service, idle_service: Processes) -> Service:
+    """Processes of which none is started yet, with a copy of the shared service's database."""
+    shared = str(service.processes.environment["DIGITLAB_DATA_DIR"])
+    own = str(idle_service.environment["DIGITLAB_DATA_DIR"])
+    with (
+        closing(sqlite3.connect(Path(shared, "digitlab.db"))) as source,
+        closing(sqlite3.connect(Path(own, "digitlab.db"))) as copy,
+    ):
+        source.backup(copy)
+    return replace(service, processes=idle_service)
 
 
 WatchedPages = Callable[..., tuple[Page, Watched]]
