@@ -26,7 +26,13 @@ __all__ = ["launcher"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Names that end in .example are this machine: other sites, and the service by a name that is no secure context.
-ARGUMENTS = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
+# Letters are drawn alike whatever the system's fonts are set to.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
+    "--font-render-hinting=none",
+    "--disable-lcd-text",
+]
 VIEWS = ("draw", "train", "runs", "run", "compare", "sweeps", "sweep", "models", "data", "states")
 PRELOAD = "was preloaded using link preload but not used"
 # A run that is over in a blink, and good enough to be champion of this service.

@@ -26,7 +26,8 @@ def elected(service: Service) -> str:
 
 def answering(service: Service) -> str:
     """Return the name of the model that answers `POST /predict`."""
-    name: str = service.processes.client.post("/predict", json=BLANK).json()["model"]["name"]
+    run_id = service.processes.client.post("/predict", json=BLANK).json()["model"]["run_id"]
+    name: str = service.processes.get(run_id)["name"]
     return name
 
 
