@@ -31,7 +31,9 @@ class Stranger(BaseHTTPRequestHandler):
     paths: tuple[str, ...] = ()
 
     def do_GET(self) -> None:
-        forms = "".join(f'<form method="post" action="{self.url}/{each}"><button>{each}</button></form>' for each in self.paths)
+        forms = "".join(
+            f'<form method="post" action="{self.url}/{each}"><button>{each}</button></form>' for each in self.paths
+        )
         frames = f'<iframe src="{self.url}/"></iframe><object data="{self.url}/"></object><embed src="{self.url}/">'
         body = {"/frames": frames, "/forms": FORGED.format(url=self.url) + forms}.get(self.path, "")
         self.send_response(200)
@@ -148,7 +150,13 @@ def test_the_services_port_under_another_name_is_refused(service: Service, page:
     assert answer.status == 421
     assert json.loads(page.locator("body").inner_text())["type"].endswith("/unknown-host")
     before = state(service)
-    tried = [("GET", "runs"), ("GET", "web/js/main.js"), ("GET", "models/champion"), ("POST", "runs"), ("POST", "predict")]
+    tried = [
+        ("GET", "runs"),
+        ("GET", "web/js/main.js"),
+        ("GET", "models/champion"),
+        ("POST", "runs"),
+        ("POST", "predict"),
+    ]
     found = page.evaluate(
         """([origin, tried, body]) => Promise.all(tried.map(([method, path]) =>
             fetch(`${origin}/${path}`, {method, body: method === "POST" ? body : null}).then((r) => r.status)))""",

@@ -66,8 +66,10 @@ def forget_lost_connections(watched: Watched) -> None:
 def wait_for_all_views(page: Page) -> None:
     """Wait until the modules of all views are there: they come after the first view."""
     loaded = "performance.getEntriesByType('resource').map((each) => each.name.split('/views/')[1])"
-    page.wait_for_function(f"(names) => {{ const all = {loaded}; return names.every((each) => all.includes(each)); }}",
-        arg=[f"{view}.js" for view in VIEWS])
+    page.wait_for_function(
+        f"(names) => {{ const all = {loaded}; return names.every((each) => all.includes(each)); }}",
+        arg=[f"{view}.js" for view in VIEWS],
+    )
 
 
 def shown_runs(page: Page) -> list[str | None]:
