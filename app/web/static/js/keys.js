@@ -101,7 +101,7 @@ function look(button) {
 
 /** Says what is missing, and offers the dialogue: a title is not seen by fingers. */
 function explain() {
-  toast(NEEDS_ADMIN, h("button.btn", { onclick: () => change().catch(() => {}) }, "Use another key"));
+  toast(NEEDS_ADMIN, h("button.btn.ghost", { onclick: () => change().catch(() => {}) }, "Use another key"));
 }
 
 changes.addEventListener("access", () => {

@@ -77,6 +77,13 @@ function skeleton() {
   );
 }
 
+let wasLost = false;
+store.addEventListener("change", () => {
+  const { isLost } = store.connection;
+  if (wasLost && !isLost && isStuck) show();
+  wasLost = isLost;
+});
+
 function failure(error) {
   if (!(error instanceof Problem || error instanceof Unreachable)) console.error(error);
   const [title, note] = explain(error);
@@ -110,13 +117,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   document.getElementById("main").focus();
 });
 addEventListener("hashchange", () => show().then(() => document.getElementById("main").focus({ preventScroll: true })));
-
-let wasLost = false;
-store.addEventListener("change", () => {
-  const { isLost } = store.connection;
-  if (wasLost && !isLost && isStuck) show();
-  wasLost = isLost;
-});
 
 let wentAt = 0;
 addEventListener("keydown", (event) => {
