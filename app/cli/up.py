@@ -295,7 +295,7 @@ def as_json(line: bytes, name: str) -> bytes:
 
 
 def _say_where(url: str) -> None:
-    _say(f"digitlab is at {url} (documentation: {url}/docs); Ctrl-C stops it.")
+    _say(f"The page is at {url} (documentation of the API: {url}/docs); Ctrl-C stops it.")
 
 
 def show_page(url: str) -> None:

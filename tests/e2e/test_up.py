@@ -109,6 +109,32 @@ def test_ctrl_c_during_train_cancels_the_run(service: Service) -> None:
     wait_for(lambda: newest()["status"] == "cancelled")
 
 
+def test_up_says_the_pages_address_and_opens_it(tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    url = f"http://127.0.0.1:{free_port()}"
+    environment = {
+        **os.environ,
+        "BROWSER": str(browser),
+        "DIGITLAB_PORT": url.rpartition(":")[2],
+        "DIGITLAB_DATA_DIR": str(tmp_path),
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([*DIGITLAB, "up", "--open", "--no-starter-run"], env=environment, stderr=stderr)
+    try:
+        wait_for(opened.exists)
+        assert opened.read_text() == f"{url}\n"
+        page = httpx2.get(url)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert f"The page is at {url} " in log.read_text()
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_during_up_leaves_nothing_running(service: Service) -> None:
     """This must be the last test of the module, because it stops the service."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from math import cos, pi, sin
 from pathlib import Path
 from shutil import copyfile
@@ -23,6 +25,14 @@ from tests.launcher import Launcher
 __all__ = ["launcher"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Names that end in .example are this machine: other sites, and the service by a name that is no secure context.
+# Letters are drawn alike whatever the system's fonts are set to.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
+    "--font-render-hinting=none",
+    "--disable-lcd-text",
+]
 VIEWS = ("draw", "train", "runs", "run", "compare", "sweeps", "sweep", "models", "data", "states")
 PRELOAD = "was preloaded using link preload but not used"
 # A run that is over in a blink, and good enough to be champion of this service.
@@ -37,7 +47,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     if executable is None:
         assert "CI" not in os.environ, ".ci/run installs chromium"
         pytest.skip("no chromium")
-    return {**browser_type_launch_args, "executable_path": executable, "args": ["--no-sandbox"]}
+    return {**browser_type_launch_args, "executable_path": executable, "args": ARGUMENTS}
 
 
 @dataclass
@@ -136,6 +146,19 @@ def idle_service(tmp_path: Path, migrated_file: Path, launcher: Launcher) -> Ite
     with open_processes(settings, database, tmp_path, launcher) as processes:
         yield processes
     database.close()
+
+
+@pytest.fixture
+def filled_service(service: Service, idle_service: Processes) -> Service:
+    """Processes of which none is started yet, with a copy of the shared service's database."""
+    shared = str(service.processes.environment["DIGITLAB_DATA_DIR"])
+    own = str(idle_service.environment["DIGITLAB_DATA_DIR"])
+    with (
+        closing(sqlite3.connect(Path(shared, "digitlab.db"))) as source,
+        closing(sqlite3.connect(Path(own, "digitlab.db"))) as copy,
+    ):
+        source.backup(copy)
+    return replace(service, processes=idle_service)
 
 
 WatchedPages = Callable[..., tuple[Page, Watched]]

@@ -1,12 +1,21 @@
-"""Every view in both themes: it stands, axe finds nothing, nothing scrolls sideways, and nothing is refused."""
+"""Every view in both themes: it stands, axe finds nothing, nothing scrolls sideways, and nothing is refused.
+
+Without the service, what is shown stays; with a clock that is wrong, ages are right.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
+from sqlalchemy import update
 
-from tests.web.conftest import VIEWS, Service, WatchedPages
+from app.tables import Run
+from tests.e2e.conftest import free_port, wait_for
+from tests.web.conftest import PATIENCE_MS, VIEWS, Service, Watched, WatchedPages
 
 pytestmark = pytest.mark.xdist_group("web")  # all tests run in one process, which shares one service
 
@@ -47,3 +56,93 @@ def test_the_view_is_named_and_gets_the_focus(service: Service, open_page: Watch
         expect(page).to_have_title(f"{place} · digitlab")
         assert page.locator(".nav [aria-current]").inner_text() == place
         expect(page.locator("#main")).to_be_focused()
+
+
+def forget_lost_connections(watched: Watched) -> None:
+    """Drop the lines that a browser writes itself where a service does not answer."""
+    watched.found[:] = [each for each in watched.found if "net::ERR_" not in each]
+
+
+def wait_for_all_views(page: Page) -> None:
+    """Wait until the modules of all views are there: they come after the first view."""
+    loaded = "performance.getEntriesByType('resource').map((each) => each.name.split('/views/')[1])"
+    page.wait_for_function(
+        f"(names) => {{ const all = {loaded}; return names.every((each) => all.includes(each)); }}",
+        arg=[f"{view}.js" for view in VIEWS],
+    )
+
+
+def shown_runs(page: Page) -> list[str | None]:
+    return [row.get_attribute("data-id") for row in page.locator("#main tr[data-id]").all()]
+
+
+def test_without_the_service_what_is_shown_stays_and_then_catches_up(
+    filled_service: Service, open_page: WatchedPages
+) -> None:
+    processes = filled_service.processes
+    api = processes.start_api()
+    page, watched = open_page(f"{filled_service.url}/#/runs")
+    wait_for_all_views(page)
+    before = shown_runs(page)
+    assert {filled_service.run_id, filled_service.other_id} <= set(before)
+    api.terminate()
+    api.wait(60)
+    lost = page.locator(".banner", has_text="Not connected.")
+    expect(lost).to_be_visible()
+    assert shown_runs(page) == before
+    page.locator(".nav a", has_text="Models").click()
+    expect(page.locator("#main")).to_contain_text("The service does not answer")
+    page.locator(".nav a", has_text="Runs").click()
+    port = str(free_port())  # another process with the same database goes on meanwhile
+    processes.start("app.cli", "api", "--port", port)
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        wait_for(lambda: client.get("/health/live").is_success)
+        missed = client.post("/runs", json={"name": "submitted meanwhile"}).json()["id"]
+    processes.start_api()
+    expect(lost).to_have_count(0, timeout=PATIENCE_MS)
+    expect(page.locator(f'tr[data-id="{missed}"]')).to_be_visible()  # by itself: nothing is clicked
+    assert shown_runs(page) == [missed, *before]
+    expect(page.locator(".training")).to_contain_text("1 queued")
+    forget_lost_connections(watched)
+
+
+def test_a_browser_that_is_offline_keeps_its_rows_and_follows_again(
+    filled_service: Service, open_page: WatchedPages
+) -> None:
+    processes = filled_service.processes
+    processes.start_api()
+    page, watched = open_page(f"{filled_service.url}/#/runs")
+    wait_for_all_views(page)
+    before = shown_runs(page)
+    page.context.set_offline(True)
+    page.locator(".nav a", has_text="Models").click()
+    expect(page.locator("#main")).to_contain_text("The service does not answer")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".heroname")).to_be_visible()
+    page.locator(".nav a", has_text="Runs").click()
+    expect(page.locator(f'tr[data-id="{before[0]}"]')).to_be_visible()
+    missed = processes.submit({"name": "after the gap"})
+    expect(page.locator(f'tr[data-id="{missed}"]')).to_be_visible()
+    assert shown_runs(page) == [missed, *before]
+    expect(page.locator(".banner", has_text="Not connected.")).to_have_count(0)
+    forget_lost_connections(watched)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_ages_are_right_although_the_clocks_are_an_hour_apart(
+    filled_service: Service, open_page: WatchedPages, hours: int
+) -> None:
+    processes = filled_service.processes
+    with processes.database.writing() as session:
+        then = datetime.now(UTC) - timedelta(hours=2, minutes=20)
+        session.execute(update(Run).where(Run.id == filled_service.other_id).values(created_at=then))
+    processes.start_api()
+    new = processes.submit({"name": "new"})
+    page, _ = open_page(f"{filled_service.url}/#/models")
+    page.clock.install(time=datetime.now(UTC) + timedelta(hours=hours))
+    page.goto("about:blank")
+    page.goto(f"{filled_service.url}/#/runs")
+    assert abs(page.evaluate("Date.now()") / 1000 - datetime.now(UTC).timestamp()) > 3000
+    expect(page.locator(f'tr[data-id="{new}"]')).to_contain_text("just now")
+    expect(page.locator(f'tr[data-id="{filled_service.other_id}"]')).to_contain_text("2\u202fh ago")

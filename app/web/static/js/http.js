@@ -1,6 +1,5 @@
 // Requests to the service: the key, problem bodies, what a broken connection is. All addresses are relative, so that
-// the
-// page also works below a prefix of a proxy. Which calls there are is in api.js.
+// the page also works below a prefix of a proxy. Which calls there are is in api.js.
 
 /** An answer with an RFC 9457 body. */
 export class Problem extends Error {
@@ -18,6 +17,7 @@ export class Problem extends Error {
 export class Unreachable extends Error {}
 
 const KEY = "digitlab-key";
+const DATE_MS = 2000; // `Date` has whole seconds, and the answer was on its way
 let askForKey = null; // set by keys.js; returns a promise of a key, null if none was given
 let asking = null; // one dialogue for all calls that wait
 let isDeclined = false; // whether the dialogue was closed without a key
@@ -40,8 +40,10 @@ export function setKeyDialogue(ask) {
 /** The service's time, by the `Date` of its answers. */
 export const now = () => Date.now() + behind;
 
+export const currentKey = () => sessionStorage.getItem(KEY);
+
 function headersWithKey(headers) {
-  const key = sessionStorage.getItem(KEY);
+  const key = currentKey();
   return key ? { ...headers, Authorization: `Bearer ${key}` } : headers;
 }
 
@@ -54,7 +56,7 @@ function headersWithKey(headers) {
  * @throws {Unreachable} the service does not answer
  */
 export async function send(path, options = {}) {
-  const usedKey = sessionStorage.getItem(KEY);
+  const usedKey = currentKey();
   let response;
   try {
     response = await fetch(path, { ...options, headers: headersWithKey(options.headers ?? {}) });
@@ -63,14 +65,14 @@ export async function send(path, options = {}) {
     throw new Unreachable("The service does not answer.");
   }
   const date = Date.parse(response.headers.get("Date"));
-  if (date && Math.abs(date - Date.now()) > 2000) behind = date - Date.now();
+  if (date) behind = Math.abs(date - Date.now()) > DATE_MS ? date - Date.now() : 0;
   if (response.ok) return response;
   if (response.status === 401 && askForKey && (await getKey(usedKey))) return send(path, options);
   throw new Problem(response.status, await response.json().catch(() => ({})), response.headers);
 }
 
 async function getKey(usedKey) {
-  const stored = sessionStorage.getItem(KEY);
+  const stored = currentKey();
   if (stored && stored !== usedKey) return stored; // another call has asked meanwhile
   if (isDeclined) return null;
   asking ??= askForKey(usedKey !== null).finally(() => (asking = null));

@@ -1,8 +1,8 @@
 // The dialogue that asks for a key. The key is kept in this tab's session only: never in an address, a log, or
 // localStorage.
 import * as api from "./api.js";
-import { h, replace } from "./dom.js";
-import { access, changes, setAccess, setKeyDialogue, useKey } from "./http.js";
+import { h, replace, toast } from "./dom.js";
+import { access, changes, currentKey, setAccess, setKeyDialogue, useKey } from "./http.js";
 
 const NEEDS_ADMIN = "This key can predict and read. A change needs an admin key.";
 
@@ -19,6 +19,18 @@ export async function unlock(wasWrong = false) {
     useKey(key);
     if (key === null) return null;
   }
+}
+
+/** Asks for another key in place of this tab's; it keeps its own if none is given that the service knows. */
+async function change() {
+  const before = currentKey();
+  const key = await ask(false);
+  if (key === null) return;
+  useKey(key);
+  await unlock(true);
+  if (currentKey() !== null) return;
+  useKey(before);
+  await unlock();
 }
 
 /** Shows the dialogue; returns the key that was typed, null if the dialogue was closed. */
@@ -61,26 +73,42 @@ function ask(wasWrong) {
   });
 }
 
+const guarded = new Set(); // weak references: views are drawn again and again
+
 /** Disables a button that changes something, with the reason, once the key is known not to allow it. */
 export function guard(button) {
-  const title = button.title;
-  const look = () => {
-    if (access.may_change) button.removeAttribute("aria-disabled");
-    else button.setAttribute("aria-disabled", "true");
-    button.title = access.may_change ? title : NEEDS_ADMIN;
-  };
+  button.dataset.guarded = button.title; // what it says when it is allowed
   button.addEventListener(
     "click",
     (event) => {
       if (access.may_change) return;
       event.preventDefault();
       event.stopImmediatePropagation();
+      explain();
     },
     { capture: true },
   );
-  changes.addEventListener("access", look);
-  look();
+  guarded.add(new WeakRef(button));
+  look(button);
   return button;
 }
 
+function look(button) {
+  if (access.may_change) button.removeAttribute("aria-disabled");
+  else button.setAttribute("aria-disabled", "true");
+  button.title = access.may_change ? button.dataset.guarded : NEEDS_ADMIN;
+}
+
+/** Says what is missing, and offers the dialogue: a title is not seen by fingers. */
+function explain() {
+  toast(NEEDS_ADMIN, h("button.btn.ghost", { onclick: () => change().catch(() => {}) }, "Use another key"));
+}
+
+changes.addEventListener("access", () => {
+  for (const reference of guarded) {
+    const button = reference.deref();
+    if (button) look(button);
+    else guarded.delete(reference);
+  }
+});
 setKeyDialogue(unlock);

@@ -25,6 +25,7 @@ const PARENTS = { run: "runs", compare: "runs", sweep: "sweeps", data: "", state
 const SKELETON_MS = 150;
 
 let leave = null;
+let isStuck = false; // whether the view could not be shown since the service did not answer
 let shown = 0; // counts the views, so that a slow one does not replace a newer one
 
 async function show() {
@@ -36,10 +37,11 @@ async function show() {
   showPlace(PARENTS[name] ?? name);
   leave?.();
   leave = null;
+  isStuck = false;
   const main = document.getElementById("main");
   const waiting = setTimeout(() => number === shown && replace(main, skeleton()), SKELETON_MS);
   try {
-    const view = await VIEWS[name]();
+    const view = await VIEWS[name]().catch(explainMissing);
     const page = await view.show({ state, rest, isShown: () => number === shown });
     clearTimeout(waiting);
     if (number !== shown) return page.leave?.();
@@ -50,8 +52,20 @@ async function show() {
   } catch (error) {
     clearTimeout(waiting);
     if (number === shown) replace(main, failure(error));
+    isStuck = error instanceof Unreachable;
   }
   if (number === shown) document.documentElement.dataset.ready = name;
+}
+
+/** A module that did not arrive is no error of the page: the service is away. */
+function explainMissing(error) {
+  if (error instanceof TypeError && /module/i.test(error.message)) throw new Unreachable(error.message);
+  throw error;
+}
+
+/** Loads the modules of all views: a place can then be gone to while the service is away. */
+function loadTheRest() {
+  for (const load of Object.values(VIEWS)) load().catch(() => {});
 }
 
 function skeleton() {
@@ -62,6 +76,13 @@ function skeleton() {
     h(".card", h(".body.lines.loading", line("38%"), line("72%"), line("64%"), h(".skeleton.block"))),
   );
 }
+
+let wasLost = false;
+store.addEventListener("change", () => {
+  const { isLost } = store.connection;
+  if (wasLost && !isLost && isStuck) show();
+  wasLost = isLost;
+});
 
 function failure(error) {
   if (!(error instanceof Problem || error instanceof Unreachable)) console.error(error);
@@ -105,6 +126,7 @@ async function start() {
   await store.load().catch(() => {});
   follow(after);
   await shown;
+  (self.requestIdleCallback ?? setTimeout)(loadTheRest);
 }
 
 buildBar();

@@ -3,6 +3,7 @@ import { h } from "./dom.js";
 
 const probe = document.createElement("i");
 probe.hidden = true;
+probe.style.setProperty("forced-color-adjust", "none"); // a picture keeps its colours where all others are forced
 let palette = null;
 
 /** A token's colour as [r, g, b], in the theme of the moment. */

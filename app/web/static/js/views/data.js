@@ -72,7 +72,7 @@ export async function show({ state }) {
       h(
         ".head",
         h("h1", "Data"),
-        h("span.note.muted", `${int(dataset.num_samples)} images of 8×8 pixels, ${dataset.description}`),
+        h("span.note.muted", `${int(dataset.num_samples)} images. ${dataset.description}`),
       ),
       h("section.card", h("header", h("h2", "How many of each digit")), h(".body.counts", counts)),
       h(

@@ -21,6 +21,7 @@ export const title = "Draw";
 export function show({ state }) {
   let drawing = null; // {strokes} or {pixels} or {file}; null: nothing is drawn
   let digit = null;
+  let named = null; // the model that answered, if it is not the champion
   const answer = makeAnswer(correct);
   const seen = makeSeen(state.get("show") === "why" ? "why" : "pixels", {
     paint: (pixels, said) => change({ pixels, said }),
@@ -108,12 +109,14 @@ export function show({ state }) {
     if (what.file && error instanceof Problem) seen.refuse(error.message);
     return answer.refuse(error.errors?.[0]?.detail ?? error.message, error.requestId);
   }
-  function showModel(model) {
+  async function showModel(model) {
     const champion = store.champion?.model;
-    answer.showModel(
-      champion?.run_id === model.run_id ? champion : { ...model, name: "another model" },
-      champion?.run_id === model.run_id,
-    );
+    if (champion?.run_id === model.run_id) return answer.showModel(champion, true);
+    // The champion's file is damaged, or it has changed just now.
+    const asked = (named = { ...model, name: "another model" });
+    answer.showModel(named, false);
+    const run = await api.run(model.run_id).catch(() => null);
+    if (run && named === asked) answer.showModel({ ...model, name: run.name }, false);
   }
   function askAgain() {
     if (drawing) ask();

@@ -14,6 +14,7 @@ import { store } from "../store.js";
 export const title = "Models";
 const LIMIT = 100;
 const NUM_HISTORY = 12;
+const ID = /((?:run )?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})/;
 
 export async function show({ state }) {
   let champion = null;
@@ -138,7 +139,7 @@ export async function show({ state }) {
           "div",
           h("p.small.muted", h("code", "POST /predict"), " is answered by"),
           h("h2.heroname", h("a", { href: link(`runs/${model.run_id}`), dir: "auto" }, model.name || "unnamed run")),
-          h("p.why", h("span.chip", { class: isPinned ? "warn" : "accent" }, reason), ` ${why ?? ""}`),
+          h("p.why", h("span.chip", { class: isPinned ? "warn" : "accent" }, reason), " ", withNames(why ?? "", models)),
         ),
       ),
       h(
@@ -229,6 +230,14 @@ function bestOfEachName(models, champion, challenger) {
     const isNew = !names.has(each.name) || each.run_id === champion.run_id || each.run_id === challenger;
     if (each.name) names.add(each.name);
     return isNew;
+  });
+}
+
+/** A sentence of the service, with a link by its name in place of each model's id. */
+function withNames(text, models) {
+  return text.split(ID).map((part) => {
+    const model = models.find((each) => each.run_id === part.replace(/^run /, ""));
+    return model ? h("a", { href: link(`runs/${model.run_id}`), dir: "auto" }, model.name || "unnamed run") : part;
   });
 }
 

@@ -1,0 +1,203 @@
+"""The page as it was when its pictures were taken: `#/states` and Draw, both themes, two widths.
+
+    python -m tests.web.test_pictures
+
+takes the pictures anew. They are bound to a major version of Chromium, which each picture notes, and to DejaVu, a font
+of the same outlines in every Debian: both are what text looks like. Data are stored and clocks stand still.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+from playwright.sync_api import Browser, Page, expect
+
+from app.models import promotion
+from app.run_config import RunConfig
+from app.tables import Run, RunStatus, SavedModel
+from tests.e2e.conftest import Processes
+from tests.graphs import graph_answering, random_graph
+
+pytestmark = pytest.mark.xdist_group("web")
+
+FOLDER = Path(__file__).parent / "pictures"
+REDRAW = "DIGITLAB_REDRAW"
+FONTS = {"--font": '"DejaVu Sans"', "--mono": '"DejaVu Sans Mono"'}
+FONT_FOLDER = Path("/usr/share/fonts/truetype/dejavu")
+FONT_FILES = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf")
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+VERSION = "Chromium"  # a picture's own note of the major version that has drawn it
+HALF = 2  # pictures are stored and compared at half their size: the edges of letters count for less, and bytes too
+COLOURS = 128
+NEAR = 32  # of 255: a channel that differs by less does not differ; the stored colours are as far off
+MAX_SHARE = 0.0003  # of all pixels may differ: a missing line is more
+# A 3, painted into the 8×8 pixels: a character each.
+DIGIT = "00agggg000gg00gg000000gg0000ggg0000000gg000000gg0gg00gg000agggg0"
+VIEWS = {"states": "states", "draw": f"draw?x={DIGIT}"}
+
+
+def chromium_version(browser: Browser) -> str:
+    return browser.version.partition(".")[0]
+
+
+def skip_unless(is_met: bool, reason: str) -> None:
+    """Skip a test; CI has what it needs."""
+    assert is_met or "CI" not in os.environ, reason
+    if not is_met:
+        pytest.skip(reason)
+
+
+def require_font() -> None:
+    skip_unless(all((FONT_FOLDER / each).is_file() for each in FONT_FILES), "fonts-dejavu-core is not installed")
+
+
+@pytest.fixture
+def frozen(idle_service: Processes) -> Processes:
+    """A service whose models are stored graphs: it answers alike everywhere."""
+    graphs = {"champion": random_graph(3), "another": graph_answering(3), "a third": graph_answering(8)}
+    for number, (name, graph) in enumerate(graphs.items()):
+        accuracy = 0.99 - number / 100
+        add_model(idle_service, name, graph, accuracy)
+    idle_service.start_api()
+    return idle_service
+
+
+def add_model(processes: Processes, name: str, graph: bytes, accuracy: float) -> None:
+    config = RunConfig()
+    with processes.database.writing() as session:
+        run = Run(
+            name=name,
+            model_kind=config.model.kind,
+            config=config.model_dump(mode="json"),
+            device=config.device,
+            stack_key=config.stack_key,
+            seed=config.seed,
+            epochs=config.epochs,
+            status=RunStatus.SUCCEEDED,
+        )
+        session.add(run)
+        session.flush()
+        session.add(
+            SavedModel(
+                run_id=run.id,
+                onnx=graph,
+                sha256=sha256(graph).hexdigest(),
+                size_bytes=len(graph),
+                epoch=1,
+                num_parameters=610,
+                train_accuracy=1.0,
+                val_accuracy=accuracy,
+                val_loss=1 - accuracy,
+                on_canonical_split=True,
+            )
+        )
+        session.flush()
+        promotion.elect(session)
+
+
+def take(page: Page, url: str, view: str) -> Image.Image:
+    """Take a picture of a whole view in the pinned fonts, without what blinks."""
+    page.clock.set_fixed_time(NOON)
+    page.goto(f"{url}/#/{VIEWS[view]}")
+    page.wait_for_selector(f"html[data-ready={view}]")
+    for name, font in FONTS.items():  # by the CSSOM: the page's policy forbids a style sheet of ours
+        page.evaluate("([name, font]) => document.documentElement.style.setProperty(name, font)", [name, font])
+    if view == "draw":
+        expect(page.locator(".draw-by a")).to_have_text("champion")
+        expect(page.locator(".opinions a")).to_have_text(["another", "a third"])
+    page.locator(".banners .banner").wait_for()  # no worker is alive
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_timeout(300)
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled", scale="css")))
+    return picture.convert("RGB").reduce(HALF)
+
+
+def difference(shown: Image.Image, expected: Image.Image) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which pixels differ."""
+    first, second = (np.asarray(each, np.int16) for each in (shown, expected))
+    found: np.ndarray[Any, np.dtype[np.bool_]] = np.abs(first - second).max(axis=2) > NEAR
+    return found
+
+
+def store(picture: Image.Image, file: Path, version: str) -> None:
+    note = PngImagePlugin.PngInfo()
+    note.add_text(VERSION, version)
+    picture.quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(file, optimize=True, pnginfo=note)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_view_looks_as_in_its_picture(
+    frozen: Processes, browser: Browser, tmp_path: Path, view: str, theme: str, width: int
+) -> None:
+    require_font()
+    file = FOLDER / f"{view}-{theme}-{width}.png"
+    with browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="light" if theme == "light" else "dark",
+        reduced_motion="reduce",
+        has_touch=width < 600,
+        device_scale_factor=1,
+        locale="en-GB",
+        timezone_id="UTC",
+    ) as context:
+        page = context.new_page()
+        shown = take(page, f"http://127.0.0.1:{frozen.port}", view)
+    version = chromium_version(browser)
+    if REDRAW in os.environ:
+        FOLDER.mkdir(exist_ok=True)
+        store(shown, file, version)
+    stored = Image.open(file)
+    drawn_by = stored.info[VERSION]
+    if version != drawn_by:
+        pytest.skip(f"Chromium {version} draws letters otherwise than {drawn_by}, which has drawn the pictures")
+    expected = stored.convert("RGB")
+    assert shown.size == expected.size
+    differs = difference(shown, expected)
+    if differs.mean() > MAX_SHARE:
+        shown.save(tmp_path / "shown.png")
+        Image.fromarray((differs * 255).astype(np.uint8)).save(tmp_path / "differs.png")
+    assert differs.mean() <= MAX_SHARE, f"{differs.mean():.2%} of the pixels differ: see {tmp_path}"
+
+
+def test_the_pictures_are_small() -> None:
+    files = sorted(FOLDER.glob("*.png"))
+    assert len(files) == 8
+    assert sum(each.stat().st_size for each in files) <= 150_000
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_missing_line_and_a_shift_by_a_pixel_are_found(theme: str) -> None:
+    stored = Image.open(FOLDER / f"states-{theme}-1280.png").convert("RGB")
+    assert not difference(stored, stored).any()
+    shifted = Image.fromarray(np.roll(np.asarray(stored), 1, axis=0))
+    assert difference(shifted, stored).mean() > 10 * MAX_SHARE
+    box = (90, 141, 227, 163)  # around two lines of text
+    pixels = np.asarray(stored).copy()
+    pixels[box[1] : box[3], box[0] : box[2]] = pixels[box[1], box[0]]
+    assert difference(Image.fromarray(pixels), stored).mean() > MAX_SHARE
+
+
+def main() -> None:
+    """Take all pictures anew."""
+    environment = {**os.environ, REDRAW: "1"}
+    tests = [__file__, "-k", "looks_as_in_its_picture"]
+    result = subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], env=environment)
+    total = sum(each.stat().st_size for each in FOLDER.glob("*.png"))
+    print(f"{total:,} bytes in {FOLDER}")
+    raise SystemExit(result.returncode)
+
+
+if __name__ == "__main__":
+    main()
