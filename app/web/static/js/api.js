@@ -16,7 +16,6 @@ async function change(method, path, body, headers = {}) {
 const at = encodeURIComponent;
 
 // --- predictions
-// ------------------------------------------------------------------------------------------------------
 /** Asks a model: `{instances}`, `{strokes}`, or a picture's Blob. Null as run: the champion. */
 export async function predict(what, runId = null, signal) {
   const isFile = what instanceof Blob;
@@ -30,7 +29,6 @@ export async function predict(what, runId = null, signal) {
 }
 
 // --- models
-// -----------------------------------------------------------------------------------------------------------
 export const models = (parameters) => get("models", parameters);
 export const hasModel = async () => (await models({ limit: 1 })).data.length > 0;
 
@@ -41,7 +39,6 @@ export const unpin = () => change("DELETE", "models/champion");
 export const rollBack = () => change("POST", "models/champion/rollback");
 
 // --- runs
-// -------------------------------------------------------------------------------------------------------------
 export const runs = (parameters) => get("runs", parameters);
 export const run = (id) => get(`runs/${at(id)}`);
 export const plan = (document, signal) =>
@@ -132,7 +129,6 @@ export async function series(ids, points, fields = ["val_accuracy"], sweepId = n
 }
 
 // --- sweeps, presets, data
-// ----------------------------------------------------------------------------------------------
 export const sweeps = (parameters) => get("sweeps", parameters);
 export const sweep = (id) => get(`sweeps/${at(id)}`, { points: false });
 export const report = (id, trials = true) => get(`sweeps/${at(id)}/report`, { trials });
@@ -150,7 +146,6 @@ export const dataset = (name) => get(`datasets/${at(name)}`);
 export const samples = (name, parameters) => get(`datasets/${at(name)}/samples`, parameters);
 
 // --- the service
-// --------------------------------------------------------------------------------------------------------
 /** What is the matter with the service: answers also where it is not ready. */
 export const health = () =>
   get("health/ready").catch((error) => (error instanceof Problem ? null : Promise.reject(error)));

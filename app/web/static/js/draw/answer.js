@@ -118,7 +118,7 @@ function wording(state, best, second, { confidence }) {
     return {
       big: String(best),
       words: [h("b", share(confidence)), " sure"],
-      note: "Of such answers, 99.7 % are right on shifted val.",
+      note: "At least as sure as the threshold of this model, which shifted val has fixed.",
     };
   if (state === "unsure") {
     return {
