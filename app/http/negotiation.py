@@ -12,8 +12,7 @@ from starlette.types import Scope
 
 from app.caching import cache_short
 
-JSON, TEXT, CSV = "application/json", "text/plain", "text/csv"
-BINARY = "application/octet-stream"
+JSON, TEXT, CSV, BINARY = "application/json", "text/plain", "text/csv", "application/octet-stream"
 VARY = {"Vary": "Accept"}  # tells caches that the response to a GET depends on `Accept`
 
 _QUALITY = re.compile(r"0?\.\d+|[01](\.0*)?")
@@ -30,13 +29,13 @@ def accepted(scope: Scope, *offers: str) -> str:
 
 @cache_short
 def _choose(accept: bytes, offers: tuple[str, ...]) -> str:
-    qualities = _read(accept.decode("latin-1"))
-    return max(offers, key=lambda offer: _quality(qualities, offer))  # the first of equal ones
+    wished = qualities(accept.decode("latin-1"))
+    return max(offers, key=lambda offer: _quality(wished, offer))  # the first of equal ones
 
 
-def _read(accept: str) -> dict[str, float]:
-    """Return the quality of each media range; the key of a range with parameters ends in a semicolon."""
-    qualities: dict[str, float] = {}
+def qualities(accept: str) -> dict[str, float]:
+    """Return the quality of each media range or coding; the key of a range with parameters ends in a semicolon."""
+    found: dict[str, float] = {}
     for each in parse_http_list(accept.lower()):
         media_range, *parameters = (part.strip() for part in each.split(";"))
         quality, has_others = 1.0, False
@@ -45,12 +44,12 @@ def _read(accept: str) -> dict[str, float]:
                 quality = float(value) if _QUALITY.fullmatch(value := value.strip()) else 1.0
             elif (name.strip(), value.strip(' "')) != ("charset", "utf-8"):  # every response is UTF-8 anyway
                 has_others = True
-        key = "*/*" if media_range == "*" else media_range + ";" * has_others
-        qualities[key] = max(quality, qualities.get(key, 0.0))
-    return qualities
+        key = media_range + ";" * has_others
+        found[key] = max(quality, found.get(key, 0.0))
+    return found
 
 
-def _quality(qualities: dict[str, float], offer: str) -> float:
+def _quality(wished: dict[str, float], offer: str) -> float:
     """Return a media type's quality by the most exact range that contains it; its unknown parameters do no harm."""
     kind, _, _ = offer.partition("/")
-    return next((qualities[key] for key in (offer, f"{offer};", f"{kind}/*", "*/*") if key in qualities), 0.0)
+    return next((wished[key] for key in (offer, f"{offer};", f"{kind}/*", "*/*", "*") if key in wished), 0.0)
