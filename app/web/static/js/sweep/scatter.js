@@ -8,15 +8,15 @@ import { describe, longName, num, same } from "./link.js";
 const writeValue = (name, v) =>
   v !== null && typeof v === "object" && "low" in v ? `${short(v.low)}–${short(v.high)}` : value(name, v);
 
-/** A frame with axes, drawn anew when its width changes. */
+/** A frame with axes, drawn anew when its width changes; `draw` may return layers that lie under the axes. */
 export function frame(height, summary, draw) {
   const root = h(".chart", { role: "img", "aria-label": summary });
   new ResizeObserver(([entry]) => {
     const width = entry.contentRect.width;
     if (!width) return;
     const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
-    draw(svg, width, height);
-    replace(root, svg);
+    const layers = draw(svg, width, height) ?? [];
+    replace(root, layers, svg);
     root.relight?.();
   }).observe(root);
   return root;
@@ -101,12 +101,12 @@ export function scatter(report, link, against) {
 export function lightPoints(root, link, report, text) {
   root.relight = () => {
     root.querySelector(".tip")?.remove();
-    for (const dot of root.querySelectorAll("[data-point]")) {
-      const lit = dot.dataset.point === String(link.point);
-      dot.classList.toggle("lit", lit);
-      if (!lit) continue;
-      dot.parentNode.append(dot);
-      if (!text) continue;
+    root.querySelector(".lit")?.classList.remove("lit");
+    const dot = link.point === null ? null : root.querySelector(`[data-point="${link.point}"]`);
+    if (!dot) return;
+    dot.classList.add("lit");
+    if (dot.parentNode.lastChild !== dot) dot.parentNode.append(dot);
+    if (text) {
       const p = report.points.find((each) => each.point_number === link.point);
       const [cx, cy] = [Number(dot.getAttribute("cx")), Number(dot.getAttribute("cy"))];
       const tip = h(".tip", h("b", describe(p.parameters)), h("div.muted", text(p)));
