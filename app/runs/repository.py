@@ -138,9 +138,7 @@ def thinned_epochs(run_ids: Collection[str], points: int, after: int = 0, until:
     length = func.nullif(span.c.last - span.c.first, 0, type_=Integer)
     stretch = (Metric.epoch - span.c.first) * (points - 1) // length
     begins = select(span.c.run_id, func.min(Metric.epoch).label("epoch"), span.c.of)
-    begins = begins.join(
-        Metric, (Metric.run_id == span.c.run_id) & Metric.epoch.between(span.c.first, span.c.last)
-    )
+    begins = begins.join(Metric, (Metric.run_id == span.c.run_id) & Metric.epoch.between(span.c.first, span.c.last))
     begins = begins.group_by(span.c.run_id, span.c.of, case((span.c.of <= points, Metric.epoch), else_=stretch))
     best = select(span.c.run_id, Run.best_epoch, span.c.of).join(Run, Run.id == span.c.run_id)
     return union(begins, best.where(Run.best_epoch.between(span.c.first, span.c.last))).subquery()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def connections(port: str) -> int:
     """Return the number of connections to a port that other processes than this one have opened."""
     own = set()
     for descriptor in Path("/proc/self/fd").iterdir():
-        if descriptor.is_symlink() and (found := re.match(r"socket:\[(\d+)\]", os.readlink(descriptor))):
+        if descriptor.is_symlink() and (found := re.match(r"socket:\[(\d+)\]", str(descriptor.readlink()))):
             own.add(found[1])
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     to_port = [row for row in rows if row[2].endswith(f":{int(port):04X}") and row[3] == ESTABLISHED]
@@ -66,12 +67,22 @@ def epochs_shown(page: Page, ids: list[str]) -> list[int]:
     return [int(text.strip().partition(" ")[0].replace(",", "")) for text in texts]
 
 
+def wait_in(page: Page, what: Callable[[], Any]) -> None:
+    """Wait until `what()` is true, while the page's requests are noted."""
+
+    def look() -> Any:
+        page.wait_for_timeout(100)
+        return what()
+
+    wait_for(look, 60)
+
+
 def watch_rows(page: Page, ids: list[str]) -> None:
     """Wait until each of these runs is seen to go on."""
     for run_id in ids:
         expect(page.locator(f'tr[data-id="{run_id}"] .inprogress')).to_be_visible(timeout=60_000)
     before = epochs_shown(page, ids)
-    wait_for(lambda: page.wait_for_timeout(100) or all(a > b for a, b in zip(epochs_shown(page, ids), before)))
+    wait_in(page, lambda: all(a > b for a, b in zip(epochs_shown(page, ids), before, strict=True)))
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no /proc/net/tcp")
@@ -98,11 +109,11 @@ def test_eight_live_runs_in_two_tabs_take_one_stream_and_the_second_tab_goes_on_
         ask_nothing(each, service)
     # Connections that wait for a next request are closed by the service after some seconds; the stream's stays.
     port = service.processes.port
-    wait_for(lambda: page.wait_for_timeout(200) or connections(port) == 1, 30)
+    wait_in(page, lambda: connections(port) == 1)
     assert opened_by["second"] == [], "the second tab has opened none"
     page.close()
-    wait_for(lambda: other.wait_for_timeout(100) or opened_by["second"], 10)
-    wait_for(lambda: other.wait_for_timeout(200) or connections(port) == 1, 30)
+    wait_in(other, lambda: opened_by["second"])
+    wait_in(other, lambda: connections(port) == 1)
     other.goto(address)
     watch_rows(other, ids)
     assert client.post(f"/sweeps/{sweep_id}/cancel").is_success
@@ -133,7 +144,7 @@ def test_a_curve_ends_as_the_metrics_are_after_api_and_worker_were_killed(
     run_id = idle_service.submit({"name": "long", **LONG})
     page, watched = open_page(f"http://127.0.0.1:{idle_service.port}/#/runs/{run_id}", (409, "/weights"))
     page.evaluate(OBSERVE)
-    wait_for(lambda: page.wait_for_timeout(100) or any(each["points"] >= 20 for each in page.evaluate("drawn")))
+    wait_in(page, lambda: any(each["points"] >= 20 for each in page.evaluate("drawn")))
     os.kill(api.pid, signal.SIGKILL)
     api.wait(10)
     for pid in (*children_of(worker.pid), worker.pid):

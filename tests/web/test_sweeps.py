@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def ids(service: Service) -> Iterator[dict[str, str]]:
         assert answer.status_code == 202, answer.text
         found[name] = answer.json()["id"]
     for sweep_id in found.values():
-        wait_for(lambda: is_over(service, sweep_id))
+        wait_for(partial(is_over, service, sweep_id))
     yield found
     for sweep_id in found.values():
         assert client.delete(f"/sweeps/{sweep_id}").is_success
@@ -102,9 +103,7 @@ def lit(page: Page) -> dict[str, str | None]:
 def is_drawn(canvas: Locator) -> bool:
     """Return whether something is drawn on a canvas."""
     return bool(
-        canvas.evaluate(
-            "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((each) => each > 0)"
-        )
+        canvas.evaluate("(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((each) => each > 0)")
     )
 
 
@@ -121,7 +120,9 @@ def test_a_hover_lights_the_same_point_in_all_six_pictures(
     others = [point["point_number"] for point in report_of(service, service.sweep_id)["points"]]
     worst = str(next(number for number in reversed(others) if str(number) != best))
     page.locator(f'.s-table tr[data-point="{worst}"]').hover()
-    assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "strand"), worst) | {"podium": lit(page)["podium"]}
+    assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "strand"), worst) | {
+        "podium": lit(page)["podium"]
+    }
     assert lit(page)["podium"] in (None, worst)
     page.mouse.move(2, 2)
     assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "podium")) | {"strand": best}, "the best stays"
