@@ -84,6 +84,10 @@ def test_the_sentence_is_the_reports_answer(
     expect(page.locator(".s-table tbody .acc").first).to_have_text(
         re.compile(f"^{results[0]['mean_val_accuracy'] * 100:.1f}.%$")
     )
+    for place, effect in enumerate(report["effects"]):
+        figure = page.locator(".s-effects figure").nth(place)
+        expect(figure.locator(".pt")).to_have_count(len(results))
+        expect(figure.locator(".dot")).to_have_count(len(effect["values"]))
     if name == "crossed":
         expect(page.get_by_role("link", name="final run")).to_have_attribute("href", f"#/runs/{sweep['final_run_id']}")
         expect(page.locator(".podium").first).to_contain_text("chosen")

@@ -116,7 +116,7 @@ export class RunList extends EventTarget {
     ]);
     const fresh = new Map([...runs, ...found.filter(Boolean).map(api.asRow)].map((row) => [row.id, row]));
     this.rows = this.rows.map((row) => fresh.get(row.id) ?? row);
-    for (const run of runs) if (FINAL.has(run.status)) this.#wanted.delete(run.id);
+    for (const run of runs) if (FINAL.has(run.status) || run.status === "running") this.#wanted.delete(run.id);
     this.#tell();
   }
 

@@ -76,7 +76,7 @@ export function pictureCard(report, link, state) {
       note,
       name === "heat"
         ? [`columns: ${longName(x)}, rows: ${longName(y)} · `, h("i.ring"), " within noise of the best"]
-        : "a line for each point; drag along an axis to keep a range, click a value to keep it",
+        : "a line for each point; drag along an axis to keep a range, click a value",
     );
     replace(stage, name === "heat" ? heatMap(report, link, { x, y }) : parallel(report, link));
   }
@@ -87,7 +87,7 @@ export function pictureCard(report, link, state) {
       "header",
       h("h2", "Val accuracy, %"),
       note,
-      h("span.end", h(".seg", { role: "group", "aria-label": "Picture" }, buttons)),
+      buttons.length > 1 && h("span.end", h(".seg", { role: "group", "aria-label": "Picture" }, buttons)),
     ),
     stage,
   );
