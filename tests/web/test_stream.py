@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def test_eight_live_runs_in_two_tabs_take_one_stream_and_the_second_tab_goes_on_
     wait_in(page, lambda: connections(port) == 1)
     assert opened_by["second"] == [], "the second tab has opened none"
     page.close()
+    closed_at = time.monotonic()
     wait_in(other, lambda: opened_by["second"])
+    print(f"the second tab opens its stream {time.monotonic() - closed_at:.1f} s after the first was closed")
     wait_in(other, lambda: connections(port) == 1)
     other.goto(address)
     watch_rows(other, ids)

@@ -111,23 +111,23 @@ def is_drawn(canvas: Locator) -> bool:
     )
 
 
-@pytest.mark.parametrize("over", [".heats .cell", ".s-cost .pt", ".s-table tr", ".podium", ".s-effects .pt"])
-def test_a_hover_lights_the_same_point_in_all_six_pictures(
-    service: Service, open_page: WatchedPages, over: str
-) -> None:
+PLACES = (".heats .cell", ".s-cost .pt", ".s-table tr", ".podium", ".s-effects .pt")
+
+
+def test_a_hover_lights_the_same_point_in_all_six_pictures(service: Service, open_page: WatchedPages) -> None:
     page, _ = open_page(service.address("sweep"))
-    best = str(report_of(service, service.sweep_id)["noise"]["best_point"])
-    page.locator(f'{over}[data-point="{best}"]').first.hover(force=True)
-    expect(page.locator(".s-table tr.lit")).to_have_count(1)
-    assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "podium", "strand"), best)
-    assert is_drawn(page.locator(".strands canvas").nth(1))
-    others = [point["point_number"] for point in report_of(service, service.sweep_id)["points"]]
-    worst = str(next(number for number in reversed(others) if str(number) != best))
-    page.locator(f'.s-table tr[data-point="{worst}"]').hover()
-    assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "strand"), worst) | {
-        "podium": lit(page)["podium"]
-    }
-    assert lit(page)["podium"] in (None, worst)
+    report = report_of(service, service.sweep_id)
+    best = str(report["noise"]["best_point"])
+    worst = next(str(each["point_number"]) for each in reversed(report["points"]) if str(each["point_number"]) != best)
+    for place in PLACES:
+        page.locator(f'{place}[data-point="{best}"]').first.hover(force=True)
+        expect(page.locator(f'.s-table tr.lit[data-point="{best}"]')).to_have_count(1)
+        assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "podium", "strand"), best), place
+        assert is_drawn(page.locator(".strands canvas").nth(1))
+        page.locator(f'.s-table tr[data-point="{worst}"]').hover()
+        found = lit(page)
+        assert found.pop("podium") in (None, worst)
+        assert found == dict.fromkeys(("cell", "dot", "effect", "row", "strand"), worst)
     page.mouse.move(2, 2)
     assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "podium")) | {"strand": best}, "the best stays"
 

@@ -18,7 +18,7 @@ def wait_for_plan(page: Page) -> None:
 
 
 def test_each_knob_arrives_in_the_submission(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?preset=defaults")
+    page, _ = open_page(f"{service.url}/#/train?preset=defaults", reduced_motion="reduce")
     wait_for_plan(page)
     page.get_by_label("Width of hidden layer 1").fill("24")
     page.keyboard.press("Enter")
@@ -66,7 +66,9 @@ MORE = {
 
 
 def test_the_knobs_that_are_folded_away_arrive_too(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?preset=defaults&training.epochs=3&model.hidden_sizes=8")
+    page, _ = open_page(
+        f"{service.url}/#/train?preset=defaults&training.epochs=3&model.hidden_sizes=8", reduced_motion="reduce"
+    )
     wait_for_plan(page)
     page.locator("details.more summary").click()
     page.get_by_role("radio", name="cosine").click()
@@ -106,7 +108,9 @@ def at(config: Any, path: str) -> Any:
 
 
 def test_enter_trains_one_run(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?preset=defaults&training.epochs=4&model.hidden_sizes=9")
+    page, _ = open_page(
+        f"{service.url}/#/train?preset=defaults&training.epochs=4&model.hidden_sizes=9", reduced_motion="reduce"
+    )
     wait_for_plan(page)
     posted: list[str] = []
     page.on("request", lambda request: posted.append(request.url) if is_submission(request) else None)
@@ -187,7 +191,8 @@ def test_a_run_that_is_watched_ends_with_the_curve_of_its_metrics(service: Servi
 
 
 def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?preset=minibatch-sigmoid&training.epochs=40&model.hidden_sizes=6")
+    address = f"{service.url}/#/train?preset=minibatch-sigmoid&training.epochs=40&model.hidden_sizes=6"
+    page, _ = open_page(address, reduced_motion="reduce")
     wait_for_plan(page)
     page.locator(".start").click()
     expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)

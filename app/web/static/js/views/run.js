@@ -36,7 +36,20 @@ export async function show({ state, rest: [id] }) {
   let rows = [];
   let atBest = null; // metrics of the best epoch, which a range of epochs may leave out
 
-  const drawTop = onceAFrame(() => replace(top, head(run, refresh), facts(run, atBest)));
+  const told = h("span.contents");
+  const buttons = h(".end");
+  const stats = h("div");
+  let shownButtons = "";
+  replace(top, h(".head", told, buttons), stats);
+  const drawTop = onceAFrame(() => {
+    const isChampion = store.champion?.model.run_id === id;
+    replace(told, head(run, isChampion));
+    replace(stats, facts(run, atBest));
+    const wanted = [run.status, isChampion].join();
+    if (wanted === shownButtons) return; // one of them may have the focus, or ask once more
+    shownButtons = wanted;
+    replace(buttons, runButtons(run, isChampion, refresh));
+  });
   function takeRows(found) {
     rows = found;
     atBest = rows.find((row) => row.epoch === run.best?.epoch) ?? (atBest?.epoch === run.best?.epoch ? atBest : null);
@@ -102,10 +115,8 @@ export async function show({ state, rest: [id] }) {
   };
 }
 
-function head(run, onChange) {
-  const isChampion = store.champion?.model.run_id === run.id;
-  return h(
-    ".head",
+function head(run, isChampion) {
+  return [
     h(
       "h1",
       h("a.crumb", { href: "#/runs" }, "Runs"),
@@ -123,8 +134,7 @@ function head(run, onChange) {
     Object.entries(run.tags).map(([key, text]) => h("span.chip.line", `${key} ${text}`)),
     run.error && h("span.chip.bad", `${run.error.code}: ${run.error.detail}`),
     run.hint && h("span.chip.warn", run.hint),
-    h(".end", runButtons(run, isChampion, onChange)),
-  );
+  ];
 }
 
 const stat = (name, text, unit, cls = "") =>
