@@ -215,6 +215,12 @@ def test_compare_lays_runs_side_by_side_and_refuses_thirteen(service: Service, o
     expected = [len(answer[part]) for part in ("fixed", "introduced", "shared")]
     assert [int(text.split()[0]) for text in page.locator(".duel h3").all_inner_texts()] == expected
     expect(page.locator(".third")).to_contain_text("noise")
+    with page.expect_response(re.compile(rf"/{service.run_id}/metrics\?.*after=9&until=20")) as asked:
+        page.goto(f"{service.address('compare')}&epochs=10..20")
+    assert [row["epoch"] for row in asked.value.json()["data"]] == list(range(10, 21))
+    expect(page.locator(".half").first).to_contain_text("10 to 20")
+    page.get_by_role("button", name="all epochs").click()
+    expect(page.locator(".half").first).not_to_contain_text("10 to 20")
     many = "&".join(f"run=run-{number}" for number in range(13))
     other, _ = open_page(f"{service.url}/#/compare?{many}")
     expect(other.locator("#main")).to_contain_text("At most 12 runs can be compared; these are 13.")

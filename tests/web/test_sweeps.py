@@ -123,11 +123,11 @@ def test_a_hover_lights_the_same_point_in_all_six_pictures(service: Service, ope
         page.locator(f'{place}[data-point="{best}"]').first.hover(force=True)
         expect(page.locator(f'.s-table tr.lit[data-point="{best}"]')).to_have_count(1)
         assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "podium", "strand"), best), place
-        assert is_drawn(page.locator(".strands canvas").nth(1))
         page.locator(f'.s-table tr[data-point="{worst}"]').hover()
         found = lit(page)
         assert found.pop("podium") in (None, worst)
         assert found == dict.fromkeys(("cell", "dot", "effect", "row", "strand"), worst)
+    assert is_drawn(page.locator(".strands canvas").nth(1)), "the lit curve"
     page.mouse.move(2, 2)
     assert lit(page) == dict.fromkeys(("cell", "dot", "effect", "row", "podium")) | {"strand": best}, "the best stays"
 

@@ -25,6 +25,12 @@ function lines(m, seen, train, val) {
   ];
 }
 
+/** Says which epochs are shown, with a way back to all. */
+export const rangeChip = ([lo, hi], onzoom) => [
+  ` ${int(lo)} to ${int(hi)} `,
+  h("button.chip.line", { onclick: () => onzoom(null) }, "all epochs"),
+];
+
 /**
  * Makes the cards; `update(run, rows, range)` draws them anew, `range` being the epochs that are shown, null for all.
  *
@@ -34,7 +40,14 @@ export function makeCurves(initialScale, onzoom) {
   const cursor = new Cursor();
   let scale = initialScale in SCALES ? initialScale : "errors";
   const accuracyOf = () => ({ ...DOMAINS[scale], format: percent, label: "accuracy" });
-  const accuracy = lineChart({ cursor, height: 232, series: [], y: accuracyOf(), summary: "Accuracy over epochs", onzoom });
+  const accuracy = lineChart({
+    cursor,
+    height: 232,
+    series: [],
+    y: accuracyOf(),
+    summary: "Accuracy over epochs",
+    onzoom,
+  });
   const loss = lineChart({
     cursor,
     height: 232,
@@ -79,10 +92,7 @@ export function makeCurves(initialScale, onzoom) {
     replace(
       note,
       isThin ? `${int(rows.length)} of ${int(epochs)} epochs` : "",
-      zoom && [
-        ` ${int(zoom[0])} to ${int(zoom[1])} `,
-        h("button.chip.line", { onclick: () => onzoom(null) }, "all epochs"),
-      ],
+      zoom && rangeChip(zoom, onzoom),
     );
     accuracy.update({
       ...range,
