@@ -10,6 +10,7 @@ import { frame } from "./scatter.js";
 const HEIGHT = 328;
 const [TOP, BOTTOM] = [30, HEIGHT - 12];
 const CLICK_PX = 4;
+const LABEL_PX = 100; // between axes that are nearer, names stand in two rows
 
 /** An axis: `of` a point the value on it, which is a value's number where there are few of them. */
 function parameter(report, name) {
@@ -67,7 +68,11 @@ export function parallel(report, link) {
     const x = linear([0, dims.length - 1], [36, width - 44]);
     const xs = dims.map((_, i) => x(i));
     lines = makeLines(root, link, linesOf(points, dims), xs, { width, height });
-    dims.forEach((dim, i) => drawAxis(svg, dim, x(i), i === 0 ? -1 : i === dims.length - 1 ? 1 : 0, kept));
+    const isNarrow = width < LABEL_PX * dims.length;
+    dims.forEach((dim, i) => {
+      const side = i === 0 ? -1 : i === dims.length - 1 ? 1 : 0;
+      drawAxis(svg, dim, { x: x(i), side, labelY: isNarrow && i % 2 ? 1 : 15 }, kept);
+    });
     show();
     return lines.layers;
   });
@@ -110,11 +115,11 @@ function sayKept(dims, kept, n, all) {
 }
 
 /** An axis with its values; a drag along it keeps a range, a click on a value keeps this one, a click beside them all. */
-function drawAxis(svg, dim, x, side, kept) {
+function drawAxis(svg, dim, { x, side, labelY }, kept) {
   const anchor = ["start", "middle", "end"][side + 1];
   svg.append(
     s("line.axis", { x1: x, x2: x, y1: TOP - 6, y2: BOTTOM + 6 }),
-    s("text.direct", { x, y: 14, "text-anchor": anchor, dx: [-30, 0, 40][side + 1] }, dim.label),
+    s("text.direct", { x, y: labelY, "text-anchor": anchor, dx: [-30, 0, 40][side + 1] }, dim.label),
     ...dim.ticks.map(([at, text]) => s("text.halo", { x: x + 6, y: at + 4 }, text)),
   );
   const brush = s("rect.brush", { x: x - 6, width: 12, y: 0, height: 0 });
