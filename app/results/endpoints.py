@@ -44,23 +44,24 @@ def list_metrics(
         Query(description="`csv` holds the whole history. Default: what `Accept` prefers, or else JSON."),
     ] = None,
     points: Annotated[
-        int | None, Query(ge=2, le=1000, description="Thin out to about so many; first, last and best stay.")
+        int | None, Query(ge=2, le=1000, description="Thin the range out to about so many; first, last and best stay.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
     after: Annotated[
         int, Query(ge=0, le=MAX_INTEGER, description="Cursor: an epoch; the entries behind it follow.")
     ] = 0,
+    until: Annotated[int | None, Query(ge=1, le=MAX_INTEGER, description="The last epoch. Default: the run's.")] = None,
 ) -> Any:
     """Loss and accuracy on both splits, gradient and weight norms, by epoch."""
     run = service.get_run(session, run_id)
     if (format or accepted(request.scope, JSON, CSV)) in ("csv", CSV):
         return Response(
-            to_csv(service.history(session, run, after=after, limit=None, points=points)),
+            to_csv(service.history(session, run, after=after, until=until, limit=None, points=points)),
             media_type=CSV,
             headers={"Content-Disposition": f'attachment; filename="{run.id}-metrics.csv"', **VARY},
         )
     response.headers.update(VARY)
-    found = service.history(session, run, after=after, limit=limit + 1, points=points)
+    found = service.history(session, run, after=after, until=until, limit=limit + 1, points=points)
     metrics, cursor = (found, None) if points is not None else cut(found, limit, lambda metric: str(metric.epoch))
     return Page.of([MetricView.of(metric) for metric in metrics], cursor)
 

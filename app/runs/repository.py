@@ -94,19 +94,29 @@ def queue_positions(session: Session, run_ids: Collection[str]) -> dict[str, int
     return {row.id: row.place for row in rows}
 
 
-def list_metrics(session: Session, run_id: str, *, after_epoch: int, limit: int | None) -> Sequence[Metric]:
-    query = select(Metric).where(Metric.run_id == run_id, Metric.epoch > after_epoch).order_by(Metric.epoch)
+def list_metrics(
+    session: Session, run_id: str, *, after_epoch: int, until: int | None, limit: int | None
+) -> Sequence[Metric]:
+    query = select(Metric).where(Metric.run_id == run_id, *_between(Metric.epoch, after_epoch, until))
+    query = query.order_by(Metric.epoch)
     return session.scalars(query.limit(limit)).all()
 
 
-def thinned_metrics(session: Session, run_id: str, points: int) -> Sequence[Metric]:
-    """Return about `points` metrics, evenly spaced, always with the first, the last and the best epoch."""
-    kept = thinned_epochs([run_id], points)
+def thinned_metrics(
+    session: Session, run_id: str, points: int, *, after_epoch: int, until: int | None
+) -> Sequence[Metric]:
+    """Return about `points` metrics of a range of epochs, evenly spaced, with the range's first, last and best one."""
+    kept = thinned_epochs([run_id], points, after_epoch, until)
     is_kept = (Metric.run_id == kept.c.run_id) & (Metric.epoch == kept.c.epoch)
     return session.scalars(select(Metric).join(kept, is_kept).order_by(Metric.epoch)).all()
 
 
-def thinned_epochs(run_ids: Collection[str], points: int) -> Subquery:
+def _between(epoch: Any, after: int, until: int | None) -> list[Any]:
+    """Return the conditions that an epoch lies after `after`, and not after `until`."""
+    return [epoch > after] if until is None else [epoch > after, epoch <= until]
+
+
+def thinned_epochs(run_ids: Collection[str], points: int, after: int = 0, until: int | None = None) -> Subquery:
     """Select about `points` evaluated epochs of each run, evenly spaced, with the first, the last and the best one.
 
     The epochs of a run are divided into `points` stretches, the last of which is the last epoch alone; the first
@@ -115,20 +125,23 @@ def thinned_epochs(run_ids: Collection[str], points: int) -> Subquery:
     Args:
         run_ids: The runs.
         points: Number of stretches, at least 2; a run with no more evaluated epochs keeps all.
+        after: The epochs behind it count.
+        until: The last epoch that counts, None for the run's last one.
 
     Returns:
         Columns `run_id`, `epoch`, and `of`, the run's number of evaluated epochs.
     """
     first, last = func.min(Metric.epoch).label("first"), func.max(Metric.epoch).label("last")
-    spans = select(Metric.run_id, first, last, func.count().label("of")).where(Metric.run_id.in_(run_ids))
+    spans = select(Metric.run_id, first, last, func.count().label("of"))
+    spans = spans.where(Metric.run_id.in_(run_ids), *_between(Metric.epoch, after, until))
     span = spans.group_by(Metric.run_id).subquery()
     length = func.nullif(span.c.last - span.c.first, 0, type_=Integer)
     stretch = (Metric.epoch - span.c.first) * (points - 1) // length
     begins = select(span.c.run_id, func.min(Metric.epoch).label("epoch"), span.c.of)
-    begins = begins.join(Metric, Metric.run_id == span.c.run_id)
+    begins = begins.join(Metric, (Metric.run_id == span.c.run_id) & Metric.epoch.between(span.c.first, span.c.last))
     begins = begins.group_by(span.c.run_id, span.c.of, case((span.c.of <= points, Metric.epoch), else_=stretch))
     best = select(span.c.run_id, Run.best_epoch, span.c.of).join(Run, Run.id == span.c.run_id)
-    return union(begins, best.where(Run.best_epoch.is_not(None))).subquery()
+    return union(begins, best.where(Run.best_epoch.between(span.c.first, span.c.last))).subquery()
 
 
 def list_checkpoints(session: Session, run_id: str) -> Sequence[Checkpoint]:

@@ -324,11 +324,13 @@ _FINISHED = {
 }
 
 
-def history(session: Session, run: Run, *, after: int, limit: int | None, points: int | None) -> Sequence[Metric]:
-    """Return a run's metrics by epoch: all, a page, or thinned to about `points`."""
+def history(
+    session: Session, run: Run, *, after: int, until: int | None, limit: int | None, points: int | None
+) -> Sequence[Metric]:
+    """Return a run's metrics by epoch, of all epochs or a range: all, a page, or thinned to about `points`."""
     if points is not None:
-        return repository.thinned_metrics(session, run.id, points)
-    return repository.list_metrics(session, run.id, after_epoch=after, limit=limit)
+        return repository.thinned_metrics(session, run.id, points, after_epoch=after, until=until)
+    return repository.list_metrics(session, run.id, after_epoch=after, until=until, limit=limit)
 
 
 def get_checkpoint(session: Session, run: Run, role: str) -> Checkpoint:

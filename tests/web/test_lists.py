@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
+from sqlalchemy import delete as sql_delete
 
 from app.run_config import RunConfig
 from app.tables import Run, RunStatus
@@ -52,6 +55,47 @@ def test_a_row_follows_events_without_a_reload(service: Service, open_page: Watc
     expect(row).to_contain_text("deleted")
 
 
+def test_rows_follow_what_is_done_to_their_runs_by_events(service: Service, open_page: WatchedPages) -> None:
+    client = service.processes.client
+    run_id = service.processes.submit({"name": "handled", "training": {"epochs": 100_000, "batch_size": 1000}})
+    page, _ = open_page(service.address("runs"), (409, f"/runs/{run_id}$"))
+    page.evaluate("window.isNotReloaded = true")
+    row = page.locator(f'tr[data-id="{run_id}"]')
+    expect(row.locator(".inprogress")).to_be_visible(timeout=60_000)
+    assert client.post(f"/runs/{run_id}/pause").is_success
+    expect(row.locator(".status.paused")).to_be_visible()
+    expect(row.locator(".progress")).to_contain_text("paused at")
+    assert client.post(f"/runs/{run_id}/resume").is_success
+    expect(row.locator(".status.running")).to_be_visible()
+    row.get_by_role("checkbox").click()
+    dock = page.get_by_role("toolbar", name="Chosen runs")
+    dock.get_by_role("button", name="Tag").click()
+    page.get_by_label("Tag, as key:value").fill("unit: 3")
+    dock.get_by_role("button", name="Tag").click()
+    expect(row.locator(".chip.line")).to_have_text("unit:3")
+    assert service.processes.get(run_id)["tags"] == {"unit": "3"}
+    delete(page, row)
+    refused = client.delete(f"/runs/{run_id}")
+    assert refused.status_code == 409
+    expect(page.locator(".toast", has_text=refused.json()["detail"])).to_be_visible()
+    assert client.post(f"/runs/{run_id}/cancel").is_success
+    expect(row.locator(".status.cancelled")).to_be_visible()
+    service.processes.finish(run_id)
+    delete(page, row)
+    expect(row.locator(".chip.bad")).to_have_text("deleted")
+    assert client.get(f"/runs/{run_id}").status_code == 404
+    assert page.evaluate("window.isNotReloaded")
+
+
+def delete(page: Page, row: Locator) -> None:
+    """Delete a run by the dock, as one who has read the question does."""
+    row.get_by_role("checkbox").set_checked(True)
+    dock = page.get_by_role("toolbar", name="Chosen runs")
+    dock.get_by_role("button", name="Delete").click()
+    expect(dock).to_contain_text("This cannot be undone.")
+    dock.get_by_role("button", name="Delete").click()
+
+
 def test_a_paused_run_is_resumed_and_cancelled_by_its_buttons(service: Service, open_page: WatchedPages) -> None:
     run_id = service.processes.submit({"name": "handled", "training": {"epochs": 100_000, "batch_size": 1000}})
     page, _ = open_page(f"{service.url}/#/runs/{run_id}", (409, "/weights"))
@@ -68,28 +112,98 @@ def test_a_paused_run_is_resumed_and_cancelled_by_its_buttons(service: Service, 
     assert service.processes.client.get(f"/runs/{run_id}").status_code == 404
 
 
-def test_a_thousand_runs_are_at_most_sixty_rows_of_the_document(service: Service, open_page: WatchedPages) -> None:
+NUM_SEEDED = 1000
+# The time from the address to the first row that stands, and each request for small lines.
+MEASURE = """
+  new MutationObserver((_, observer) => {
+    if (!document.querySelector("tbody tr[data-id]")) return;
+    window.firstRow = performance.now();
+    observer.disconnect();
+  }).observe(document, { subtree: true, childList: true });
+"""
+
+
+@pytest.fixture(scope="module")
+def thousand(service: Service) -> Iterator[dict[str, str]]:
+    """A thousand runs as rows of the database, the best not the first by name; the filter that finds them."""
     config = RunConfig()
-    columns: dict[str, Any] = {
-        "model_kind": "mlp",
-        "config": config.model_dump(mode="json"),
-        "stack_key": config.stack_key,
-    }
-    columns |= {"device": "auto", "seed": 0, "epochs": 10, "status": RunStatus.CANCELLED, "tags": {"seeded": "yes"}}
+    columns: dict[str, Any] = {"model_kind": "mlp", "config": config.model_dump(mode="json"), "device": "auto"}
+    columns |= {"stack_key": config.stack_key, "seed": 0, "epochs": 10, "epoch": 10, "tags": {"seeded": "yes"}}
+    statuses = (RunStatus.CANCELLED, RunStatus.CANCELLED, RunStatus.FAILED)
     with service.processes.database.writing() as session:
-        for number in range(1000):
-            session.add(Run(name=f"seeded {number:04}", **columns))
-    page, _ = open_page(f"{service.url}/#/runs?tag=seeded%3Ayes&sort=name")
-    expect(page.locator(".head .note")).to_contain_text("of 1,000")
+        for number in range(NUM_SEEDED):
+            accuracy = 0.5 + (number * 377 % NUM_SEEDED) / 4000
+            run = Run(name=f"seeded {number:04}", status=statuses[number % 3], best_val_accuracy=accuracy, **columns)
+            run.best_epoch, run.best_val_loss = 10, 1 - accuracy
+            run.num_parameters = 1000 + number * 7 % NUM_SEEDED
+            session.add(run)
+    yield {"tag": "seeded:yes"}
+    with service.processes.database.writing() as session:
+        session.execute(sql_delete(Run).where(Run.name.like("seeded %")))
+
+
+def shown_ids(page: Page) -> list[str]:
+    ids: list[str] = page.locator("tbody tr[data-id]").evaluate_all("(rows) => rows.map((row) => row.dataset.id)")
+    return ids
+
+
+def test_a_thousand_runs_are_at_most_sixty_rows_of_the_document(
+    service: Service, open_page: WatchedPages, thousand: dict[str, str]
+) -> None:
+    page, _ = open_page(f"{service.url}/#/states")
+    page.add_init_script(MEASURE)
+    page.goto("about:blank")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{service.url}/#/runs?{urlencode(thousand)}&sort=name")
+    expect(page.locator(".head .note")).to_contain_text(f"of {NUM_SEEDED:,}")
+    print(f"first of {NUM_SEEDED:,} rows after {page.evaluate('firstRow'):.0f} ms")
     seen: dict[str, None] = {}
     for _ in range(400):
         rows = page.locator("tbody tr[data-id] .runname a").all_inner_texts()
         assert len(rows) <= 60
         seen.update(dict.fromkeys(rows))
-        if len(seen) >= 1000:
+        if len(seen) >= NUM_SEEDED:
             break
         page.evaluate(SCROLL)
-    assert list(seen) == [f"seeded {number:04}" for number in range(1000)]
+    assert list(seen) == [f"seeded {number:04}" for number in range(NUM_SEEDED)]
+    pages = [url for url in requests if "/runs?" in url and "limit=50" in url]
+    assert len(pages) == NUM_SEEDED / 50, "one request a page of rows"
+    series = [parse_qs(urlsplit(url).query)["run_id"] for url in requests if "/charts/series" in url]
+    asked = [run_id for ids in series for run_id in ids]
+    assert len(asked) == len(set(asked)) == NUM_SEEDED, "each run's small line is asked for once"
+    assert len(series) <= len(pages), "one request a page of small lines"
+
+
+COLUMNS = {"Val accuracy": "val_accuracy", "Parameters": "num_parameters", "Run": "name", "Created": "created_at"}
+
+
+def test_rows_stand_in_the_services_order_and_are_those_that_it_finds(
+    service: Service, open_page: WatchedPages, thousand: dict[str, str]
+) -> None:
+    page, _ = open_page(f"{service.url}/#/runs?{urlencode(thousand)}&sort=shifted_accuracy")
+    for head, column in COLUMNS.items():
+        for sort in (f"-{column}", column):
+            page.get_by_role("button", name=head, exact=True).click()
+            compare(page, service, {**thousand, "sort": sort})
+    page.get_by_role("button", name="failed").click()
+    compare(page, service, {**thousand, "sort": column, "status": "failed"})
+    page.get_by_role("searchbox").fill("seeded 09")
+    compare(page, service, {**thousand, "sort": column, "status": "failed", "q": "seeded 09"})
+    assert f"sort={column}" in page.url
+    assert "status=failed" in page.url
+
+
+def compare(page: Page, service: Service, filters: dict[str, str]) -> None:
+    """Wait until the rows are those of `GET /runs` with these filters, from the first on."""
+    answer = service.processes.client.get("/runs", params={**filters, "limit": 50, "counts": True}).json()
+    ids = [run["id"] for run in answer["data"]]
+    expect(page.locator("tbody tr[data-id]").first).to_have_attribute("data-id", ids[0])
+    status = filters.get("status", "total")
+    expect(page.locator(".head .note")).to_contain_text(f"of {answer['counts'][status]:,}")
+    shown = shown_ids(page)
+    assert len(shown) >= min(20, len(ids))
+    assert shown == ids[: len(shown)]
 
 
 def test_compare_lays_runs_side_by_side_and_refuses_thirteen(service: Service, open_page: WatchedPages) -> None:
@@ -101,6 +215,12 @@ def test_compare_lays_runs_side_by_side_and_refuses_thirteen(service: Service, o
     expected = [len(answer[part]) for part in ("fixed", "introduced", "shared")]
     assert [int(text.split()[0]) for text in page.locator(".duel h3").all_inner_texts()] == expected
     expect(page.locator(".third")).to_contain_text("noise")
+    with page.expect_response(re.compile(rf"/{service.run_id}/metrics\?.*after=9&until=20")) as asked:
+        page.goto(f"{service.address('compare')}&epochs=10..20")
+    assert [row["epoch"] for row in asked.value.json()["data"]] == list(range(10, 21))
+    expect(page.locator(".half").first).to_contain_text("10 to 20")
+    page.get_by_role("button", name="all epochs").click()
+    expect(page.locator(".half").first).not_to_contain_text("10 to 20")
     many = "&".join(f"run=run-{number}" for number in range(13))
     other, _ = open_page(f"{service.url}/#/compare?{many}")
     expect(other.locator("#main")).to_contain_text("At most 12 runs can be compared; these are 13.")
@@ -108,20 +228,36 @@ def test_compare_lays_runs_side_by_side_and_refuses_thirteen(service: Service, o
     expect(gone.locator("#main")).to_contain_text("deleted")
 
 
-def test_a_sweeps_sentence_is_the_reports_and_its_pictures_light_together(
+def test_twelve_runs_are_compared_also_one_of_another_split_and_one_that_is_deleted(
     service: Service, open_page: WatchedPages
 ) -> None:
-    page, _ = open_page(service.address("sweep"))
-    report = service.processes.client.get(f"/sweeps/{service.sweep_id}/report").json()
-    expect(page.locator(".sentence")).to_have_text(report["answer"])
-    best = report["noise"]["best_point"]
-    page.locator(f'.cell[data-point="{best}"]').hover()
-    for picture in (".heats .cell.lit", ".s-cost .pt.lit", ".s-table tr.lit"):
-        expect(page.locator(picture)).to_have_count(1)
-    expect(page.locator(".s-effects .pt.lit")).to_have_count(len(report["effects"]))
-    page.get_by_role("button", name="Parallel").click()
-    expect(page.locator(".strand")).to_have_count(4)
-    assert "view=parallel" in page.url
+    client = service.processes.client
+    tiny = {"model": {"hidden_sizes": [4]}, "training": {"epochs": 2}}
+    ids = [service.processes.submit({"name": f"tiny {number}", "seed": number, **tiny}) for number in range(9)]
+    ids.append(service.processes.submit({"name": "elsewhere", "split": {"seed": 7}, **tiny}))
+    for run_id in ids:
+        assert service.processes.finish(run_id)["status"] == "succeeded"
+    wanted = [service.run_id, service.other_id, *ids]
+    address = f"{service.url}/#/compare?" + "&".join(f"run={run_id}" for run_id in wanted)
+    page, _ = open_page(address, (409, "/mistakes"))
+    expect(page.locator(".third th.num")).to_have_count(12)
+    expect(page.locator(".half").first.locator("path.series")).to_have_count(24)
+    heads = page.locator(".third th.num").all_inner_texts()
+    assert heads == [service.processes.get(run_id)["name"] for run_id in wanted]
+    split = page.locator(".third tr", has_text="split seed")
+    usual = str(service.processes.get(service.run_id)["config"]["split"]["seed"])
+    assert split.locator("td.num").all_inner_texts() == [*[usual] * 11, "7"]
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page.get_by_label("Run", exact=True).select_option("elsewhere")
+    refusal = client.get(f"/runs/{ids[-1]}/mistakes", params={"against": service.run_id})
+    assert refusal.status_code == 409
+    expect(page.locator(".twothirds .body")).to_have_text(refusal.json()["detail"])
+    assert client.delete(f"/runs/{ids[0]}").is_success
+    fewer, _ = open_page(address)
+    expect(fewer.locator(".third th.num")).to_have_count(11)
+    expect(fewer.locator(".head .chip.warn")).to_have_text("1 deleted")
+    for run_id in ids[1:]:
+        assert client.delete(f"/runs/{run_id}").is_success
 
 
 def test_a_model_is_pinned_rolled_back_and_unpinned(service: Service, open_page: WatchedPages) -> None:

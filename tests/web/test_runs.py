@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -39,6 +40,59 @@ def test_the_charts_share_a_cursor_that_the_keyboard_moves_and_speaks(
     expect(live).to_contain_text(f"val {metrics[3]['val_accuracy'] * 100:.2f}")
     for name in (".a-acc", ".a-loss"):
         expect(page.locator(f"{name} .cursor")).to_have_count(1)
+
+
+# The epochs that a chart's line has: how many points it draws, and the numbers below it.
+DRAWN = """() => {
+  const d = document.querySelector(".a-acc path.series.s-val").getAttribute("d");
+  return d.split("L").length;
+}"""
+
+
+def test_a_drag_along_a_chart_asks_for_the_metrics_of_these_epochs(service: Service, open_page: WatchedPages) -> None:
+    long = {"model": {"hidden_sizes": [4]}, "training": {"epochs": 1000, "batch_size": 400, "evaluate_every": 1}}
+    run_id = service.processes.submit({"name": "to zoom into", **long})
+    assert service.processes.finish(run_id)["status"] == "succeeded"
+    page, _ = open_page(f"{service.url}/#/runs/{run_id}")
+    client = service.processes.client
+    note = page.locator(".a-acc .note")
+    num_all = len(client.get(f"/runs/{run_id}/metrics", params={"points": 400}).json()["data"])
+    assert num_all < 500
+    expect(note).to_have_text(f"{num_all} of 1,000 epochs")
+    chart = page.locator(".a-acc .chart")
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 110, steps=3)
+    expect(chart.locator(".brush")).to_have_count(1)
+    with page.expect_response("**/metrics?*") as asked:
+        page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 110, steps=3)
+        page.mouse.up()
+    found = re.search(r"epochs=(\d+)\.\.(\d+)", page.url)
+    assert found is not None, page.url
+    low, high = int(found[1]), int(found[2])
+    assert 300 < low < high < 700
+    expected = client.get(f"/runs/{run_id}/metrics", params={"limit": 1000, "after": low - 1, "until": high}).json()
+    assert [row["epoch"] for row in expected["data"]] == list(range(low, high + 1))
+    assert asked.value.json()["data"] == expected["data"], "no epoch is left out any more"
+    expect(note).to_contain_text(f"{low} to {high}")
+    for _ in range(2):  # as it is, and opened by its address
+        expect(note).to_contain_text(f"{low} to {high}")
+        assert page.evaluate(DRAWN) == high - low + 1
+        page.reload()
+        page.wait_for_selector("html[data-ready]")
+    chart.focus()
+    page.keyboard.press("-")
+    expect(note).not_to_contain_text(f"{low} to {high}")
+    page.keyboard.press("Escape")
+    expect(note).to_have_text(f"{num_all} of 1,000 epochs")
+    assert "epochs=" not in page.url
+    page.keyboard.press("+")
+    expect(note).to_contain_text(" to ")
+    page.get_by_role("button", name="all epochs").click()
+    expect(note).to_have_text(f"{num_all} of 1,000 epochs")
+    assert client.delete(f"/runs/{run_id}").is_success
 
 
 def test_a_cell_filters_the_mistakes(service: Service, open_page: WatchedPages) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from tests.web.conftest import Service, WatchedPages
 
@@ -17,7 +18,7 @@ def wait_for_plan(page: Page) -> None:
 
 
 def test_each_knob_arrives_in_the_submission(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?preset=defaults")
+    page, _ = open_page(f"{service.url}/#/train?preset=defaults", reduced_motion="reduce")
     wait_for_plan(page)
     page.get_by_label("Width of hidden layer 1").fill("24")
     page.keyboard.press("Enter")
@@ -54,6 +55,78 @@ def test_each_knob_arrives_in_the_submission(service: Service, open_page: Watche
     expect(other.locator(".field.changed")).to_have_count(7)
 
 
+MORE = {
+    "Warped copies of each image": ("2", "training.augmentation", {"kind": "affine_elastic", "copies": 2}),
+    "Seed": ("5", "seed", 5),
+    "Momentum": ("0.4", "training.optimizer.momentum", 0.4),
+    "Warm-up, steps": ("20", "training.schedule.warmup_steps", 20),
+    "Weight decay": ("0.002", "training.optimizer.weight_decay", 0.002),
+    "Early stopping, epochs without gain": ("30", "training.early_stopping", {"patience": 30}),
+}
+
+
+def test_the_knobs_that_are_folded_away_arrive_too(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(
+        f"{service.url}/#/train?preset=defaults&training.epochs=3&model.hidden_sizes=8", reduced_motion="reduce"
+    )
+    wait_for_plan(page)
+    page.locator("details.more summary").click()
+    page.get_by_role("radio", name="cosine").click()
+    expect(page.locator('[data-path="training.schedule.warmup_steps"]')).to_be_visible()
+    for label, (text, _, _) in MORE.items():
+        page.get_by_label(f"{label}, exactly").fill(text)
+        page.keyboard.press("Tab")
+    page.locator('[data-path="training.optimizer.nesterov"]').get_by_role("radio", name="on").click()
+    page.get_by_role("radio", name="last epoch").click()
+    with page.expect_response("**/runs") as submitted:
+        page.locator(".start").click()
+    run = service.processes.get(submitted.value.json()["id"])
+    expected = {path: value for _, path, value in MORE.values()} | {
+        "training.schedule.kind": "cosine",
+        "training.optimizer.nesterov": True,
+        "training.keep": "last",
+        "training.optimizer.kind": "sgd",
+    }
+    found = {path: at(run["config"] | {"seed": run["config"].get("seed")}, path) for path in expected}
+    for path, value in expected.items():
+        if isinstance(value, dict):
+            assert value.items() <= found[path].items(), path
+        else:
+            assert found[path] == value, path
+    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    page.get_by_role("radio", name="Adam").click()
+    wait_for_plan(page)
+    with page.expect_response("**/runs") as submitted:
+        page.locator(".start").click()
+    assert submitted.value.json()["config"]["training"]["optimizer"]["kind"] == "adam"
+
+
+def at(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+def test_enter_trains_one_run(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(
+        f"{service.url}/#/train?preset=defaults&training.epochs=4&model.hidden_sizes=9", reduced_motion="reduce"
+    )
+    wait_for_plan(page)
+    posted: list[str] = []
+    page.on("request", lambda request: posted.append(request.url) if is_submission(request) else None)
+    page.locator("#main").focus()
+    for _ in range(2):
+        page.keyboard.press("Enter")
+    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    assert len(posted) == 1
+    name = page.locator(".live h1").inner_text()
+    assert len(service.processes.client.get("/runs", params={"q": name}).json()["data"]) == 1
+
+
+def is_submission(request: Request) -> bool:
+    return request.method == "POST" and request.url.endswith("/runs")
+
+
 def test_a_refusal_stands_at_its_field_in_the_servers_words(service: Service, open_page: WatchedPages) -> None:
     page, _ = open_page(f"{service.url}/#/train?preset=defaults", (422, "dry_run"))
     wait_for_plan(page)
@@ -69,8 +142,21 @@ def test_a_refusal_stands_at_its_field_in_the_servers_words(service: Service, op
     expect(page.locator(".start")).to_be_enabled()
 
 
-def test_playback_ends_at_the_end_and_scrubbing_shows_an_epoch(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?run={service.run_id}", reduced_motion="reduce")
+# What the player says, one after the other.
+LISTEN = """() => {
+  window.said = [];
+  new MutationObserver(() => {
+    const text = document.querySelector(".live .status")?.textContent;
+    if (text && said.at(-1) !== text) said.push(text);
+  }).observe(document.querySelector(".live"), { subtree: true, childList: true });
+}"""
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_a_training_is_played_back_or_where_less_motion_is_wished_for_shown_at_once(
+    service: Service, open_page: WatchedPages, motion: str
+) -> None:
+    page, _ = open_page(f"{service.url}/#/train?run={service.run_id}", reduced_motion=motion)
     expect(page.locator(".live .status")).to_contain_text("trained in")
     metrics = service.processes.client.get(f"/runs/{service.run_id}/metrics").json()["data"]
     slider = page.get_by_role("slider", name="Epoch", exact=True)
@@ -79,9 +165,17 @@ def test_playback_ends_at_the_end_and_scrubbing_shows_an_epoch(service: Service,
     expect(page.locator(".live .status")).to_contain_text("epoch 1 of 30")
     assert "at=1" in page.url
     expect(page.locator(".live .stat.lead dd")).to_contain_text(f"{metrics[0]['val_accuracy'] * 100:.1f}")
+    page.evaluate(LISTEN)
     page.get_by_role("button", name="Play the training again").click()
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=1_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     assert "at=" not in page.url
+    said = page.evaluate("said")
+    epochs = [int(text.split()[1]) for text in said if text.startswith("epoch")]
+    if motion == "reduce":
+        assert epochs == []
+    else:
+        assert len(epochs) > 3
+        assert epochs == sorted(epochs)
 
 
 def test_a_run_that_is_watched_ends_with_the_curve_of_its_metrics(service: Service, open_page: WatchedPages) -> None:
@@ -97,7 +191,8 @@ def test_a_run_that_is_watched_ends_with_the_curve_of_its_metrics(service: Servi
 
 
 def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, open_page: WatchedPages) -> None:
-    page, _ = open_page(f"{service.url}/#/train?preset=minibatch-sigmoid&training.epochs=40&model.hidden_sizes=6")
+    address = f"{service.url}/#/train?preset=minibatch-sigmoid&training.epochs=40&model.hidden_sizes=6"
+    page, _ = open_page(address, reduced_motion="reduce")
     wait_for_plan(page)
     page.locator(".start").click()
     expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
@@ -113,8 +208,11 @@ def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, ope
         page.evaluate("Array.from(document.querySelectorAll('.weights canvas'), (each) => Array.from(each.values))")
         == (shown["layers"][0]["weights"])
     )
-    wrong = sum(label != digit for label, digit in zip(snapshots["labels"], shown["digits"], strict=True))
-    expect(page.locator(".mistakes .note")).to_have_text(f"{wrong} of 540 at epoch {shown['epoch']}")
+    answers = zip(snapshots["labels"], shown["digits"], shown["confidences"], strict=True)
+    wrong = sorted((each for each in answers if each[0] != each[1]), key=lambda each: -each[2])
+    expect(page.locator(".mistakes .note")).to_have_text(f"{len(wrong)} of 540 at epoch {shown['epoch']}")
+    tiles = page.locator(".mistakes a.digit > span").all_inner_texts()
+    assert [text.replace(" ", "") for text in tiles] == [f"{label}→{digit}" for label, digit, _ in wrong[:16]]
 
 
 def test_a_knob_stands_where_the_configuration_has_it_and_refusals_find_it(

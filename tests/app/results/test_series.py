@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,28 @@ def test_many_runs_come_in_one_answer_and_equal_their_metrics(
         assert set(each) == {"run_id", "of", "epochs", "val_accuracy", "train_loss"}
     epochs = page["data"][0]["epochs"]
     assert (epochs[0], epochs[-1], 56 in epochs, len(epochs)) == (1, 401, True, 11)
+
+
+@on_sqlite
+def test_a_range_of_epochs_is_thinned_out_by_itself(client: TestClient, database: Database, add_run: AddRun) -> None:
+    run_id, best = add_run(), 40
+    epochs = [1, 2, 3, *range(5, 60, 5), 58, 60]
+    add_metrics(database, run_id, epochs, best_epoch=best)
+    path = f"/runs/{run_id}/metrics"
+    bounds = [(after, until) for after in (0, 1, 4, 39, 40, 59, 60, 99) for until in (None, 1, 2, 40, 41, 60, 99)]
+    for (after, until), points in product(bounds, (2, 5, 20)):
+        params = {"after": after} | ({} if until is None else {"until": until})
+        there = [epoch for epoch in epochs if after < epoch <= (until or 99)]
+        whole = client.get(path, params=params).json()["data"]
+        assert [metric["epoch"] for metric in whole] == there
+        thinned = [metric["epoch"] for metric in client.get(path, params={**params, "points": points}).json()["data"]]
+        assert thinned == sorted(set(thinned) & set(there))
+        assert len(thinned) <= points + 1
+        if len(there) <= points:
+            assert thinned == there
+        if there:
+            assert (thinned[0], thinned[-1]) == (there[0], there[-1])
+        assert (best in thinned) == (best in there)
 
 
 def test_points_are_evenly_spaced_with_first_last_and_best(

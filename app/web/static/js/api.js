@@ -50,7 +50,9 @@ export const submit = (document, idempotencyKey = newId()) =>
 export const patch = (id, fields) => change("PATCH", `runs/${at(id)}`, fields);
 export const remove = (id) => change("DELETE", `runs/${at(id)}`);
 export const act = (id, action) => change("POST", `runs/${at(id)}/${action}`); // cancel, pause, resume
-export const metrics = (id, points) => get(`runs/${at(id)}/metrics`, { points });
+/** Metrics by epoch, thinned to about so many; of a range of epochs, [first, last], if one is given. */
+export const metrics = (id, points, range = null) =>
+  get(`runs/${at(id)}/metrics`, { points, after: range && range[0] - 1, until: range?.[1] });
 export const summary = (id) => get(`runs/${at(id)}/summary`);
 export const weights = (id, parameters) => get(`runs/${at(id)}/weights`, parameters);
 export const snapshots = (id) => get(`runs/${at(id)}/snapshots`);

@@ -28,11 +28,15 @@ let leave = null;
 let isStuck = false; // whether the view could not be shown since the service did not answer
 let shown = 0; // counts the views, so that a slow one does not replace a newer one
 
+function nameOf({ place, rest }) {
+  const asked = rest.length && place === "runs" ? "run" : rest.length && place === "sweeps" ? "sweep" : place;
+  return asked in VIEWS ? asked : "draw";
+}
+
 async function show() {
   const number = ++shown;
   const { place, rest, state } = read();
-  const asked = rest.length && place === "runs" ? "run" : rest.length && place === "sweeps" ? "sweep" : place;
-  const name = asked in VIEWS ? asked : "draw";
+  const name = nameOf({ place, rest });
   delete document.documentElement.dataset.ready;
   showPlace(PARENTS[name] ?? name);
   leave?.();
@@ -120,6 +124,7 @@ addEventListener("hashchange", () => show().then(focusView));
 
 /** Asks for a key where one is needed, then shows the view, and follows events from before its data on. */
 async function start() {
+  VIEWS[nameOf(read())]().catch(() => {}); // loads meanwhile; `show` tells what goes wrong
   await unlock().catch(() => {});
   const shown = show();
   const after = await api.latestEvent().catch(() => null);

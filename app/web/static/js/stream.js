@@ -78,7 +78,8 @@ async function readForever(isHidden) {
     };
     try {
       await readOnce(stop, () => {
-        if (lostAt) {
+        // Another tab may have lost the connection and been closed before this one took over.
+        if (lostAt || store.connection.isLost) {
           tell({ isLost: false });
           store.load().catch(() => {});
         }

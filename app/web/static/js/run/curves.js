@@ -25,18 +25,36 @@ function lines(m, seen, train, val) {
   ];
 }
 
-/** Makes the cards; `update(run, rows)` draws them anew. */
-export function makeCurves(initialScale) {
+/** Says which epochs are shown, with a way back to all. */
+export const rangeChip = ([lo, hi], onzoom) => [
+  ` ${int(lo)} to ${int(hi)} `,
+  h("button.chip.line", { onclick: () => onzoom(null) }, "all epochs"),
+];
+
+/**
+ * Makes the cards; `update(run, rows, range)` draws them anew, `range` being the epochs that are shown, null for all.
+ *
+ * @param {(range: [number, number] | null) => void} onzoom told which epochs are wanted
+ */
+export function makeCurves(initialScale, onzoom) {
   const cursor = new Cursor();
   let scale = initialScale in SCALES ? initialScale : "errors";
   const accuracyOf = () => ({ ...DOMAINS[scale], format: percent, label: "accuracy" });
-  const accuracy = lineChart({ cursor, height: 232, series: [], y: accuracyOf(), summary: "Accuracy over epochs" });
+  const accuracy = lineChart({
+    cursor,
+    height: 232,
+    series: [],
+    y: accuracyOf(),
+    summary: "Accuracy over epochs",
+    onzoom,
+  });
   const loss = lineChart({
     cursor,
     height: 232,
     series: [],
     y: { log: true, domain: "fit", format: short, label: "loss" },
     summary: "Loss over epochs",
+    onzoom,
   });
   const gradients = lineChart({
     cursor,
@@ -45,8 +63,9 @@ export function makeCurves(initialScale) {
     series: [],
     y: { log: true, domain: "fit", format: short, label: "gradient norm" },
     summary: "Gradient norm of each layer over epochs",
+    onzoom,
   });
-  const note = h("span.note");
+  const note = h("span.note", { title: "Drag along a chart, click twice, or press + and − to choose epochs" });
   const buttons = Object.entries(SCALES).map(([name, text]) =>
     h(
       "button",
@@ -64,12 +83,17 @@ export function makeCurves(initialScale) {
     ),
   );
 
-  function update(run, rows) {
+  function update(run, rows, zoom) {
     const m = columns(rows);
     const best = run.best;
-    const range = { xDomain: [0, Math.max(1, m.epoch.at(-1) ?? run.progress.epochs)] };
-    const isThin = rows.length && rows.length < run.progress.epoch;
-    replace(note, isThin ? `${int(rows.length)} of ${int(run.progress.epoch)} epochs` : "");
+    const range = { xDomain: zoom ?? [0, Math.max(1, m.epoch.at(-1) ?? run.progress.epochs)] };
+    const epochs = zoom ? Math.min(zoom[1], run.progress.epoch) - zoom[0] + 1 : run.progress.epoch;
+    const isThin = rows.length && rows.length < epochs;
+    replace(
+      note,
+      isThin ? `${int(rows.length)} of ${int(epochs)} epochs` : "",
+      zoom && rangeChip(zoom, onzoom),
+    );
     accuracy.update({
       ...range,
       series: lines(m, "train_accuracy", "train_eval_accuracy", "val_accuracy"),

@@ -63,18 +63,15 @@ export class RunList extends EventTarget {
     }
   }
 
-  /** Reads the small lines of rows in sight, of those that have none yet. */
-  async wantSeries(runs) {
-    const ids = runs.filter((run) => !run.is_sweep && run.best && !this.#wanted.has(run.id)).map((run) => run.id);
-    if (!ids.length) return;
+  /** Reads the small lines of a page's rows at once, as soon as one of them is in sight that has none yet. */
+  async wantSeries(first, last) {
+    const isWanting = (run) => !run.is_sweep && run.best && !this.#wanted.has(run.id);
+    if (!this.rows.slice(first, last).some(isWanting)) return;
+    const page = this.rows.slice(first - (first % PAGE), Math.ceil(last / PAGE) * PAGE);
+    const ids = page.filter(isWanting).map((run) => run.id);
     for (const id of ids) this.#wanted.add(id);
     for (const [id, series] of Object.entries(await api.series(ids, 24))) this.series.set(id, series);
     this.#tell();
-  }
-
-  /** Reads the first page again. */
-  refreshAll() {
-    this.open(this.#filter).catch(() => {});
   }
 
   /** Reads rows again, as after an action on them. */
@@ -96,7 +93,7 @@ export class RunList extends EventTarget {
   }
 
   #dirtySweep({ sweep_id: id, type }) {
-    if (type === "sweep_created" && this.isFirst) this.refreshAll();
+    if (type === "sweep_created" && this.isFirst) this.#addNewest(id, true);
     if (!this.rows.some((row) => row.id === id)) return;
     this.#dirty.add(id);
     this.#soon(REFRESH_MS);
@@ -119,16 +116,16 @@ export class RunList extends EventTarget {
     ]);
     const fresh = new Map([...runs, ...found.filter(Boolean).map(api.asRow)].map((row) => [row.id, row]));
     this.rows = this.rows.map((row) => fresh.get(row.id) ?? row);
-    for (const run of runs) if (FINAL.has(run.status)) this.#wanted.delete(run.id);
+    for (const run of runs) if (FINAL.has(run.status) || run.status === "running") this.#wanted.delete(run.id);
     this.#tell();
   }
 
-  async #addNewest(id) {
-    const { status, q, kind, tag, sweep, sort } = this.#filter;
-    if (sort !== "-created_at" || status || q || kind || tag || sweep) return;
-    const run = await api.run(id).catch(() => null);
-    if (!run || run.sweep_id || this.rows.some((each) => each.id === id)) return;
-    this.rows = [run, ...this.rows];
+  async #addNewest(id, isSweep = false) {
+    const { status, q, kind, tag, sweep, sort, trials } = this.#filter;
+    if (sort !== "-created_at" || status || q || kind || tag || sweep || (isSweep && trials)) return;
+    const row = await (isSweep ? api.sweep(id).then(api.asRow) : api.run(id)).catch(() => null);
+    if (!row || row.sweep_id || this.rows.some((each) => each.id === id)) return;
+    this.rows = [row, ...this.rows];
     this.#tell();
   }
 

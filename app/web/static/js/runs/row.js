@@ -1,6 +1,6 @@
 // One row of Runs: a run, or a sweep with all its trials.
 import { link } from "../address.js";
-import { h } from "../dom.js";
+import { append, h } from "../dom.js";
 import { ago, difference, int, layers, pct, seconds } from "../format.js";
 import { now } from "../http.js";
 import { icon, stateIcon } from "../icons.js";
@@ -45,7 +45,7 @@ export function makeRow(run, { defaults, series, isChampion, isChosen, onChoose 
       ),
       h(".narrow.small.faint", shape(run), " · ", progress(run).textContent),
     ),
-    h("td.wide.differs", chips(run, defaults)),
+    h("td.wide.differs", append(chips(run, defaults), tags(run))),
     h("td.num", accuracy == null ? h("span.faint", "–") : h("b.acc", pct(accuracy, 1))),
     h("td.num.wide.wider.muted", run.shifted_accuracy == null ? "" : pct(run.shifted_accuracy, 1)),
     h(
@@ -98,10 +98,16 @@ export function chips(run, defaults) {
   );
 }
 
+const tags = (run) => Object.entries(run.tags ?? {}).map(([key, text]) => h("span.chip.line", `${key}:${text}`));
+
 function progress(run) {
   const { epoch, epochs, eta_seconds: left } = run.progress;
   if (run.is_sweep)
-    return h("span.muted", run.status === "succeeded" ? seconds(run.seconds) : sweepProgress(run.progress));
+    return h(
+      "span.muted",
+      run.status === "succeeded" ? seconds(run.seconds) : sweepProgress(run.progress),
+      run.progress.failed > 0 && h("span.down", ` · ${int(run.progress.failed)} failed`),
+    );
   if (run.status === "running") {
     return h(
       ".inprogress",

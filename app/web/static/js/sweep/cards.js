@@ -16,14 +16,14 @@ export function answerCard(report, link, onReveal) {
     link.on(
       h(
         "button.podium",
-        { onclick: () => onReveal(p.point_number) },
+        { onclick: () => onReveal(p.point_number), dataset: { point: p.point_number } },
         h("span.small.faint", name),
         h("b", figure),
         h("span.small.muted", describe(p.parameters)),
       ),
       p.point_number,
     );
-  return h(
+  const root = h(
     "section.card.answerline",
     { "aria-label": "The answer" },
     h("p.sentence", report.answer),
@@ -47,6 +47,11 @@ export function answerCard(report, link, onReveal) {
         ),
       ),
   );
+  link.addEventListener("change", () => {
+    for (const each of root.querySelectorAll(".podium"))
+      each.classList.toggle("lit", each.dataset.point === String(link.point));
+  });
+  return root;
 }
 
 export function pictureCard(report, link, state) {
@@ -71,7 +76,7 @@ export function pictureCard(report, link, state) {
       note,
       name === "heat"
         ? [`columns: ${longName(x)}, rows: ${longName(y)} · `, h("i.ring"), " within noise of the best"]
-        : "a line for each point; drag along an axis to keep a range",
+        : "a line for each point; drag along an axis to keep a range, click a value",
     );
     replace(stage, name === "heat" ? heatMap(report, link, { x, y }) : parallel(report, link));
   }
@@ -82,7 +87,7 @@ export function pictureCard(report, link, state) {
       "header",
       h("h2", "Val accuracy, %"),
       note,
-      h("span.end", h(".seg", { role: "group", "aria-label": "Picture" }, buttons)),
+      buttons.length > 1 && h("span.end", h(".seg", { role: "group", "aria-label": "Picture" }, buttons)),
     ),
     stage,
   );
@@ -131,6 +136,7 @@ export function pointsBody(report, link) {
         "tr",
         {
           class: p.point_number === link.point ? "lit" : "",
+          dataset: { point: p.point_number },
           onpointerenter: () => link.set(p.point_number),
           onpointerleave: () => link.set(null),
         },
@@ -159,11 +165,7 @@ export function pointsBody(report, link) {
     },
   );
   link.addEventListener("change", () => {
-    for (const row of body.rows)
-      row.classList.toggle(
-        "lit",
-        row.ariaRowIndex !== null && report.points[row.ariaRowIndex - 2]?.point_number === link.point,
-      );
+    for (const row of body.rows) row.classList.toggle("lit", row.dataset.point === String(link.point));
   });
   const heads = [
     ["#", "num"],

@@ -25,8 +25,8 @@ export function heatMap(report, link, { x, y }) {
   const root = h(".heats", { role: "group", "aria-label": `Val accuracy by ${longName(x)} and ${longName(y)}` });
   for (const facet of combine(facets)) root.append(makeFacet(report, link, { x, y, xs, ys, facet }));
   link.addEventListener("change", () => {
-    for (const cell of root.querySelectorAll(".cell"))
-      cell.classList.toggle("lit", cell.dataset.point === String(link.point));
+    root.querySelector(".lit")?.classList.remove("lit");
+    if (link.point !== null) root.querySelector(`[data-point="${link.point}"]`)?.classList.add("lit");
   });
   return root;
 }

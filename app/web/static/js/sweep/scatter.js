@@ -2,21 +2,19 @@
 import { h, replace, s } from "../dom.js";
 import { int, pct, short, value } from "../format.js";
 import { band, errors, linear, log, path } from "../scales.js";
-import { describe, longName, num, same } from "./link.js";
+import { describe, distinct, longName, num, same } from "./link.js";
 
-/** A value, or the quarter of a range. */
-const writeValue = (name, v) =>
-  v !== null && typeof v === "object" && "low" in v ? `${short(v.low)}–${short(v.high)}` : value(name, v);
+const MAX_VALUES = 12; // of a parameter; with more, the report has quarters: [lowest, highest] of each
 
-/** A frame with axes, drawn anew when its width changes. */
+/** A frame with axes, drawn anew when its width changes; `draw` may return layers that lie under the axes. */
 export function frame(height, summary, draw) {
   const root = h(".chart", { role: "img", "aria-label": summary });
   new ResizeObserver(([entry]) => {
     const width = entry.contentRect.width;
     if (!width) return;
     const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
-    draw(svg, width, height);
-    replace(root, svg);
+    const layers = draw(svg, width, height) ?? [];
+    replace(root, layers, svg);
     root.relight?.();
   }).observe(root);
   return root;
@@ -101,12 +99,12 @@ export function scatter(report, link, against) {
 export function lightPoints(root, link, report, text) {
   root.relight = () => {
     root.querySelector(".tip")?.remove();
-    for (const dot of root.querySelectorAll("[data-point]")) {
-      const lit = dot.dataset.point === String(link.point);
-      dot.classList.toggle("lit", lit);
-      if (!lit) continue;
-      dot.parentNode.append(dot);
-      if (!text) continue;
+    root.querySelector(".lit")?.classList.remove("lit");
+    const dot = link.point === null ? null : root.querySelector(`[data-point="${link.point}"]`);
+    if (!dot) return;
+    dot.classList.add("lit");
+    if (dot.parentNode.lastChild !== dot) dot.parentNode.append(dot);
+    if (text) {
       const p = report.points.find((each) => each.point_number === link.point);
       const [cx, cy] = [Number(dot.getAttribute("cx")), Number(dot.getAttribute("cy"))];
       const tip = h(".tip", h("b", describe(p.parameters)), h("div.muted", text(p)));
@@ -122,9 +120,10 @@ export function lightPoints(root, link, report, text) {
 export function effect(report, item, link) {
   const values = item.values.map((each) => each.value);
   const names = values.map(num);
-  // A value that was drawn from a range stands in its quarter, {low, high}.
+  const hasQuarters = distinct(report.points, item.path).length > MAX_VALUES;
+  const write = (v) => (hasQuarters ? `≤ ${short(Number(v[1].toPrecision(2)))}` : value(item.path, v));
   const placeOf = (v) => {
-    const i = values.findIndex((each) => same(each, v) || (typeof v === "number" && v >= each?.low && v <= each?.high));
+    const i = values.findIndex((each) => (hasQuarters ? v >= each[0] && v <= each[1] : same(each, v)));
     return i < 0 ? null : names[i];
   };
   const root = frame(168, `Effect of ${longName(item.path)}`, (svg, width, height) => {
@@ -133,7 +132,7 @@ export function effect(report, item, link) {
     const y = linear([0, 1], [height - box.bottom, box.top]);
     axes(svg, x, y, {
       ...box,
-      formatX: (v) => writeValue(item.path, values[names.indexOf(v)]),
+      formatX: (v) => write(values[names.indexOf(v)]),
       formatY: (v) => pct(v, 0),
       ticksX: names,
       ticksY: 4,
@@ -149,7 +148,7 @@ export function effect(report, item, link) {
         ),
       );
     }
-    const numeric = typeof values[0] === "number";
+    const numeric = hasQuarters || typeof values[0] === "number";
     if (numeric)
       svg.append(
         s("path.series.s-c1", {

@@ -1,5 +1,5 @@
 // Runs side by side: curves in one picture, only the settings that differ, and which run makes which mistake.
-import { link, setState } from "../address.js";
+import { link, read, setState } from "../address.js";
 import * as api from "../api.js";
 import { copy, h, replace } from "../dom.js";
 import { flatten, int, LABELS, pct, short, value } from "../format.js";
@@ -7,8 +7,9 @@ import { Problem } from "../http.js";
 import { icon } from "../icons.js";
 import { Cursor, lineChart } from "../linechart.js";
 import { duel } from "../models/duel.js";
-import { ERRORS, percent } from "../run/curves.js";
+import { columns, ERRORS, percent, rangeChip } from "../run/curves.js";
 import { valImages } from "../train/against.js";
+import { clampRange, readRange, writeRange } from "../zoom.js";
 
 export const title = "Compare";
 const COLOURS = ["c1", "c2", "c3", "c6", "c5", "c4"];
@@ -32,6 +33,21 @@ export async function show({ state }) {
   const gone = wanted.length - runs.length;
   if (runs.length < 2) return { root: refusal(runs.length, gone) };
   const pair = (state.get("pair") ?? "").split(",").filter((id) => runs.some(({ run }) => run.id === id));
+  const pictures = curves(runs, (range) => zoomTo(range).catch(() => {}));
+  pictures.update(null);
+  /** Shows a range of epochs, which the service thins out anew for each run; null: all. */
+  async function zoomTo(range) {
+    const zoom = clampRange(range, Math.max(...runs.map(({ run }) => run.progress.epoch)));
+    setState({ epochs: writeRange(zoom) });
+    const found = await Promise.all(
+      runs.map(({ run }) =>
+        zoom ? api.metrics(run.id, POINTS, zoom).then(({ data }) => columns(data), empty) : (series[run.id] ?? empty()),
+      ),
+    );
+    if (writeRange(zoom) !== read().state.get("epochs")) return; // another range is wanted meanwhile
+    runs.forEach((each, i) => (each.metrics = found[i]));
+    pictures.update(zoom);
+  }
   const stage = h(".body");
   const pairNote = h("span.note");
   const leaveOut = (id) =>
@@ -78,7 +94,7 @@ export async function show({ state }) {
       ),
       h(".end", h("button.btn", { onclick: () => copy(location.href, "Link") }, icon("copy"), "Link")),
     ),
-    curves(runs),
+    pictures.cards,
     table(runs),
     h(
       "section.card.twothirds",
@@ -91,7 +107,12 @@ export async function show({ state }) {
       stage,
     ),
   );
-  return { root, entered: () => showPair(shown).catch(() => {}) };
+  const entered = () => {
+    showPair(shown).catch(() => {});
+    const zoom = readRange(state.get("epochs"));
+    if (zoom) zoomTo(zoom).catch(() => {});
+  };
+  return { root, entered };
 }
 
 const empty = () => ({ epoch: [], ...Object.fromEntries(FIELDS.map((field) => [field, []])) });
@@ -107,7 +128,7 @@ function refusal(n, gone = 0) {
   return h(".page", h(".card", h(".empty", h("strong", text), h("a.btn.primary", { href: "#/runs" }, "Choose runs"))));
 }
 
-function curves(runs) {
+function curves(runs, onzoom) {
   const cursor = new Cursor();
   const labelled = runs.length <= 6;
   const series = (val, train) => [
@@ -119,40 +140,34 @@ function curves(runs) {
       opacity: 0.7,
       silent: true,
       xs: metrics.epoch,
-      ys: metrics[train],
+      ys: metrics[train] ?? [],
     })),
     ...runs.map(({ name, metrics, cls }) => ({
       name,
       label: labelled ? name.slice(0, 14) : null,
       cls,
       xs: metrics.epoch,
-      ys: metrics[val],
+      ys: metrics[val] ?? [],
     })),
   ];
   const marks = (field) =>
     runs.filter(({ run }) => run.best).map(({ run, cls }) => ({ x: run.best.epoch, y: run.best[field], cls }));
-  const accuracy = lineChart({
-    cursor,
-    height: 250,
-    right: 96,
-    series: series("val_accuracy", "train_eval_accuracy"),
-    marks: marks("val_accuracy"),
-    y: { ...ERRORS, format: percent, label: "accuracy" },
-    summary: "Val accuracy of the runs over epochs",
-  });
-  const loss = lineChart({
-    cursor,
-    height: 250,
-    right: 96,
-    series: series("val_loss", "train_eval_loss"),
-    marks: marks("val_loss"),
-    y: { log: true, domain: "fit", format: short, label: "loss" },
-    summary: "Val loss of the runs over epochs",
-  });
-  return [
-    h("section.card.half", h("header", h("h2", "Accuracy"), h("span.note", "val; train dashed")), h(".body", accuracy)),
-    h("section.card.half", h("header", h("h2", "Loss"), h("span.note", "val; train dashed")), h(".body", loss)),
-  ];
+  const shared = { cursor, onzoom, height: 250, right: 96, series: [] };
+  const chart = (name, y) => lineChart({ ...shared, y, summary: `Val ${name} of the runs over epochs` });
+  const accuracy = chart("accuracy", { ...ERRORS, format: percent, label: "accuracy" });
+  const loss = chart("loss", { log: true, domain: "fit", format: short, label: "loss" });
+  const note = h("span.note");
+  const card = (name, body, text) =>
+    h("section.card.half", h("header", h("h2", name), h("span.note", "val; train dashed"), text), h(".body", body));
+  return {
+    cards: [card("Accuracy", accuracy, note), card("Loss", loss)],
+    update(zoom) {
+      const xDomain = zoom ?? undefined;
+      accuracy.update({ series: series("val_accuracy", "train_eval_accuracy"), marks: marks("val_accuracy"), xDomain });
+      loss.update({ series: series("val_loss", "train_eval_loss"), marks: marks("val_loss"), xDomain });
+      replace(note, zoom && rangeChip(zoom, onzoom));
+    },
+  };
 }
 
 function table(runs) {

@@ -1,5 +1,5 @@
 // One run, inside: curves, gradients, weights, confusion, mistakes, settings, and how to ask for the same by hand.
-import { link } from "../address.js";
+import { link, setState } from "../address.js";
 import * as api from "../api.js";
 import { h, onceAFrame, replace } from "../dom.js";
 import { ago, bytes, difference, flatten, int, LABELS, pct, seconds, short, value } from "../format.js";
@@ -12,6 +12,7 @@ import { makeCurves } from "../run/curves.js";
 import { store } from "../store.js";
 import { watch } from "../stream.js";
 import { limitOf, weightTile } from "../tiles.js";
+import { clampRange, readRange, writeRange } from "../zoom.js";
 
 export const title = "Run";
 const POINTS = 400;
@@ -27,31 +28,57 @@ const optional = (promise) =>
 
 export async function show({ state, rest: [id] }) {
   let run = await api.run(id);
-  const curves = makeCurves(state.get("scale"));
+  let zoom = readRange(state.get("epochs"));
+  const curves = makeCurves(state.get("scale"), (range) => zoomTo(range).catch(() => {}));
   const top = h(".runtop");
   const inside = h(".inside");
   let timer = null;
   let rows = [];
+  let atBest = null; // metrics of the best epoch, which a range of epochs may leave out
 
-  const drawTop = onceAFrame(() => replace(top, head(run, refresh), facts(run, rows)));
+  const told = h("span.contents");
+  const buttons = h(".end");
+  const stats = h("div");
+  let shownButtons = "";
+  replace(top, h(".head", told, buttons), stats);
+  const drawTop = onceAFrame(() => {
+    const isChampion = store.champion?.model.run_id === id;
+    replace(told, head(run, isChampion));
+    replace(stats, facts(run, atBest));
+    const wanted = [run.status, isChampion].join();
+    if (wanted === shownButtons) return; // one of them may have the focus, or ask once more
+    shownButtons = wanted;
+    replace(buttons, runButtons(run, isChampion, refresh));
+  });
+  function takeRows(found) {
+    rows = found;
+    atBest = rows.find((row) => row.epoch === run.best?.epoch) ?? (atBest?.epoch === run.best?.epoch ? atBest : null);
+    curves.update(run, rows, zoom);
+    drawTop();
+  }
+  /** Shows a range of epochs, which the service thins out anew; null: all. */
+  async function zoomTo(range) {
+    const last = rows.length && !zoom ? rows.at(-1).epoch : run.progress.epoch;
+    zoom = clampRange(range, last);
+    setState({ epochs: writeRange(zoom) });
+    const wanted = zoom;
+    const { data } = await api.metrics(id, POINTS, zoom);
+    if (wanted === zoom) takeRows(data);
+  }
   async function load() {
     const isNetwork = run.model_kind === "mlp";
     const hasModel = run.status === "succeeded";
     const [metrics, summary, weights, confusion, mistakes, defaults] = await Promise.all([
-      run.model_kind === "ensemble" ? { data: [] } : api.metrics(id, POINTS),
+      run.model_kind === "ensemble" ? { data: [] } : api.metrics(id, POINTS, zoom),
       isNetwork ? optional(api.summary(id)) : null,
       isNetwork && run.best ? optional(api.weights(id, { role: state.get("role") ?? "best" })) : null,
       hasModel ? optional(api.confusion(id)) : null,
       hasModel ? optional(api.mistakes(id, { limit: 1000 })) : null,
       optional(api.defaults()).catch(() => null),
     ]);
-    rows = metrics.data;
-    drawTop();
-    curves.update(run, rows);
-    replace(
-      inside,
-      cards({ run, curves, summary, weights, confusion, mistakes, defaults, state, hasCurves: rows.length > 0 }),
-    );
+    takeRows(metrics.data);
+    const hasCurves = rows.length > 0 || zoom !== null;
+    replace(inside, cards({ run, curves, summary, weights, confusion, mistakes, defaults, state, hasCurves }));
   }
   /** Reads the run and its curves again; the rest once it has ended. */
   async function refresh() {
@@ -59,9 +86,9 @@ export async function show({ state, rest: [id] }) {
     const before = run.status;
     run = await api.run(id);
     if (run.status !== before) return load();
-    rows = (await api.metrics(id, POINTS)).data;
-    curves.update(run, rows);
-    return drawTop();
+    const wanted = zoom;
+    const { data } = await api.metrics(id, POINTS, zoom);
+    return wanted === zoom ? takeRows(data) : undefined;
   }
   const onEvent = ({ detail }) => {
     if (detail.run_id !== id) return;
@@ -88,10 +115,8 @@ export async function show({ state, rest: [id] }) {
   };
 }
 
-function head(run, onChange) {
-  const isChampion = store.champion?.model.run_id === run.id;
-  return h(
-    ".head",
+function head(run, isChampion) {
+  return [
     h(
       "h1",
       h("a.crumb", { href: "#/runs" }, "Runs"),
@@ -109,17 +134,15 @@ function head(run, onChange) {
     Object.entries(run.tags).map(([key, text]) => h("span.chip.line", `${key} ${text}`)),
     run.error && h("span.chip.bad", `${run.error.code}: ${run.error.detail}`),
     run.hint && h("span.chip.warn", run.hint),
-    h(".end", runButtons(run, isChampion, onChange)),
-  );
+  ];
 }
 
 const stat = (name, text, unit, cls = "") =>
   text !== null && h("div.stat", { class: cls }, h("dt", name), h("dd", text, unit && h("small", unit)));
 const error = (p, n) => Math.sqrt((p * (1 - p)) / n) * 100;
 
-function facts(run, rows) {
+function facts(run, atBest) {
   const { best, progress } = run;
-  const atBest = rows.find((row) => row.epoch === best?.epoch);
   const numVal = Math.round(1797 * (run.config.split?.val_size ?? 0.3) + 0.5);
   return h(
     "dl.stats.facts",

@@ -34,8 +34,7 @@ export async function show({ state }) {
     () => (phone.matches ? 60 : 45),
     render,
     (first, last) => {
-      const rows = list.rows.slice(first, last);
-      if (!phone.matches) list.wantSeries(rows).catch(() => {});
+      if (!phone.matches) list.wantSeries(first, last).catch(() => {});
       if (last >= list.rows.length - 10 && list.hasMore) list.more().catch(() => {});
     },
   );

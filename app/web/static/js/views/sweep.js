@@ -33,7 +33,7 @@ export async function show({ state, rest: [id] }) {
       head(sweep, refresh),
       report.points.some((p) => p.mean_val_accuracy != null)
         ? cards(report, curves, link, body, state)
-        : waiting(sweep),
+        : waiting(sweep, report),
     );
     body.setCount(report.points.length);
     const point = Number(state.get("point"));
@@ -85,6 +85,7 @@ function head(sweep, onChange) {
         ? `${int(progress.trials)} trials${time}`
         : `${int(ended)} of ${int(progress.trials)} trials ended`,
     ),
+    sweep.final_run_id && h("a.chip.line", { href: address(`runs/${sweep.final_run_id}`) }, "final run"),
     progress.failed > 0 && h("span.chip.bad", `${int(progress.failed)} failed`),
     h(
       ".end",
@@ -136,12 +137,12 @@ function deleteButton(sweep) {
   );
 }
 
-function waiting(sweep) {
+function waiting(sweep, report) {
   return h(
     "section.card.full",
     h(
       ".empty",
-      h("strong", FINAL.has(sweep.status) ? "No trial has a result" : "No trial has ended yet"),
+      h("strong", report.answer),
       h(
         "span",
         `${int(sweep.progress.queued)} queued, ${int(sweep.progress.running)} running, ${int(sweep.progress.failed)} failed`,
