@@ -87,8 +87,10 @@ def _is_visible() -> ColumnElement[bool]:
     runs, sweeps = Run.__table__.c, Sweep.__table__.c  # the tables themselves: queries of the classes hide marked rows
     marked_runs = select(runs.id).where(runs.deleted_at.is_not(None))
     marked_sweeps = select(sweeps.id).where(sweeps.deleted_at.is_not(None))
+    # Without `is_not(None)`: NULL NOT IN () is true, and a database may hold no marked run.
+    is_of_run = and_(Event.run_id.is_not(None), Event.run_id.not_in(marked_runs))
     is_of_sweep = and_(Event.run_id.is_(None), Event.sweep_id.not_in(marked_sweeps))
-    return or_(Event.type.in_(DELETIONS), Event.run_id.not_in(marked_runs), is_of_sweep)
+    return or_(Event.type.in_(DELETIONS), is_of_run, is_of_sweep)
 
 
 def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[Any]]:
