@@ -11,7 +11,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, inspect, or_, select, true
+from sqlalchemy import ColumnElement, Row, and_, delete, func, inspect, or_, select, true
 from sqlalchemy.orm import QueryableAttribute, Session
 
 from app.events.past_event import PastEvent
@@ -157,6 +157,11 @@ def _without(
 def last_event_id(session: Session) -> int:
     """Return the id of the newest event; 0 if there has never been one."""
     return session.scalars(select(EventCounter.last_event_id)).one()
+
+
+def last_of_sweep(session: Session, sweep_id: str) -> int | None:
+    """Return the id of the newest event of a sweep and its trials; None if none is kept."""
+    return session.scalar(select(func.max(Event.id)).where(Event.sweep_id == sweep_id))
 
 
 def delete_of_run(session: Session, run_id: str, limit: int) -> int:
