@@ -38,7 +38,7 @@ def list_snapshots(
     They are there as soon as their epoch is committed; there are none if the run has not asked for any.
     """
     run = runs.get_run(session, run_id)
-    etag = etag_of("snapshots", run.id, after, snapshots.list_versions(session, run, after=after))
+    etag = etag_of("snapshots", snapshots.fingerprint(session, run, after=after))
     if (known := answer_unchanged(etag, if_none_match)) is not None:
         return known
     found = snapshots.read(session, run, after=after)
