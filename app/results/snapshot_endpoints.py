@@ -33,7 +33,7 @@ def list_snapshots(
     after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="An epoch; the snapshots behind it follow.")] = 0,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
-    """All weights, and the answers on val, at `training.snapshots` epochs that are spread over the training.
+    """All weights, and the predictions on val, at `training.snapshots` epochs that are spread over the training.
 
     They are there as soon as their epoch is committed; there are none if the run has not asked for any.
     """

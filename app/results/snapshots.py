@@ -1,4 +1,4 @@
-"""A run's snapshots: its network's weights and its answers on val at some epochs, as the trainer has kept them."""
+"""A run's snapshots: its network's weights and its predictions on val at some epochs, as the trainer has kept them."""
 
 from __future__ import annotations
 
