@@ -292,7 +292,7 @@ class Training(StrictModel):
         0,
         ge=0,
         le=MAX_SNAPSHOTS,
-        description="Evaluated epochs, spread over the training, whose weights and val answers are kept.",
+        description="Evaluated epochs, spread over the training, whose weights and val predictions are kept.",
     )
 
     def images_a_step(self, num_train_samples: int) -> int:

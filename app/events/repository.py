@@ -11,7 +11,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, inspect, or_, select, true
+from sqlalchemy import ColumnElement, Row, and_, delete, func, inspect, or_, select, true
 from sqlalchemy.orm import QueryableAttribute, Session
 
 from app.events.past_event import PastEvent
@@ -87,8 +87,10 @@ def _is_visible() -> ColumnElement[bool]:
     runs, sweeps = Run.__table__.c, Sweep.__table__.c  # the tables themselves: queries of the classes hide marked rows
     marked_runs = select(runs.id).where(runs.deleted_at.is_not(None))
     marked_sweeps = select(sweeps.id).where(sweeps.deleted_at.is_not(None))
+    # Without `is_not(None)`: NULL NOT IN () is true, and a database may hold no marked run.
+    is_of_run = and_(Event.run_id.is_not(None), Event.run_id.not_in(marked_runs))
     is_of_sweep = and_(Event.run_id.is_(None), Event.sweep_id.not_in(marked_sweeps))
-    return or_(Event.type.in_(DELETIONS), Event.run_id.not_in(marked_runs), is_of_sweep)
+    return or_(Event.type.in_(DELETIONS), is_of_run, is_of_sweep)
 
 
 def _first_rows(rows: Iterable[Row[Any]], after: int, limit: int) -> list[Row[Any]]:
@@ -155,6 +157,11 @@ def _without(
 def last_event_id(session: Session) -> int:
     """Return the id of the newest event; 0 if there has never been one."""
     return session.scalars(select(EventCounter.last_event_id)).one()
+
+
+def last_of_sweep(session: Session, sweep_id: str) -> int | None:
+    """Return the id of the newest event of a sweep and its trials; None if none is kept."""
+    return session.scalar(select(func.max(Event.id)).where(Event.sweep_id == sweep_id))
 
 
 def delete_of_run(session: Session, run_id: str, limit: int) -> int:

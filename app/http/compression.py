@@ -15,8 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.caching import cache_short
-from app.http.negotiation import JSON, qualities
+from app.http.negotiation import JSON, accepts_gzip
 
 MIN_BYTES = 4096  # smaller responses fit few packets
 LEVEL = 5
@@ -65,7 +64,7 @@ async def _compress(scope: Scope, start: Message, body: Message) -> tuple[Messag
     """Return both messages of a response, compressed if the client accepts gzip; `Vary` says so to caches."""
     headers = MutableHeaders(raw=list(start["headers"]))
     headers.add_vary_header("Accept-Encoding")
-    if _accepts_gzip(b",".join([value for name, value in scope["headers"] if name == b"accept-encoding"])):
+    if accepts_gzip(scope):
         content: bytes = body["body"]
         if len(content) > MAX_BYTES_IN_LOOP:
             content = await run_in_threadpool(_gzip, content)
@@ -82,11 +81,3 @@ async def _compress(scope: Scope, start: Message, body: Message) -> tuple[Messag
 
 def _gzip(content: bytes) -> bytes:
     return zlib.compress(content, LEVEL, _GZIP_FORMAT)
-
-
-@cache_short
-def _accepts_gzip(accept_encoding: bytes) -> bool:
-    """Whether the client likes gzip no less than the response as it is (RFC 9110, 12.5.3)."""
-    wished = qualities(accept_encoding.decode("latin-1"))
-    gzip = wished.get("gzip", wished.get("x-gzip", wished.get("*", 0.0)))
-    return gzip > 0 and gzip >= wished.get("identity", 0.0)

@@ -1,4 +1,4 @@
-"""Content negotiation by the header `Accept` (RFC 9110, 12.5.1): chooses one of several representations.
+"""Content negotiation by the headers `Accept` and `Accept-Encoding` (RFC 9110, 12.5): chooses a representation.
 
 Existing libraries break a tie by what the client names first or most exactly; here the service's order breaks it.
 """
@@ -23,17 +23,33 @@ def accepted(scope: Scope, *offers: str) -> str:
 
     The first of equally preferred offers wins, and the first of all if the request accepts none: no client gets a 406.
     """
-    # Several `Accept` headers form one list. Every prediction runs this.
-    return _choose(b",".join([value for name, value in scope["headers"] if name == b"accept"]), offers)
+    return _choose(_list(scope, b"accept"), offers)
+
+
+def accepts_gzip(scope: Scope) -> bool:
+    """Whether a request prefers gzip to the response as it is, or likes both alike; without the header it does not."""
+    return _prefers_gzip(_list(scope, b"accept-encoding"))
+
+
+def _list(scope: Scope, wanted: bytes) -> bytes:
+    """Join the headers of one name, which form one list. Every prediction runs this."""
+    return b",".join([value for name, value in scope["headers"] if name == wanted])
+
+
+@cache_short
+def _prefers_gzip(accept_encoding: bytes) -> bool:
+    found = _qualities(accept_encoding.decode("latin-1"))
+    gzip = found.get("gzip", found.get("x-gzip", found.get("*", 0.0)))
+    return gzip > 0 and gzip >= found.get("identity", 0.0)
 
 
 @cache_short
 def _choose(accept: bytes, offers: tuple[str, ...]) -> str:
-    wished = qualities(accept.decode("latin-1"))
+    wished = _qualities(accept.decode("latin-1"))
     return max(offers, key=lambda offer: _quality(wished, offer))  # the first of equal ones
 
 
-def qualities(accept: str) -> dict[str, float]:
+def _qualities(accept: str) -> dict[str, float]:
     """Return the quality of each media range or coding; the key of a range with parameters ends in a semicolon."""
     found: dict[str, float] = {}
     for each in parse_http_list(accept.lower()):

@@ -126,7 +126,7 @@ class SnapshotLayer(BaseModel):
 
 
 class SnapshotView(BaseModel):
-    """A network after an epoch: its parameters, and what it answers to each image of val."""
+    """A network after an epoch: its parameters, and what it predicts for each image of val."""
 
     epoch: int
     layers: list[SnapshotLayer] = Field(description="From the pixels on.")

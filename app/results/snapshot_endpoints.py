@@ -33,12 +33,12 @@ def list_snapshots(
     after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="An epoch; the snapshots behind it follow.")] = 0,
     if_none_match: IfNoneMatch = None,
 ) -> Any:
-    """All weights, and the answers on val, at `training.snapshots` epochs that are spread over the training.
+    """All weights, and the predictions on val, at `training.snapshots` epochs that are spread over the training.
 
     They are there as soon as their epoch is committed; there are none if the run has not asked for any.
     """
     run = runs.get_run(session, run_id)
-    etag = etag_of("snapshots", run.id, after, snapshots.list_versions(session, run, after=after))
+    etag = etag_of("snapshots", snapshots.fingerprint(session, run, after=after))
     if (known := answer_unchanged(etag, if_none_match)) is not None:
         return known
     found = snapshots.read(session, run, after=after)

@@ -1,8 +1,7 @@
-"""A run's snapshots: its network's weights and its answers on val at some epochs, as the trainer has kept them."""
+"""A run's snapshots: its network's weights and its predictions on val at some epochs, as the trainer has kept them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,21 @@ from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.results.service import require_network
 from app.run_config import RunConfig
-from app.tables import Run, Snapshot
+from app.tables import Run, Snapshot, Split
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def list_versions(session: Session, run: Run, *, after: int) -> Sequence[tuple[int, str]]:
-    """Return epoch and sha256 of the run's snapshots after an epoch.
+def fingerprint(session: Session, run: Run, *, after: int) -> list[Any]:
+    """Return values that differ whenever the run's snapshots after an epoch do, or their images of val.
 
     Raises:
         Conflict: The run is a forest.
     """
     require_network(run)
     query = select(Snapshot.epoch, Snapshot.sha256).where(Snapshot.run_id == run.id, Snapshot.epoch > after)
-    return [(epoch, digest) for epoch, digest in session.execute(query.order_by(Snapshot.epoch))]
+    versions = [(epoch, digest) for epoch, digest in session.execute(query.order_by(Snapshot.epoch))]
+    return [run.id, after, _find_split(session, run) is not None, versions]
 
 
 def read(session: Session, run: Run, *, after: int) -> dict[str, Any]:
@@ -47,12 +47,16 @@ def read(session: Session, run: Run, *, after: int) -> dict[str, Any]:
 
 def _read_val(session: Session, run: Run) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
     """Return the images of the run's val and their digits; none before a worker has made the split."""
-    config = RunConfig.model_validate(run.config)
-    split = datasets.get_split(session, config.dataset, **config.split.columns)
+    split = _find_split(session, run)
     if split is None:
         return np.empty(0, np.int32), np.empty(0, np.uint8)
     indices = dataset_service.indices(split, "val")
-    return indices, np.ascontiguousarray(dataset_service.get_images(session, config.dataset).labels[indices])
+    return indices, np.ascontiguousarray(dataset_service.get_images(session, split.dataset).labels[indices])
+
+
+def _find_split(session: Session, run: Run) -> Split | None:
+    config = RunConfig.model_validate(run.config)
+    return datasets.get_split(session, config.dataset, **config.split.columns)
 
 
 def _view(row: Snapshot) -> dict[str, Any]:

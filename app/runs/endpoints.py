@@ -149,7 +149,9 @@ def submit_run(
 def list_runs(
     session: ReadSession,
     watch: WorkerWatchDep,
-    status: Annotated[list[RunStatus], Query(description="May be given several times.")] = [],  # noqa: B006, FastAPI copies it
+    status: Annotated[
+        list[RunStatus], Query(max_length=len(RunStatus), description="May be given several times.")
+    ] = [],  # noqa: B006, FastAPI copies it
     id: Annotated[
         list[Id], Query(max_length=MAX_PAGE, description="May be given several times; unknown ids are left out.")
     ] = [],  # noqa: B006

@@ -29,7 +29,7 @@ class RunFilters:
 
     def conditions(self, *, of_any_status: bool = False) -> list[ColumnElement[bool]]:
         """Return the filters as conditions on `Run`; `of_any_status` leaves the statuses out."""
-        found: list[ColumnElement[bool]] = [_has_word(word) for word in (self.text or "").split()]
+        found: list[ColumnElement[bool]] = [_has_word(word) for word in dict.fromkeys((self.text or "").split())]
         if self.ids:
             found.append(Run.id.in_(self.ids))
         if self.statuses and not of_any_status:

@@ -90,7 +90,8 @@ class Plan(BaseModel):
     estimated_bytes: int = Field(description="What it would add to the database, about.", examples=[150000])
     estimated_seconds: float | None = Field(
         None,
-        description="Of training, from the speed of earlier runs that were trained alone; null before there are any.",
+        description="Of training, from the speed of earlier runs that were trained alone; null before there are any, "
+        "and for an ensemble, which is not trained.",
         examples=[2.5],
     )
     hint: str | None = Field(None, description="Why no live worker could train it now; null: one could.")

@@ -76,7 +76,9 @@ def estimate(trials: Iterable[RunConfig], speeds: dict[str, Speed]) -> float | N
 
 
 def estimate_alone(session: Session, config: RunConfig) -> float | None:
-    """Estimate the seconds that one run trains without others; None if no such run has succeeded yet."""
+    """Estimate the seconds that one run trains without others; None for an ensemble and before any has succeeded."""
+    if config.model.kind not in _TRAINED:
+        return None
     return estimate([config], measure_speeds(session, only_alone=True))
 
 

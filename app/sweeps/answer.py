@@ -39,8 +39,8 @@ def say(
     where = "on the folds" if noise.kind == "folds" or choice is not None else "on val"
     sentences = [
         *_say_what_decides(points, effects, names),
-        _say_best(by_number, noise, names, where=where),
-        _say_noise(by_number, noise, names),
+        _say_best(by_number, noise, names, where=where, is_over=is_over),
+        *_say_noise(by_number, noise, names),
     ]
     if choice is not None:
         sentences.append(_say_choice(choice, names))
@@ -76,27 +76,36 @@ def _find_bests(points: Sequence[PointReport], path: str, other: str) -> list[tu
     return list(found.values()) if len(values) > 1 and len(found) <= MAX_LISTED else []
 
 
-def _say_best(by_number: Mapping[int, PointReport], noise: Noise, names: Mapping[str, str], *, where: str) -> str:
+def _say_best(
+    by_number: Mapping[int, PointReport], noise: Noise, names: Mapping[str, str], *, where: str, is_over: bool
+) -> str:
     best = by_number[noise.best_point]
-    measured = sum(point.mean_val_accuracy is not None for point in by_number.values())
+    measured = _count_measured(by_number)
     accuracy = f"{100 * (best.mean_val_accuracy or 0.0):.2f} % {where}"
     if measured == 1:
-        return f"The only point so far, {_describe(best, names)}, has {accuracy}."
+        so_far = "" if is_over else " so far"
+        return f"The only point with a result{so_far}, {_describe(best, names)}, has {accuracy}."
     return f"Of {count(measured, 'point')} the best is {_describe(best, names)}, with {accuracy}."
 
 
-def _say_noise(by_number: Mapping[int, PointReport], noise: Noise, names: Mapping[str, str]) -> str:
+def _say_noise(by_number: Mapping[int, PointReport], noise: Noise, names: Mapping[str, str]) -> list[str]:
+    if _count_measured(by_number) == 1:
+        return []
     others = noise.num_within_noise - 1
     if others == 0:
-        return "No other is within noise of it."
+        return ["No other is within noise of it."]
     sentence = f"{count(others, 'other')} {'is' if others == 1 else 'are'} within noise of it"
     best, smallest = by_number[noise.best_point], by_number[noise.smallest_point]
     if smallest is best or not best.num_parameters or smallest.num_parameters is None:
-        return f"{sentence}, and none of them is smaller."
+        return [f"{sentence}, and none of them is smaller."]
     share = smallest.num_parameters / best.num_parameters
     if share >= 1:
-        return f"{sentence}, and none of them is smaller."
-    return f"{sentence}; the smallest, {_describe(smallest, names)}, needs {100 * share:.0f} % of its parameters."
+        return [f"{sentence}, and none of them is smaller."]
+    return [f"{sentence}; the smallest, {_describe(smallest, names)}, needs {100 * share:.0f} % of its parameters."]
+
+
+def _count_measured(by_number: Mapping[int, PointReport]) -> int:
+    return sum(point.mean_val_accuracy is not None for point in by_number.values())
 
 
 def _say_choice(choice: Choice, names: Mapping[str, str]) -> str:

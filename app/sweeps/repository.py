@@ -137,10 +137,9 @@ def _first_full_train_epochs(session: Session, sweep_id: str) -> dict[str, int]:
 
 
 def fingerprint(session: Session, sweep_id: str) -> list[list[Any]]:
-    """Return values that differ whenever something in the sweep's report does, without reading its trials one by one.
+    """Return values that differ where the sweep's report does and no event tells of it, without reading its trials.
 
-    Claim numbers and, between claims, epochs only grow; a run whose epoch goes back leaves its status. What is filled
-    in later changes the number of values that are not null.
+    What is evaluated later has no event: it changes the number of values that are not null.
     """
     later = [func.count(column) for column in Run.__table__.columns if column.nullable]
     query = select(Run.status, func.count(), func.sum(Run.epoch), func.sum(Run.claim_number), *later)

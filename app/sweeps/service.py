@@ -12,6 +12,7 @@ from app.database import Database, utc_now
 from app.datasets.catalog import DATASETS
 from app.errors import Conflict, NotFound
 from app.events import journal
+from app.events import repository as events
 from app.models import promotion
 from app.models import repository as models
 from app.queue import lifecycle
@@ -180,7 +181,8 @@ def report(session: Session, sweep: Sweep) -> SweepReport:
 
 def fingerprint(session: Session, sweep: Sweep) -> list[Any]:
     """Return values that differ whenever the sweep's report does; they cost much less than the report."""
-    return [sweep.id, sweep.is_cancelled, sweep.choice, repository.fingerprint(session, sweep.id)]
+    newest = events.last_of_sweep(session, sweep.id)
+    return [sweep.id, sweep.is_cancelled, sweep.choice, newest, repository.fingerprint(session, sweep.id)]
 
 
 def _read_choice(session: Session, sweep: Sweep) -> Choice | None:

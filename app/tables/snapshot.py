@@ -1,4 +1,4 @@
-"""`snapshots`: a network's weights and its answers on val at some epochs of its training."""
+"""`snapshots`: a network's weights and its predictions on val at some epochs of its training."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from app.errors import NotFound
 from app.http.headers import find_header
+from app.http.negotiation import accepts_gzip
 from app.web import files
 
 # The page is no operation of the API: the OpenAPI document leaves it out.
@@ -31,7 +32,7 @@ def _send(request: Request, name: str) -> Response:
     file = files.load(name)
     if file is None:
         raise NotFound("The page has no such file.", slug="file-not-found")
-    is_compressed = _takes_gzip(find_header(request.scope, b"accept-encoding"))
+    is_compressed = accepts_gzip(request.scope)
     etag = file.etag(is_compressed=is_compressed)
     headers = {**_HEADERS, "ETag": etag}
     if etag in find_header(request.scope, b"if-none-match").decode("latin-1"):
@@ -39,12 +40,3 @@ def _send(request: Request, name: str) -> Response:
     if is_compressed:
         headers["Content-Encoding"] = "gzip"
     return Response(file.compressed if is_compressed else file.content, media_type=file.media_type, headers=headers)
-
-
-def _takes_gzip(accept_encoding: bytes) -> bool:
-    """Whether the client takes gzip (RFC 9110, 12.5.3): named, and not with the weight 0."""
-    for coding in accept_encoding.lower().split(b","):
-        name, _, weight = coding.partition(b";")
-        if name.strip() in (b"gzip", b"*"):
-            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return False

@@ -30,15 +30,18 @@ class StaticFile:
         return f'"{self.digest}-gzip"' if is_compressed else f'"{self.digest}"'
 
 
-@cache
 def load(name: str) -> StaticFile | None:
     """Return a file by its path below `static/`, None if there is no such file.
 
     Raises:
         OSError: The file cannot be read.
     """
-    if name not in _names():
-        return None
+    return _read(name) if name in _names() else None
+
+
+@cache
+def _read(name: str) -> StaticFile:
+    """Read a file once. Names that clients make up are kept out of this cache, which has no bound."""
     content = (FOLDER / name).read_bytes()
     # mtime=0: all API processes make the same bytes.
     compressed = gzip.compress(content, compresslevel=9, mtime=0)

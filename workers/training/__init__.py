@@ -39,7 +39,7 @@ class TrainingRun(Protocol):
         """Copies of the state by role (`last`, `best`); a role with nothing new to keep is left out."""
 
     def take_snapshots(self) -> list[TrainingState]:
-        """Weights and val answers at the epochs that keep them, since the last call."""
+        """Weights and val predictions at the epochs that keep them, since the last call."""
 
     def result(self) -> Result:
         """The trained model and its evaluation; the run must be finished."""

@@ -61,7 +61,7 @@ class MlpConfig:
     schedule: CosineConfig | None = None  # None: a constant learning rate
     augmentation: AugmentationConfig | None = None
     rungs: tuple[int, ...] = ()  # further epochs to evaluate: a sweep compares its trials there
-    snapshots: int = 0  # evaluated epochs whose weights and val answers are kept
+    snapshots: int = 0  # evaluated epochs whose weights and val predictions are kept
 
 
 @dataclass(frozen=True)

@@ -258,9 +258,12 @@ class MlpTraining:
     def _keep_snapshot(self) -> None:
         """Copy the weights, and the digit and the confidence that they give each image of val."""
         probabilities = self._probabilities(self._training.stack.parameters, "val")  # N × C
-        answers = {"val_digits": probabilities.argmax(axis=1).astype(np.uint8), "val_confidences": probabilities.max(1)}
+        predictions = {
+            "val_digits": probabilities.argmax(axis=1).astype(np.uint8),
+            "val_confidences": probabilities.max(1),
+        }
         self._snapshots.append(
-            TrainingState(self.epoch, {**self._read(self._training.stack.parameters), **answers}, {})
+            TrainingState(self.epoch, {**self._read(self._training.stack.parameters), **predictions}, {})
         )
 
     def take_snapshots(self) -> list[TrainingState]:

@@ -105,6 +105,15 @@ def test_a_run_that_asked_for_none_has_none_and_a_forest_cannot(
     assert_problem(client.get("/runs/nope/snapshots"), 404, "run-not-found")
 
 
+def test_the_images_of_val_come_once_there_is_a_split(client: TestClient, database: Database) -> None:
+    run_id = client.post("/runs", json={"training": {"snapshots": 3}}).json()["id"]
+    early = client.get(f"/runs/{run_id}/snapshots")
+    register_datasets(database)
+    later = client.get(f"/runs/{run_id}/snapshots", headers={"If-None-Match": early.headers["ETag"]})
+    assert later.status_code == 200
+    assert (early.json()["images"], len(later.json()["images"])) == ([], 540)
+
+
 def test_what_snapshots_may_hold_is_bounded(client: TestClient, assert_problem: AssertProblem) -> None:
     def plan(snapshots: int, hidden_sizes: list[int]) -> object:
         document = {"model": {"hidden_sizes": hidden_sizes}, "training": {"snapshots": snapshots}}

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from app.database import Database
-from app.run_config import Mlp, RandomForest, RunConfig, Training
+from app.run_config import Ensemble, Mlp, RandomForest, RunConfig, Training
 from app.runs import speed
-from app.tables import Run, RunStatus
+from app.runs.filters import RunFilters
+from app.tables import Run, RunStatus, new_id
 from tests.conftest import AddRun, AssertProblem, TestClient
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -109,6 +110,7 @@ def test_what_is_no_filter_is_refused(client: TestClient, assert_problem: Assert
         ("status=failed&status=lost", "?status"),
         ("q=" + "x" * 201, "?q"),
         ("q=%00", "?q"),
+        ("&".join(["status=failed"] * 7), "?status"),
         ("&".join(["id=x"] * 201), "?id"),
         ("counts=some", "?counts"),
     ):
@@ -161,6 +163,20 @@ def test_only_so_many_earlier_runs_are_read(
         end(database, add_run(config), seconds, stack_id=str(number))
     with database.reading() as session:
         assert speed.estimate_alone(session, config) == pytest.approx(2.0)
+
+
+@on_sqlite
+def test_an_ensemble_is_not_trained_and_has_no_estimate(database: Database, add_run: AddRun) -> None:
+    end(database, add_run(), 1.0)
+    members = [new_id(), new_id()]
+    config = RunConfig(model=Ensemble(kind="ensemble", members=members), scaling=None, training=None)
+    with database.reading() as session:
+        assert speed.estimate_alone(session, RunConfig()) == pytest.approx(1.0)
+        assert speed.estimate_alone(session, config) is None
+
+
+def test_a_word_that_comes_several_times_is_looked_for_once() -> None:
+    assert len(RunFilters(text="a b a  a").conditions()) == 2
 
 
 @on_sqlite

@@ -65,9 +65,9 @@ def test_one_parameter_a_drawn_one_and_none_that_decides() -> None:
 def test_equal_sizes_an_only_point_and_points_without_values() -> None:
     many = answer([{"seed": seed} for seed in range(3)], [0.98, 0.98, 0.975])
     assert many.endswith("2 others are within noise of it, and none of them is smaller.")
-    assert answer([{}], [0.9]) == "The only point so far, point 0, has 90.00 % on val. No other is within noise of it."
-    some = answer([{"seed": 1}, {"seed": 2}], [None, 0.9])
-    assert some.startswith("The only point so far, seed 2, has 90.00 % on val.")
+    assert answer([{}], [0.9]) == "The only point with a result, point 0, has 90.00 % on val."
+    some = answer([{"seed": 1}, {"seed": 2}], [None, 0.9], is_over=False)
+    assert some == "The only point with a result so far, seed 2, has 90.00 % on val."
 
 
 def test_before_anything_has_succeeded() -> None:

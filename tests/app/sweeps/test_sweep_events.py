@@ -126,6 +126,17 @@ def test_a_deleted_sweep_leaves_the_event_that_tells_of_it(client: TestClient, d
         assert session.scalar(counting) == 1
 
 
+def test_a_deleted_sweep_shows_nothing_else_while_it_is_purged(client: TestClient, database: Database) -> None:
+    sweep_id = submit(client, TWO)["id"]
+    client.post(f"/sweeps/{sweep_id}/cancel")
+    client.delete(f"/sweeps/{sweep_id}")
+    is_there = True
+    while is_there:
+        assert types_of(client, sweep_id) == ["sweep_deleted"]
+        with database.writing() as session:
+            is_there = repository.purge_deleted(session, 1) > 0
+
+
 def test_two_workers_that_end_the_last_trials_at_once_write_one_event(client: TestClient, database: Database) -> None:
     sweep_ids = [submit(client, TWO)["id"] for _ in range(5)]
     ended = threading.Barrier(2)

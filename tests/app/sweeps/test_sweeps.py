@@ -440,6 +440,18 @@ def test_a_report_that_a_client_has_is_not_sent_again_until_a_trial_changes(
     assert len(others | {etags[-1]}) == 3
 
 
+def test_a_report_in_which_two_trials_change_places_is_another_one(client: TestClient, database: Database) -> None:
+    sweep = submit(client, {"parameters": {"seed": [1, 2]}})
+    first, second = runs_of(database, sweep["id"])
+    client.post(f"/runs/{first.id}/pause")
+    before = client.get(f"/sweeps/{sweep['id']}/report")
+    client.post(f"/runs/{first.id}/resume")
+    client.post(f"/runs/{second.id}/pause")
+    after = client.get(f"/sweeps/{sweep['id']}/report", headers={"If-None-Match": before.headers["etag"]})
+    assert after.status_code == 200
+    assert before.json() != after.json()
+
+
 def test_a_report_may_leave_out_the_trials(client: TestClient) -> None:
     sweep = submit(client, GRID)
     url = f"/sweeps/{sweep['id']}/report"

@@ -12,6 +12,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
+from app.web import files
 from app.web.files import FOLDER, MEDIA_TYPES
 from tests.conftest import AssertProblem, TestClient
 
@@ -51,13 +52,13 @@ def test_every_file_is_sent_without_a_key_under_the_strict_policy(client: TestCl
 
 def test_gzip_only_where_it_is_taken(client: TestClient) -> None:
     plain = client.get("/", headers={"Accept-Encoding": "identity"})
-    for wanted in ("gzip", "br, gzip;q=0.5", "*"):
+    for wanted in ("gzip", "br, gzip;q=0.5", "*", "*;q=0, gzip", "x-gzip", "identity;q=0.5, gzip;q=0.5"):
         with client.stream("GET", "/", headers={"Accept-Encoding": wanted}) as answer:
             assert answer.headers["content-encoding"] == "gzip"
             assert gzip.decompress(b"".join(answer.iter_raw())) == plain.content
             assert answer.headers["etag"] != plain.headers["etag"]
             assert "Accept-Encoding" in answer.headers["vary"]
-    for refused in ("gzip;q=0", "br", ""):
+    for refused in ("gzip;q=0", "gzip; Q=0", "br", "", "identity, gzip;q=0.5"):
         assert "content-encoding" not in client.get("/", headers={"Accept-Encoding": refused}).headers
 
 
@@ -79,6 +80,17 @@ def test_head_has_the_headers_alone(client: TestClient) -> None:
 @pytest.mark.parametrize("path", ["x", "js/nothing.js", "index.html", "js", "..%2fendpoints.py", ""])
 def test_an_unknown_file_is_a_problem(client: TestClient, assert_problem: AssertProblem, path: str) -> None:
     assert_problem(client.get(f"/web/{path}"), 404, None)
+
+
+def test_names_of_files_that_are_not_there_are_not_kept(client: TestClient) -> None:
+    def kept() -> int:
+        return sum(cached.cache_info().currsize for cached in vars(files).values() if hasattr(cached, "cache_info"))
+
+    client.get("/")
+    before = kept()
+    for number in range(50):
+        assert client.get(f"/web/{number}.js").status_code == 404
+    assert kept() == before
 
 
 def test_a_change_of_the_page_is_refused(client: TestClient) -> None:
