@@ -15,7 +15,7 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-COLUMNS = {"name": sa.String(200), "val_accuracy": sa.Float(), "num_parameters": sa.Integer()}
+COLUMNS = {"name": sa.String(200), "val_accuracy": sa.Double(), "num_parameters": sa.Integer()}
 
 
 def upgrade() -> None:

@@ -46,8 +46,8 @@ def _wanted(
         list[Id],
         Query(
             max_length=MAX_METRICS_OF,
-            description="A `metric` or `checkpoint` of this run, whatever `type` says; may be given several times. "
-            "Without `type`: all other types, and of these two those of these runs alone.",
+            description="A `metric` or `checkpoint` of this run, whatever `type` says; may be given several times, and "
+            "unknown ids are left out. Without `type`: all other types, and of these two those of these runs alone.",
         ),
     ] = [],  # noqa: B006
 ) -> EventFilter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import orjson
@@ -50,11 +51,13 @@ def say(
 def _say_what_decides(
     points: Sequence[PointReport], effects: Sequence[ParameterEffect], names: Mapping[str, str]
 ) -> list[str]:
-    shares = [effect for effect in effects if effect.share_of_variance is not None]
+    shares = [effect for effect in effects if effect.share_of_variance is not None and _has_groups(effect)]
     if len(effects) < 2 or not shares:
         return []
     first = shares[0]
     share = first.share_of_variance or 0.0
+    if any(_share_of_quarters(effect, points) > share for effect in effects if effect.share_of_variance is None):
+        return []
     if share < WEAK_SHARE:
         return ["No parameter alone decides much."]
     sentence = f"{names[first.path]} decides most (alone {share:.0%} of the variance)".replace("%", " %")
@@ -63,6 +66,24 @@ def _say_what_decides(
         listed = (f"{names[shares[1].path]} {_show(other)} is best at {_show(value)}" for other, value in bests)
         sentence += ": " + ", ".join(listed)
     return [sentence + "."]
+
+
+def _has_groups(effect: ParameterEffect) -> bool:
+    """Whether a value has two points or more on average; values of one point each explain all variance, and nothing."""
+    return sum(value.num_points for value in effect.values) >= 2 * len(effect.values)
+
+
+def _share_of_quarters(effect: ParameterEffect, points: Sequence[PointReport]) -> float:
+    """Return eta squared of a drawn parameter's quarters: a rough share, to compare with those of the report."""
+    means = [
+        point.mean_val_accuracy
+        for point in points
+        if point.mean_val_accuracy is not None and effect.path in point.parameters
+    ]
+    mean = fmean(means or [0.0])
+    total = sum((value - mean) ** 2 for value in means)
+    between = sum(value.num_points * (value.mean_val_accuracy - mean) ** 2 for value in effect.values)
+    return between / total if total else 0.0
 
 
 def _find_bests(points: Sequence[PointReport], path: str, other: str) -> list[tuple[Any, Any]]:

@@ -27,6 +27,10 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
 
 
+def test_the_migrations_make_the_tables_as_they_are_declared(database: Database) -> None:
+    command.check(migration_config(database))  # raises an error that lists the differences
+
+
 def test_promotions_of_earlier_versions_get_the_names_of_their_runs(
     database: Database, client: TestClient, add_model: AddModel
 ) -> None:

@@ -210,7 +210,12 @@ def test_wrong_filters_are_refused(
     assert_problem(client.get(f"{path}?{many}"), 422, "invalid-input")
     known = f"metrics_of={add_run()}"
     assert client.head(f"{path}?{known}").status_code == 200
-    assert "nope" in assert_problem(client.get(f"{path}?{known}&metrics_of=nope"), 404, "run-not-found")["detail"]
+    assert "nope" in assert_problem(client.get(f"{path}?{known}&run_id=nope"), 404, "run-not-found")["detail"]
+
+
+@pytest.mark.parametrize("path", ["/events", "/events/stream"])
+def test_a_run_that_is_gone_does_not_end_what_follows_others_too(client: TestClient, path: str) -> None:
+    assert client.head(f"{path}?type=started&metrics_of=gone").status_code == 200
 
 
 def test_a_run_is_followed_by_its_own_stream_alone(

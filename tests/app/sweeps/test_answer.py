@@ -62,6 +62,18 @@ def test_one_parameter_a_drawn_one_and_none_that_decides() -> None:
     assert answer(balanced, [0.90, 0.95, 0.95, 0.90]).startswith("No parameter alone decides much. Of 4 points")
 
 
+def test_a_drawn_parameter_is_not_overlooked_and_single_values_decide_nothing() -> None:
+    drawn = [{"rate": number / 20, "kind": "ab"[number % 2]} for number in range(20)]
+    by_rate = answer(drawn, [0.5 + number / 50 + (number % 2) / 15 for number in range(20)])
+    assert by_rate.startswith("Of 20 points"), "kind alone explains 12 %, rate nearly all"
+    unfinished: list[dict[str, Any]] = [*drawn, {"late": 1}]
+    assert answer(unfinished, [*(0.5 + number % 2 / 5 for number in range(20)), None]).startswith("kind decides most")
+    by_kind = answer(drawn, [0.5 + number / 5000 + (number % 2) / 5 for number in range(20)])
+    assert by_kind.startswith("kind decides most")
+    few = [{"rate": 0.1 * number, "other": number**2} for number in range(8)]
+    assert answer(few, [0.5 + number / 50 for number in range(8)]).startswith("Of 8 points")
+
+
 def test_equal_sizes_an_only_point_and_points_without_values() -> None:
     many = answer([{"seed": seed} for seed in range(3)], [0.98, 0.98, 0.975])
     assert many.endswith("2 others are within noise of it, and none of them is smaller.")
