@@ -251,7 +251,7 @@ def test_by_a_lan_name_each_tab_has_a_stream_and_closes_it_after_30_s_hidden(
     other.locator(f'tr[data-id="{second}"]').wait_for()
     assert "after=" in again.value.url
     assert len(streams) == 2
-    assert other.locator(".banner", has_text="Not connected").count() == 0
+    expect(other.locator(".banner", has_text="Not connected")).to_have_count(0)
 
 
 def hide(page: Page, *, is_hidden: bool) -> None:

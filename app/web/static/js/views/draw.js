@@ -18,10 +18,15 @@ import { pack, rowsOf, unpack } from "../tiles.js";
 
 export const title = "Draw";
 
+// A new champion answers as soon as the API has seen it; until then the one before does, and is asked again.
+const FOLLOW_MS = 500;
+const MAX_FOLLOWING = 10;
+
 export function show({ state }) {
   let drawing = null; // {strokes} or {pixels} or {file}; null: nothing is drawn
   let digit = null;
   let named = null; // the model that answered, if it is not the champion
+  const following = { left: 0, timer: null }; // questions that are left until the new champion answers
   const answer = makeAnswer(correct);
   const seen = makeSeen(state.get("show") === "why" ? "why" : "pixels", {
     paint: (pixels, said) => change({ pixels, said }),
@@ -111,8 +116,10 @@ export function show({ state }) {
   }
   async function showModel(model) {
     const champion = store.champion?.model;
+    clearTimeout(following.timer);
     if (champion?.run_id === model.run_id) return answer.showModel(champion, true);
-    // The champion's file is damaged, or it has changed just now.
+    // The champion has changed just now, or its file is damaged.
+    if (following.left-- > 0) following.timer = setTimeout(askAgain, FOLLOW_MS);
     const asked = (named = { ...model, name: "another model" });
     answer.showModel(named, false);
     const run = await api.run(model.run_id).catch(() => null);
@@ -122,6 +129,10 @@ export function show({ state }) {
     if (drawing) ask();
     else if (!waiting.isOn) answer.empty();
     opinions.load().catch(() => {});
+  }
+  function followChampion() {
+    following.left = MAX_FOLLOWING;
+    askAgain();
   }
   function end() {
     if (drawing?.strokes) change({ ...drawing, isEnded: true }, false);
@@ -157,7 +168,7 @@ export function show({ state }) {
   };
   addEventListener("paste", paste);
   addEventListener("keydown", keys);
-  store.addEventListener("champion", askAgain);
+  store.addEventListener("champion", followChampion);
 
   const root = h(
     ".page.draw",
@@ -179,7 +190,8 @@ export function show({ state }) {
     leave() {
       removeEventListener("paste", paste);
       removeEventListener("keydown", keys);
-      store.removeEventListener("champion", askAgain);
+      store.removeEventListener("champion", followChampion);
+      clearTimeout(following.timer);
       waiting.end();
       pad.leave();
     },
