@@ -118,7 +118,7 @@ function wording(state, best, second, { confidence }) {
     return {
       big: String(best),
       words: [h("b", share(confidence)), " sure"],
-      note: "At least as sure as the threshold of this model, which shifted val has fixed.",
+      note: "Answers this sure are nearly always right, also on warped val images.",
     };
   if (state === "unsure") {
     return {
