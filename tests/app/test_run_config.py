@@ -114,6 +114,7 @@ def test_the_handwriting_preset_trains_on_warped_copies() -> None:
         "evaluate_every": "auto",
         "keep": "last",
         "early_stopping": None,
+        "snapshots": 0,
     }
     assert (config.scaling, config.evaluate_every, config.split.is_canonical) == ("unit", 2, True)
 
