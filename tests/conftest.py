@@ -48,8 +48,9 @@ class AddRun(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the end-to-end tests first: they take longest, and at the end one process would run them alone."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """Put first what takes longest, the page and the end-to-end tests: at the end, one process would run them alone."""
+    folders = [Path(__file__).parent / name for name in ("web", "e2e")]
+    items.sort(key=lambda item: folders.index(item.path.parent) if item.path.parent in folders else len(folders))
 
 
 @pytest.hookimpl(optionalhook=True)
