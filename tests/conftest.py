@@ -31,6 +31,14 @@ from tests.postgres import Postgres, migrate_url, start_postgres
 # A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Folders and files whose tests run in one process.
+TOGETHER = (
+    "tests/web/",
+    "tests/e2e/test_up.py",
+    "tests/app/results/test_run_charts.py",
+    "tests/app/charts/test_pictures.py",
+)
+
 AssertProblem = Callable[[Any, int, str | None], dict[str, Any]]
 
 
@@ -54,6 +62,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send tests that share what is expensive to one process: a service and its browser, pictures that are drawn once.
+
+    `--dist loadgroup` asks for this. xdist 3.8 keeps a group in a test's id, which pytest 9.2 does not let it change:
+    marks have no effect.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: next((path for path in TOGETHER if nodeid.startswith(path)), nodeid)
+    return scheduler
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Choose the number of `-n auto`: one more than cores, since many tests wait; at most 8, since each loads torch."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -68,6 +92,16 @@ def restore_logging() -> Iterator[None]:
     yield
     root.setLevel(level)
     root.handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True)
+def restore_settings() -> Iterator[None]:
+    """Undo what commands write into `DIGITLAB_*` variables: processes that later tests start would inherit it."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("DIGITLAB_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("DIGITLAB_")]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

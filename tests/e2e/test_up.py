@@ -17,8 +17,6 @@ import pytest
 
 from tests.e2e.conftest import PATIENCE_SECONDS, free_port, wait_for
 
-pytestmark = pytest.mark.xdist_group("up")  # all tests of this module share one service
-
 DIGITLAB = [sys.executable, "-m", "app.cli"]
 
 

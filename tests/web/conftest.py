@@ -15,7 +15,16 @@ from shutil import copyfile
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 from app.database import Database
 from app.settings import Settings
@@ -40,14 +49,21 @@ QUICK = {"model": {"hidden_sizes": [64], "activation": "relu", "dropout": 0.0}, 
 PATIENCE_MS = 30_000
 
 
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """Debian's browser in place of Playwright's own, which CI does not download."""
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's browser, not one of Playwright's own, which CI does not download.
+
+    It ends with the tests of the page: Playwright leaves an event loop running in its thread, in which other tests that
+    run one would fail.
+    """
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         assert "CI" not in os.environ, ".ci/run installs chromium"
         pytest.skip("no chromium")
-    return {**browser_type_launch_args, "executable_path": executable, "args": ARGUMENTS}
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield started
+        started.close()
 
 
 @dataclass

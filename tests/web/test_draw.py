@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import CDPSession, Page, Route, expect
 
 from tests.e2e.conftest import Processes
 from tests.web.conftest import QUICK, Service, WatchedPages, answered, draw, frames, oval, shown_pixels
-
-pytestmark = pytest.mark.xdist_group("web")
 
 ANSWERED = ".draw-answer:not([data-state=empty], [data-state=waiting])"
 MEGAPIXELS_20 = (5472, 3648)

@@ -26,8 +26,6 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import free_port, wait_for
 from tests.web.conftest import WatchedPages, answered, draw, oval, shown_pixels
 
-pytestmark = pytest.mark.xdist_group("web")
-
 DRAWINGS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "drawings.json").read_text())
 FIRST_MODEL_MS = 120_000
 MAX_WRONG_AND_SURE = 6

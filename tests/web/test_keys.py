@@ -8,8 +8,6 @@ from playwright.sync_api import Page, Request, expect
 from tests.e2e.conftest import Processes
 from tests.web.conftest import Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 PREDICT, ADMIN, WRONG = "reader-0123456789", "writer-0123456789", "wrong-0123456789"
 
 

@@ -16,9 +16,6 @@ from app.run_config import RunConfig
 from app.tables import Run, RunStatus
 from tests.web.conftest import QUICK, Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
-
 # Scrolls by less than what is in sight, and waits until the rows are drawn.
 SCROLL = """async () => {
   scrollBy(0, 700);

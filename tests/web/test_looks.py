@@ -12,8 +12,6 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.web.conftest import QUICK, VIEWS, Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 LIGHT, DARK = "rgb(250, 250, 248)", "rgb(14, 15, 17)"
 NAMES = ("مصنف الأرقام", "🔢 digits 🧪", "a" * 200, "<b>bold</b> & 'quoted'")
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import update
 
 from app.tables import SavedModel
 from tests.e2e.conftest import wait_for
 from tests.web.conftest import Service, WatchedPages, draw, oval
-
-pytestmark = pytest.mark.xdist_group("web")
 
 BLANK = {"instances": [[[0] * 8] * 8]}
 ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-")

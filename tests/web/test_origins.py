@@ -15,8 +15,6 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect
 from tests.e2e.conftest import Processes
 from tests.web.conftest import PATIENCE_MS, Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 RUN = '{"name": "forged", "training": {"epochs": 1}}'
 # Sent as text/plain, this form's body is a JSON document: its name and value are joined by "=".
 FORGED = '<form method="post" action="{url}/runs" enctype="text/plain"><input name=\'{{"name": "forged", "notes": "\' \

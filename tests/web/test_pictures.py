@@ -28,8 +28,6 @@ from app.tables import Run, RunStatus, SavedModel
 from tests.e2e.conftest import Processes
 from tests.graphs import graph_answering, random_graph
 
-pytestmark = pytest.mark.xdist_group("web")
-
 FOLDER = Path(__file__).parent / "pictures"
 REDRAW = "DIGITLAB_REDRAW"
 FONTS = {"--font": '"DejaVu Sans"', "--mono": '"DejaVu Sans Mono"'}

@@ -14,8 +14,6 @@ from playwright.sync_api import Page, expect
 from tests.web.conftest import VIEWS, Service, WatchedPages, answered, frames, shown_pixels
 from tests.web.test_views import RULES
 
-pytestmark = pytest.mark.xdist_group("web")
-
 WIDTHS = (320, 390, 600, 768, 900, 1024, 1280, 1600, 1920)
 THUMB = 44  # pixels of a control, in both directions
 PLACES = (("t", "Train"), ("r", "Runs"), ("s", "Sweeps"), ("m", "Models"), ("d", "Draw"))

@@ -13,8 +13,6 @@ from playwright.sync_api import expect
 
 from tests.web.conftest import Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 UNUSUAL: dict[str, dict[str, Any]] = {
     "diverged": {"training": {"epochs": 20, "optimizer": {"learning_rate": 100.0, "weight_decay": 10.0}}},
     "a forest": {"model": {"kind": "random_forest", "n_estimators": 3, "max_depth": 4}},

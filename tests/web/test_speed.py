@@ -13,8 +13,6 @@ from playwright.sync_api import Browser, CDPSession, expect
 
 from tests.web.conftest import PATIENCE_MS, Service, Watched, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 NUM_TRIALS = 2000
 TRAINED_MS = 400_000  # at most: a busy machine takes minutes, a quiet one some 20 s
 MAX_BYTES = 5_000_000

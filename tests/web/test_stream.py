@@ -16,8 +16,6 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Processes, children_of, wait_for
 from tests.web.conftest import Service, Watched, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 ESTABLISHED = "01"
 SEEDS = list(range(8))
 NUM_EPOCHS = 350  # fewer than the 400 points of a curve, so that each epoch is drawn

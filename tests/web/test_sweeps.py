@@ -13,8 +13,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import wait_for
 from tests.web.conftest import Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 RATE, HIDDEN = "training.optimizer.learning_rate", "model.hidden_sizes"
 SHORT = {"model": {"hidden_sizes": [8]}, "training": {"epochs": 4}}
 HOPELESS = {"training": {"epochs": 5, "optimizer": {"weight_decay": 10.0}}}

@@ -10,8 +10,6 @@ from playwright.sync_api import Page, Request, expect
 
 from tests.web.conftest import Service, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")
-
 
 def wait_for_plan(page: Page) -> None:
     expect(page.locator(".plan")).to_contain_text("parameters")

@@ -17,8 +17,6 @@ from app.tables import Run
 from tests.e2e.conftest import free_port, wait_for
 from tests.web.conftest import PATIENCE_MS, VIEWS, Service, Watched, WatchedPages
 
-pytestmark = pytest.mark.xdist_group("web")  # all tests run in one process, which shares one service
-
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}}
 WIDTHS = (320, 390, 600, 768, 900, 1024, 1280, 1600, 1920)
 

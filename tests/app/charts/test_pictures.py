@@ -27,7 +27,6 @@ GRID: dict[str, list[Any]] = {
     "training.batch_size": [16, 60],
 }
 
-pytestmark = pytest.mark.xdist_group("sweep charts")  # all tests run in one process, which caches the pictures
 
 Data = dict[str, Any]
 

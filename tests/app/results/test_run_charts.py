@@ -19,8 +19,6 @@ from hypothesis.extra.numpy import arrays
 
 from app.charts import confusion, curves, digits, gradients, style, weights
 
-pytestmark = pytest.mark.xdist_group("run charts")  # all tests run in one process, which caches the pictures
-
 Data = dict[str, Any]
 
 COLUMNS = (
