@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
@@ -161,25 +162,27 @@ def client(settings: Settings, database: Database) -> Iterator[TestClient]:  # n
 
 @pytest.fixture
 def add_run(database: Database) -> AddRun:
-    def add(config: RunConfig | None = None, **columns: Any) -> str:
-        config = config or RunConfig()
-        run = Run(
-            model_kind=config.model.kind,
-            config=config.model_dump(mode="json"),
-            device=config.device,
-            stack_key=config.stack_key,
-            seed=config.seed,
-            epochs=config.epochs,
-            **columns,
-        )
-        with database.writing() as session:
-            session.add(run)
-            session.flush()
-            if run.status is RunStatus.QUEUED:
-                lifecycle.enter_queue(session, run)
-            return run.id
+    return partial(insert_run, database)
 
-    return add
+
+def insert_run(database: Database, config: RunConfig | None = None, **columns: Any) -> str:
+    """Add a run to a database; see `AddRun`."""
+    config = config or RunConfig()
+    run = Run(
+        model_kind=config.model.kind,
+        config=config.model_dump(mode="json"),
+        device=config.device,
+        stack_key=config.stack_key,
+        seed=config.seed,
+        epochs=config.epochs,
+        **columns,
+    )
+    with database.writing() as session:
+        session.add(run)
+        session.flush()
+        if run.status is RunStatus.QUEUED:
+            lifecycle.enter_queue(session, run)
+        return run.id
 
 
 class AddModel(Protocol):
@@ -195,29 +198,37 @@ class AddModel(Protocol):
 
 
 @pytest.fixture
-def add_model(database: Database, add_run: AddRun) -> AddModel:
-    def add(
-        val_accuracy: float = 0.5, graph: bytes | None = None, config: RunConfig | None = None, **columns: Any
-    ) -> str:
-        run_id = add_run(config, status=RunStatus.SUCCEEDED)
-        onnx = random_graph() if graph is None else graph
-        values: dict[str, Any] = {"epoch": 1, "num_parameters": 610, "train_accuracy": 1.0, "on_canonical_split": True}
-        model = SavedModel(
-            run_id=run_id,
-            onnx=onnx,
-            sha256=sha256(onnx).hexdigest(),
-            size_bytes=len(onnx),
-            val_accuracy=val_accuracy,
-            val_loss=1 - val_accuracy,
-            **values | columns,
-        )
-        with database.writing() as session:
-            session.add(model)
-            session.flush()
-            promotion.elect(session)
-        return run_id
+def add_model(database: Database) -> AddModel:
+    return partial(insert_model, database)
 
-    return add
+
+def insert_model(
+    database: Database,
+    val_accuracy: float = 0.5,
+    graph: bytes | None = None,
+    config: RunConfig | None = None,
+    *,
+    name: str = "",
+    **columns: Any,
+) -> str:
+    """Add a succeeded run of this name and its saved model to a database; see `AddModel`."""
+    run_id = insert_run(database, config, name=name, status=RunStatus.SUCCEEDED)
+    onnx = random_graph() if graph is None else graph
+    values: dict[str, Any] = {"epoch": 1, "num_parameters": 610, "train_accuracy": 1.0, "on_canonical_split": True}
+    model = SavedModel(
+        run_id=run_id,
+        onnx=onnx,
+        sha256=sha256(onnx).hexdigest(),
+        size_bytes=len(onnx),
+        val_accuracy=val_accuracy,
+        val_loss=1 - val_accuracy,
+        **values | columns,
+    )
+    with database.writing() as session:
+        session.add(model)
+        session.flush()
+        promotion.elect(session)
+    return run_id
 
 
 @pytest.fixture

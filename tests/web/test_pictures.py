@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Browser, Page, expect
 
-from app.models import promotion
-from app.run_config import RunConfig
-from app.tables import Run, RunStatus, SavedModel
+from tests.conftest import insert_model
 from tests.e2e.conftest import Processes
 from tests.graphs import graph_answering, random_graph
 
@@ -64,43 +61,9 @@ def frozen(idle_service: Processes) -> Processes:
     """A service whose models are stored graphs: it answers alike everywhere."""
     graphs = {"champion": random_graph(3), "another": graph_answering(3), "a third": graph_answering(8)}
     for number, (name, graph) in enumerate(graphs.items()):
-        accuracy = 0.99 - number / 100
-        add_model(idle_service, name, graph, accuracy)
+        insert_model(idle_service.database, 0.99 - number / 100, graph, name=name)
     idle_service.start_api()
     return idle_service
-
-
-def add_model(processes: Processes, name: str, graph: bytes, accuracy: float) -> None:
-    config = RunConfig()
-    with processes.database.writing() as session:
-        run = Run(
-            name=name,
-            model_kind=config.model.kind,
-            config=config.model_dump(mode="json"),
-            device=config.device,
-            stack_key=config.stack_key,
-            seed=config.seed,
-            epochs=config.epochs,
-            status=RunStatus.SUCCEEDED,
-        )
-        session.add(run)
-        session.flush()
-        session.add(
-            SavedModel(
-                run_id=run.id,
-                onnx=graph,
-                sha256=sha256(graph).hexdigest(),
-                size_bytes=len(graph),
-                epoch=1,
-                num_parameters=610,
-                train_accuracy=1.0,
-                val_accuracy=accuracy,
-                val_loss=1 - accuracy,
-                on_canonical_split=True,
-            )
-        )
-        session.flush()
-        promotion.elect(session)
 
 
 def take(page: Page, url: str, view: str) -> Image.Image:
