@@ -49,12 +49,12 @@ QUICK = {"model": {"hidden_sizes": [64], "activation": "relu", "dropout": 0.0}, 
 PATIENCE_MS = 30_000
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's browser, not one of Playwright's own, which CI does not download.
 
-    It ends with the tests of the page: Playwright leaves an event loop running in its thread, in which other tests that
-    run one would fail.
+    It ends with a file's tests: Playwright keeps an event loop running in its thread, in which other tests that run one
+    would fail. (The scope `package` is the session's here: the folders of tests are no packages.)
     """
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
