@@ -47,14 +47,6 @@ MAX_TREE_DEPTHS = 100_000  # n_estimators × max_depth, which bounds a forest's 
 MAX_AUTO_METRICS = 200
 MAX_SNAPSHOTS = 32
 MAX_SNAPSHOT_NUMBERS = 2_000_000  # weights and biases in all snapshots of a run: one response holds them
-# Bytes that a run takes in the database, as measured on SQLite:
-RUN_BYTES = 16 * 1024  # its row, its events except metrics, and the empty space in pages
-METRIC_BYTES = 180  # one row of metrics, with its share of the events
-LAYER_METRIC_BYTES = 40  # the two norms of a layer in such a row, as text
-LEAF_BYTES = 240  # one leaf in a forest's saved model
-TREE_BYTES_PER_SAMPLE = 24  # one tree, where its depth does not bound it
-SNAPSHOT_BYTES = 3 * 1024  # a snapshot's row, its header, and the empty space in its last page
-WIDTH_MULTIPLE = 16  # a network's widths are padded to a multiple of this in a stack
 MAX_MEMBERS = 10  # of an ensemble
 SMALLEST_EPSILON = 1e-20  # a step overflows with less: the square of a smaller gradient is 0 in float32
 
@@ -413,91 +405,11 @@ class RunConfig(StrictModel):
         return self.model.num_parameters if isinstance(self.model, Mlp) else None
 
     @property
-    def stack_key(self) -> str | None:
-        """The key that all runs of a stack have in common; None for a forest and an ensemble, which train alone."""
-        if not isinstance(self.model, Mlp) or self.training is None:
-            return None
-        sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
-        widths = "-".join(map(str, self._padded_sizes))
-        optimizer, batch_size = self.training.optimizer.kind, self._batch_size
-        key = f"{widths} {optimizer} {batch_size} {sizes.train}+{sizes.val}+{sizes.test} {self.device}"
-        return key if self.augmentation is None else f"{key} augmented {self.augmentation.strength:g}"
-
-    @property
-    def stack_bytes(self) -> int:
-        """Estimated memory of a run in a stack, in bytes, without `shared_bytes`; 0 for a forest and an ensemble."""
-        if not isinstance(self.model, Mlp):
-            return 0
-        sizes = self._padded_sizes
-        num_parameters = sum(inputs * outputs + outputs for inputs, outputs in pairwise(sizes))
-        # An epoch that is drawn in advance holds, for each sample, its place in the order, its one-hot label, and two
-        # numbers for each hidden unit if there is dropout; with augmentation, its copy's place.
-        sample_bytes = 8 + 4 * NUM_CLASSES + (8 * sum(sizes[1:-1]) if self.model.dropout else 0)
-        sample_bytes += 0 if self.augmentation is None else 8
-        split_bytes = 8 * DATASETS[self.dataset].num_samples + sample_bytes * self.num_train_samples
-        # Five arrays: parameters, gradients, two of the optimizer, best parameters. A batch: forward and backward pass.
-        network_bytes = 4 * (5 * num_parameters + 3 * self._batch_size * sum(sizes))
-        return network_bytes + split_bytes + self._snapshots_bytes  # those that are not committed yet: all, at most
-
-    @property
-    def shared_bytes(self) -> int:
-        """Memory that the runs of a stack share, in bytes: the bank of warped copies, at its largest.
-
-        Runs with fewer copies may share the stack with one that has more, and a trainer's bank only grows.
-        """
-        return 0 if self.augmentation is None else MAX_COPIES * NUM_PIXELS * DATASETS[self.dataset].num_samples
-
-    @property
-    def estimated_bytes(self) -> int:
-        """Estimated bytes that a run adds to the database if it trains all its epochs.
-
-        Not counted is an ensemble's saved model, which is as large as those of its members together.
-        """
-        sizes = self.split.sizes(DATASETS[self.dataset].num_samples)
-        probabilities_bytes = 4 * NUM_CLASSES * (sizes.val + sizes.test)
-        num_metrics = 2 + self.epochs // self.evaluate_every
-        if isinstance(self.model, RandomForest):
-            nodes_bytes = min(LEAF_BYTES << self.model.max_depth, TREE_BYTES_PER_SAMPLE * sizes.train)
-            return RUN_BYTES + probabilities_bytes + num_metrics * METRIC_BYTES + self.epochs * nodes_bytes
-        if isinstance(self.model, Ensemble):
-            return RUN_BYTES + probabilities_bytes + METRIC_BYTES
-        assert self.training is not None, "validated: an mlp has training"
-        metrics_bytes = num_metrics * (METRIC_BYTES + LAYER_METRIC_BYTES * (len(self.model.hidden_sizes) + 1))
-        # Copies of the parameters: the saved model, the checkpoints `best` and `last`, the optimizer's state in `last`.
-        num_copies = 3 + (1 if self.training.optimizer.kind == "sgd" else 2)
-        parameters_bytes = 4 * num_copies * self.model.num_parameters + self._snapshots_bytes
-        return RUN_BYTES + probabilities_bytes + metrics_bytes + parameters_bytes
-
-    @property
-    def _snapshots_bytes(self) -> int:
-        """Bytes of all snapshots: parameters, and a digit with its confidence for each image of val."""
-        if not isinstance(self.model, Mlp) or self.training is None:
-            return 0
-        num_val = self.split.sizes(DATASETS[self.dataset].num_samples).val
-        return self.training.snapshots * (SNAPSHOT_BYTES + 4 * self.model.num_parameters + 5 * num_val)
-
-    @property
-    def _padded_sizes(self) -> list[int]:
-        assert isinstance(self.model, Mlp)
-        sizes = [NUM_PIXELS, *self.model.hidden_sizes, NUM_CLASSES]
-        return [math.ceil(size / WIDTH_MULTIPLE) * WIDTH_MULTIPLE for size in sizes]
-
-    @property
-    def _batch_size(self) -> int:
-        assert self.training is not None
-        return self.training.images_a_step(self.num_train_samples)
-
-    @property
     def evaluate_every(self) -> int:
         """Epochs between evaluations; the first and the last epoch are always evaluated."""
         if self.training is not None and self.training.evaluate_every != "auto":
             return self.training.evaluate_every
         return 1 if self.epochs <= MAX_AUTO_METRICS else math.ceil(self.epochs / (MAX_AUTO_METRICS - 2))
-
-
-def max_stack_size(config: RunConfig, max_bytes: int) -> int:
-    """The number of runs like this one that fit into a stack of so many bytes, at least one."""
-    return max(1, (max_bytes - config.shared_bytes) // config.stack_bytes)
 
 
 def _wrong_field(path: tuple[str | int, ...], value: Any, message: str) -> ValidationError:

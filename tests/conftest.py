@@ -24,6 +24,7 @@ from app.main import create_app
 from app.models import promotion
 from app.queue import lifecycle
 from app.run_config import RunConfig
+from app.run_costs import stack_key
 from app.settings import Settings
 from app.tables import Run, RunStatus, SavedModel
 from tests.graphs import random_graph
@@ -172,7 +173,7 @@ def insert_run(database: Database, config: RunConfig | None = None, **columns: A
         model_kind=config.model.kind,
         config=config.model_dump(mode="json"),
         device=config.device,
-        stack_key=config.stack_key,
+        stack_key=stack_key(config),
         seed=config.seed,
         epochs=config.epochs,
         **columns,

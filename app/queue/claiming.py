@@ -20,7 +20,8 @@ from app.database import database_now, utc_now
 from app.events import journal
 from app.queue import lifecycle
 from app.queue.lease_watch import LeaseWatch
-from app.run_config import RunConfig, max_stack_size
+from app.run_config import RunConfig
+from app.run_costs import max_stack_size
 from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])

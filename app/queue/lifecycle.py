@@ -22,6 +22,7 @@ from app.database import utc_now
 from app.events import journal
 from app.queue import cross_validation, sweep_ends
 from app.run_config import CONFIG_VERSION, RunConfig
+from app.run_costs import stack_key
 from app.tables import EventType, Run, RunStatus
 
 MAX_CRASHES_WITHOUT_PROGRESS = 3
@@ -126,7 +127,7 @@ def new_row(config: RunConfig, **columns: Any) -> dict[str, Any]:
         config=config.model_dump(),
         config_version=CONFIG_VERSION,
         device=config.device,
-        stack_key=config.stack_key,
+        stack_key=stack_key(config),
         seed=config.seed,
         epochs=config.epochs,
         num_parameters=config.num_parameters,

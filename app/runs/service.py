@@ -27,6 +27,7 @@ from app.models import repository as models
 from app.presets.runs import get_preset
 from app.queue import lifecycle
 from app.run_config import SUBMITTED, Ensemble, RunConfig, complete
+from app.run_costs import estimated_bytes
 from app.runs import ensembles, repository
 from app.runs.ensembles import Members
 from app.runs.idempotency import Idempotency, insert_once, submit_once
@@ -56,7 +57,7 @@ class Submission:
     @property
     def estimated_bytes(self) -> int:
         """Estimated bytes that the run adds to the database."""
-        return self.config.estimated_bytes + (0 if self.members is None else self.members.size_bytes)
+        return estimated_bytes(self.config) + (0 if self.members is None else self.members.size_bytes)
 
 
 def prepare(session: Session, document: Mapping[str, Any], *, for_sweep: bool = False) -> Submission:

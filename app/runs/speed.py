@@ -12,6 +12,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.run_config import RunConfig
+from app.run_costs import stack_key
 from app.tables import Run, RunStatus
 
 NUM_EARLIER_RUNS = 500  # the newest ones are measured
@@ -52,7 +53,7 @@ def measure_speeds(session: Session, *, only_alone: bool = False) -> dict[str, S
         epochs = sum(row.epoch for row in rows)
         if epochs:
             seconds = max(row.training_seconds for row in rows) / epochs  # the runs of a stack train at the same time
-            measured[config.stack_key or UNSTACKED].append((seconds, seconds / _epoch_work(config)))
+            measured[stack_key(config) or UNSTACKED].append((seconds, seconds / _epoch_work(config)))
     return {
         key: Speed(median(each[0] for each in found), median(each[1] for each in found))
         for key, found in measured.items()
@@ -69,7 +70,7 @@ def estimate(trials: Iterable[RunConfig], speeds: dict[str, Speed]) -> float | N
     usual = median(speed.seconds_per_work for speed in speeds.values())
     seconds = 0.0
     for config in trials:
-        speed = speeds.get(config.stack_key or UNSTACKED)
+        speed = speeds.get(stack_key(config) or UNSTACKED)
         per_epoch = usual * _epoch_work(config) if speed is None else speed.seconds_per_epoch
         seconds += per_epoch * config.epochs
     return seconds

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.run_config import RunConfig, max_stack_size
+from app.run_config import RunConfig
+from app.run_costs import estimated_bytes, max_stack_size, stack_key
 from app.runs.speed import estimate, measure_speeds
 from app.sweeps.schemas import SweepPlan
 
@@ -20,15 +21,15 @@ def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_
         num_trials=len(trials),
         num_stacks=count_stacks(trials, max_stack_bytes),
         num_steps=sum(config.num_steps or 0 for config in trials),
-        estimated_bytes=sum(config.estimated_bytes for config in trials),
+        estimated_bytes=sum(estimated_bytes(config) for config in trials),
         estimated_seconds=estimate(trials, measure_speeds(session)),
     )
 
 
 def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
     """Count a worker's claims if each stack is as large as `max_stack_bytes` allows."""
-    num_runs = Counter(config.stack_key for config in trials)
+    num_runs = Counter(stack_key(config) for config in trials)
     sizes = {
-        config.stack_key: max_stack_size(config, max_stack_bytes) for config in trials if config.stack_key is not None
+        stack_key(config): max_stack_size(config, max_stack_bytes) for config in trials if stack_key(config) is not None
     }
     return sum(number if key is None else math.ceil(number / sizes[key]) for key, number in num_runs.items())

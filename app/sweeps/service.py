@@ -18,6 +18,7 @@ from app.models import repository as models
 from app.queue import lifecycle
 from app.queue.cross_validation import RULE
 from app.run_config import RunConfig
+from app.run_costs import estimated_bytes
 from app.runs import repository as run_repository
 from app.runs import service as runs
 from app.runs.idempotency import Idempotency, insert_once, submit_once
@@ -61,7 +62,7 @@ def submit(
 
     def prepare_rows(session: Session) -> Draft:
         prepared = prepare(session, document, max_trials=max_trials, max_parameters=max_parameters)
-        wanted = sum(trial.config.estimated_bytes for trial in prepared.trials)
+        wanted = sum(estimated_bytes(trial.config) for trial in prepared.trials)
         runs.require_space(session, wanted, disk_quota_bytes)
         return draft(prepared)
 

@@ -22,8 +22,8 @@ from app.run_config import (
     RunConfig,
     Sgd,
     complete,
-    max_stack_size,
 )
+from app.run_costs import stack_key
 from app.settings import Settings
 from app.validation import invalid_document
 
@@ -169,7 +169,7 @@ def test_new_fields_are_what_stored_configurations_without_them_mean() -> None:
     assert isinstance(config.training.optimizer, Sgd)
     assert (config.training.schedule, config.training.augmentation) == (Constant(), None)
     assert config.training.optimizer.nesterov is False
-    assert config.stack_key == "64-128-64-16 sgd 64 1257+540+0 auto"
+    assert stack_key(config) == "64-128-64-16 sgd 64 1257+540+0 auto"
 
 
 def test_augmentation_completes_null_and_merges() -> None:
@@ -183,26 +183,11 @@ def test_augmentation_completes_null_and_merges() -> None:
     assert none == RunConfig()
 
 
-def test_runs_of_one_strength_share_a_stack_and_its_bank() -> None:
-    plain, few, many, strong = (
-        _complete({"training": {"augmentation": augmentation}})
-        for augmentation in (None, {"copies": 1}, {"copies": 256}, {"strength": 1.25})
-    )
-    assert few.stack_key == many.stack_key == f"{plain.stack_key} augmented 1"
-    assert strong.stack_key == f"{plain.stack_key} augmented 1.25"
-    bank = 256 * 1797 * 64
-    assert [config.shared_bytes for config in (plain, few, many, strong)] == [0, bank, bank, bank]
-    assert few.stack_bytes == many.stack_bytes == plain.stack_bytes + 8 * 1257
-    room = 3 * few.stack_bytes
-    assert [max_stack_size(few, size) for size in (0, bank, bank + room - 1, bank + room)] == [1, 1, 2, 3]
-    assert max_stack_size(plain, 3 * plain.stack_bytes) == 3
-
-
 def test_rates_and_nesterov_momentum_leave_the_stack_alone() -> None:
     scheduled = _complete(
         {"training": {"schedule": {"kind": "cosine", "warmup_steps": 9}, "optimizer": {"nesterov": True}}}
     )
-    assert scheduled.stack_key == RunConfig().stack_key
+    assert stack_key(scheduled) == stack_key(RunConfig())
     assert scheduled.training is not None
     assert scheduled.training.schedule == Cosine(kind="cosine", warmup_steps=9)
 

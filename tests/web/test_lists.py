@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import delete as sql_delete
 
 from app.run_config import RunConfig
+from app.run_costs import stack_key
 from app.tables import Run, RunStatus
 from tests.web.conftest import QUICK, Service, WatchedPages
 
@@ -125,7 +126,7 @@ def thousand(service: Service) -> Iterator[dict[str, str]]:
     """A thousand runs as rows of the database, the best not the first by name; the filter that finds them."""
     config = RunConfig()
     columns: dict[str, Any] = {"model_kind": "mlp", "config": config.model_dump(mode="json"), "device": "auto"}
-    columns |= {"stack_key": config.stack_key, "seed": 0, "epochs": 10, "epoch": 10, "tags": {"seeded": "yes"}}
+    columns |= {"stack_key": stack_key(config), "seed": 0, "epochs": 10, "epoch": 10, "tags": {"seeded": "yes"}}
     statuses = (RunStatus.CANCELLED, RunStatus.CANCELLED, RunStatus.FAILED)
     with service.processes.database.writing() as session:
         for number in range(NUM_SEEDED):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.run_config import RunConfig, complete
+from app.run_costs import stack_key
 from workers.preparation import mlp_config
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.stack import Member, Shape
@@ -50,4 +51,4 @@ def _shape(config: RunConfig) -> Shape:
 @given(one=configurations, other=configurations)
 def test_runs_with_the_same_stack_key_are_those_with_the_same_shape(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = _config(one), _config(other)
-    assert (first.stack_key == second.stack_key) == (_shape(first) == _shape(second))
+    assert (stack_key(first) == stack_key(second)) == (_shape(first) == _shape(second))

@@ -9,6 +9,7 @@ import pytest
 from app.database import Database, used_bytes
 from app.main import create_app
 from app.run_config import RunConfig
+from app.run_costs import estimated_bytes
 from app.runs import repository, service
 from app.settings import Settings
 from app.tables import EventType, Run, RunStatus
@@ -34,7 +35,7 @@ def test_what_goes_beyond_the_quota_is_refused_and_its_dry_run_says_why(
     used = read_used_bytes(database)
     with client_with_quota(settings, used) as client:
         estimated = client.post(path, json=document, params={"dry_run": True}).json()["estimated_bytes"]
-        assert estimated == num_runs * RunConfig.model_validate(RUN).estimated_bytes
+        assert estimated == num_runs * estimated_bytes(RunConfig.model_validate(RUN))
         problem = assert_problem(client.post(path, json=document), 507, "disk-quota-exceeded")
         for number in (f"{used:,}", f"{estimated:,}", "DIGITLAB_DISK_QUOTA_BYTES"):
             assert number in problem["detail"]
@@ -83,7 +84,7 @@ def test_what_is_deleted_makes_room(database: Database, add_run: AddRun) -> None
 
 def test_an_estimate_grows_with_what_is_stored() -> None:
     def estimate(**fields: Any) -> int:
-        return RunConfig.model_validate(fields).estimated_bytes
+        return estimated_bytes(RunConfig.model_validate(fields))
 
     every_epoch = {"epochs": 100_000, "evaluate_every": 1, "batch_size": None}
     assert 25_000_000 < estimate(training=every_epoch) < 40_000_000  # each metric is stored once, with 300 bytes

@@ -10,6 +10,7 @@ from app.database import Database
 from app.queue import claiming, lifecycle
 from app.queue.claiming import Claim, StaleClaim
 from app.run_config import RunConfig, complete
+from app.run_costs import shared_bytes, stack_bytes, stack_key
 from app.tables import Run, RunStatus
 from tests.conftest import AddRun, TestClient, get_run
 
@@ -69,13 +70,13 @@ def test_compatible_runs_are_claimed_as_one_stack(database: Database, add_run: A
 
 
 def test_a_batch_as_large_as_the_split_is_a_full_batch() -> None:
-    assert _config(training={"batch_size": None}).stack_key == _config(training={"batch_size": 1257}).stack_key
-    assert _config(training={"batch_size": None}).stack_key != _config(training={"batch_size": 1256}).stack_key
+    assert stack_key(_config(training={"batch_size": None})) == stack_key(_config(training={"batch_size": 1257}))
+    assert stack_key(_config(training={"batch_size": None})) != stack_key(_config(training={"batch_size": 1256}))
 
 
 def test_a_stack_takes_the_most_urgent_runs_that_fit(database: Database, add_run: AddRun) -> None:
     runs = [add_run(priority=priority) for priority in (0, 1, 2, 3)]
-    room = 2 * RunConfig().stack_bytes
+    room = 2 * stack_bytes(RunConfig())
     assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=room)] == [runs[3], runs[2]]
     assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=0)] == [runs[1]]
 
@@ -85,9 +86,9 @@ def test_the_bank_of_a_stack_with_augmentation_counts_once(database: Database, a
     copies = (3, 256, 16)
     runs = [add_run(_config(training={"augmentation": {"copies": number}})) for number in copies]
     config = _config(training={"augmentation": {"copies": 256}})
-    room = config.shared_bytes + 2 * config.stack_bytes
+    room = shared_bytes(config) + 2 * stack_bytes(config)
     assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=room)] == runs[:2]
-    assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=2 * config.stack_bytes)] == runs[2:]
+    assert [claim.run_id for claim in _claim_stack(database, max_stack_bytes=2 * stack_bytes(config))] == runs[2:]
 
 
 def test_one_poisonous_run_fails_no_other_run(database: Database, add_run: AddRun) -> None:

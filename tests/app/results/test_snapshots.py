@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from app.database import Database
 from app.queue import claiming
 from app.run_config import MAX_SNAPSHOT_NUMBERS, RunConfig, complete
+from app.run_costs import estimated_bytes
 from app.runs import repository
 from app.tables import Snapshot
 from tests.conftest import AddRun, AssertProblem, TestClient
@@ -64,7 +65,7 @@ def test_a_page_holds_weights_and_answers_by_epoch(client: TestClient, database:
     assert np.array_equal(
         np.float32(page["data"][-1]["layers"][1]["weights"]), safetensors.numpy.load(blob)["weights2"]
     )
-    estimated = configure(snapshots=3).estimated_bytes - configure().estimated_bytes
+    estimated = estimated_bytes(configure(snapshots=3)) - estimated_bytes(configure())
     assert sum(sizes) <= estimated <= 2 * sum(sizes)
     last = client.get(f"/runs/{run_id}/weights?layer=2&role=last").json()["weights"]
     assert np.array_equal(np.float32(last), np.float32(page["data"][-1]["layers"][1]["weights"]))

@@ -9,6 +9,7 @@ import pytest
 from app.database import Database
 from app.main import create_app
 from app.run_config import RunConfig, complete
+from app.run_costs import estimated_bytes
 from app.settings import Settings
 from app.tables import RunStatus
 from tests.conftest import AddModel, AddRun, AssertProblem, TestClient, get_run
@@ -37,7 +38,7 @@ def test_an_ensemble_takes_split_and_sizes_from_its_members(
     plan = client.post("/runs?dry_run=true", json=ensemble(*members)).json()
     assert (plan["num_parameters"], plan["num_steps"]) == (3 * 610, None)
     sizes = [model["size_bytes"] for model in client.get("/models").json()["data"]]
-    bare = RunConfig.model_validate(plan["config"]).estimated_bytes
+    bare = estimated_bytes(RunConfig.model_validate(plan["config"]))
     assert len(sizes) == 3
     assert plan["estimated_bytes"] == bare + sum(sizes)
     response = client.post("/runs", json=ensemble(*members, name="all", seed=7))

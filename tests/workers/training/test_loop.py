@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from app.run_config import RunConfig
+from app.run_costs import estimated_bytes, shared_bytes, stack_bytes, stack_key
 from tests.workers.training.conftest import CPU, Digits, assert_same, finish
 from workers.preparation import mlp_config
 from workers.training import export, serialization
@@ -78,8 +79,8 @@ def test_a_run_that_an_earlier_version_interrupted_goes_on(digits: Digits) -> No
     stored = json.loads((INTERRUPTED / "run.json").read_text())
     config = RunConfig.model_validate(stored["config"])
     assert config.training is not None
-    assert (config.stack_key, config.stack_bytes) == (stored["stack_key"], stored["stack_bytes"])
-    assert (config.shared_bytes, config.estimated_bytes) == (0, stored["estimated_bytes"])
+    assert (stack_key(config), stack_bytes(config)) == (stored["stack_key"], stored["stack_bytes"])
+    assert (shared_bytes(config), estimated_bytes(config)) == (0, stored["estimated_bytes"])
     last, best = (
         serialization.from_bytes((INTERRUPTED / f"{role}.safetensors").read_bytes()) for role in ("last", "best")
     )
