@@ -33,8 +33,10 @@ from tests.postgres import Postgres, migrate_url, start_postgres
 # A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Folders and files whose tests run in one process.
+# What the paths of tests begin with that run in one process; the first that fits counts. The page's tests are two halves,
+# so that no process runs them alone at the end.
 TOGETHER = (
+    "tests/web/test_draw",
     "tests/web/",
     "tests/e2e/test_up.py",
     "tests/app/results/test_run_charts.py",

@@ -79,20 +79,20 @@ def test_the_nearest_train_image_is_found() -> None:
 
 @pytest.fixture(scope="module")
 def augmented(digits: Digits) -> bytes:
-    """A small network trained on warped copies, as a graph."""
+    """A network trained on warped copies, as a graph. One of 64 units is sure of 0.61 to 0.82 of val, as its seed falls."""
     optimizer = OptimizerConfig("sgd", 0.2, momentum=0.9, nesterov=True, weight_decay=1e-5)
     member = digits.member(
-        hidden_sizes=(64,),
+        hidden_sizes=(256,),
         activation="relu",
         dropout=0.2,
         optimizer=optimizer,
-        epochs=60,
-        evaluate_every=60,
+        epochs=100,
+        evaluate_every=100,
         keep="last",
         schedule=CosineConfig(100),
-        augmentation=AugmentationConfig(copies=32, strength=1.0),
+        augmentation=AugmentationConfig(copies=64, strength=1.0),
     )
-    bank = Banks().get("digits", digits.pixels, 1.0, 32, CPU)
+    bank = Banks().get("digits", digits.pixels, 1.0, 64, CPU)
     (run,) = finish(StackTraining([member._replace(bank=bank)], CPU)).active
     return export.to_onnx(run.result().model, "unit")
 
@@ -136,7 +136,7 @@ def test_an_augmented_network_is_sure_of_digits_and_not_of_noise(images: SplitIm
         assert judged(np.full((1, 64), level))[0].tolist() == [BLANK]
     verdicts, _ = judged(images.val_pixels)
     assert (verdicts == NOT_A_DIGIT).sum() == 5  # of 540
-    assert (verdicts == SURE).mean() > 0.7
+    assert (verdicts == SURE).mean() > 0.85  # eight seeds: 0.909 to 0.937
     verdicts, found = judged(make_shifted_val(images.pixels, images.split.val))
     right = found == np.repeat(images.labels[images.split.val], 10)
     assert right[verdicts == SURE].mean() >= 0.997 - 1e-3  # float32 sums may differ in their last bit
