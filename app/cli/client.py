@@ -27,6 +27,14 @@ EXAMPLE = "http://127.0.0.1:8000"
 _MISREAD = (LookupError, TypeError, ValueError, AttributeError)
 
 
+# Statuses that refuse this body, and say nothing of the next one.
+_OF_THE_BODY = (400, 413, 415, 422)
+
+
+class Refused(typer.Exit):
+    """The service refuses a request for its body; the message has been printed."""
+
+
 class Client:
     """A connection to a running service. A failed request prints a message on standard error and ends the command.
 
@@ -78,6 +86,9 @@ class Client:
             file: Media type and content of a file to send instead.
             params: Query of the URL.
             about: What a message about a failure begins with.
+
+        Raises:
+            Refused: The body is wrong; a command that has others goes on with these.
         """
         if document is not None:
             file = "application/json", json.dumps(document).encode()
@@ -95,7 +106,8 @@ class Client:
             give_up(f"{self._where} redirects to {location}: name the service itself by --url or DIGITLAB_URL.")
         if not response.is_success:
             first, *places = self._read_problem(response)
-            give_up(f"{about}{first}", *places)
+            complain(f"{about}{first}", *places)
+            raise Refused(1) if response.status_code in _OF_THE_BODY else typer.Exit(1)
         try:
             return response.json()
         except (ValueError, RecursionError):
@@ -123,7 +135,10 @@ def read_json(file: Path) -> Any:
 
 
 def read_file(file: Path) -> bytes:
-    """Return a file's content; `-` reads standard input."""
+    """Return a file's content; `-` reads standard input. A file that cannot be read ends the command."""
+    if str(file) == "-" and sys.stdin is None:
+        complain("-: standard input is closed")
+        raise typer.Exit(2)
     try:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:

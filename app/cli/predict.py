@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.table import Table
 
-from app.cli.client import Client, parse_json, read_file
+from app.cli.client import Client, Refused, parse_json, read_file
 from app.cli.terminal import Terminal
 
 # How files begin that the service reads as pictures. Everything else is JSON.
@@ -26,14 +27,29 @@ _OTHER_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".t
 
 
 def classify(url: str, files: Sequence[Path], run_id: str | None, *, as_json: bool) -> int:
-    """Send each file, a picture or JSON, and print the predicted digits. Return the exit code."""
+    """Send each file, a picture or JSON, and print the predicted digits.
+
+    A file that is wrong does not keep the others from their answers.
+
+    Returns:
+        The exit code: that of the first wrong file.
+    """
     params = {"run_id": run_id} if run_id else {}
     table = Table("image", "digit", "confidence", "verdict")
     models: dict[str, Any] = {}
-    contents = [(file, read_file(file)) for file in files]
+    code = 0
     with Client(url) as client:
-        for file, content in contents:
-            answer = _ask(client, file, content, params)
+        for file in files:
+            try:
+                body = _read(file)
+            except typer.Exit as error:
+                code = code or error.exit_code
+                continue
+            try:
+                answer = client.call("POST", "predict", **body, params=params, about=f"{file}: ")
+            except Refused as error:
+                code = code or error.exit_code
+                continue
             if as_json:
                 print(json.dumps(answer))
                 continue
@@ -42,22 +58,22 @@ def classify(url: str, files: Sequence[Path], run_id: str | None, *, as_json: bo
                 name = _name(file, number, is_picture="pixels" in prediction, is_alone=len(files) == 1)
                 table.add_row(name, str(prediction["digit"]), f"{prediction['confidence']:.2%}", prediction["verdict"])
             models[answer["model"]["run_id"]] = answer["model"]
-        if as_json:
-            return 0
+        if as_json or not models:
+            return code
         Terminal().print(table)
         for model in models.values():  # a new champion may have come between two files
             author = f"Answered by run {model['run_id']}, val accuracy {model['val_accuracy']:.2%}."
             Terminal(stderr=True).say(author)
-    return 0
+    return code
 
 
-def _ask(client: Client, file: Path, content: bytes, params: dict[str, str]) -> Any:
-    about = f"{file}: "
+def _read(file: Path) -> dict[str, Any]:
+    """Return the arguments of `Client.call` that send a file."""
+    content = read_file(file)
     media_type = _media_type(file, content)
     if media_type is not None:
-        return client.call("POST", "predict", file=(media_type, content), params=params, about=about)
-    document = _request(parse_json(file, content))
-    return client.call("POST", "predict", document=document, params=params, about=about)
+        return {"file": (media_type, content)}
+    return {"document": _request(parse_json(file, content))}
 
 
 def _media_type(file: Path, content: bytes) -> str | None:

@@ -9,7 +9,7 @@ Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
 
-def keep_large(mask: Mask, share: float) -> Mask:
+def keep_large(mask: Mask, share: float) -> tuple[Mask, int]:
     """Drop the small 8-connected components of a mask.
 
     Args:
@@ -17,23 +17,25 @@ def keep_large(mask: Mask, share: float) -> Mask:
         share: A component stays if its area is at least this share of the largest one's.
 
     Returns:
-        The mask of the components that stay, H × W.
+        The mask of the components that stay, H × W, and their number.
     """
     height, width = mask.shape
     starts, ends, row_length = _find_runs(mask)
     if not len(starts):
-        return mask
+        return mask, 0
     labels = _label_runs(starts, ends, row_length)
     areas = np.bincount(labels, weights=ends - starts)
-    is_large = areas[labels] >= share * areas.max()
+    smallest = share * areas.max()
+    num_large = int((areas >= smallest).sum())  # labels that no component has have no area
+    is_large = areas[labels] >= smallest
     if is_large.all():
-        return mask
+        return mask, num_large
     steps = np.zeros(height * row_length + 1, np.int8)
     steps[starts[is_large]] = 1
     steps[ends[is_large]] = -1
     painted = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
     kept: Mask = painted.reshape(height, row_length)[:, 1 : width + 1]
-    return kept
+    return kept, num_large
 
 
 def _find_runs(mask: Mask) -> tuple[Integers, Integers, int]:

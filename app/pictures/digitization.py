@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from app.errors import FieldError, TooLarge
 from app.http.negotiation import JSON
@@ -12,13 +14,20 @@ from app.pictures.bodies import Drawings, read_file, read_json, read_multipart
 from app.pictures.containers import Container, Unreadable, read_container
 from app.pictures.decoding import decode
 from app.pictures.ink import find_ink
-from app.pictures.normalization import Digit, normalize
+from app.pictures.normalization import BLANK, Digit, Normalized, normalize
 from app.pictures.schemas import MULTIPART
 from app.pictures.strokes import draw
 from app.validation import wrong_place
 
 MAX_PIXELS = 32_000_000  # of all pictures of a request
 MAX_DECODING_BYTES = 134_000_000  # memory that the decoder of one picture may take
+
+
+class Digitized(NamedTuple):
+    """What N pictures or strokes became."""
+
+    pixels: Digit  # N × 64, 0 to 16
+    are_shaped: npt.NDArray[np.bool_]  # N, see `normalization.Normalized`
 
 
 class Digitization:
@@ -37,7 +46,7 @@ class Digitization:
 
     def __init__(self, media_type: str, content_type: bytes, body: bytes) -> None:
         self._drawings = _read(media_type, content_type, body)
-        self._done: list[Digit] = []
+        self._done: list[Normalized] = []
         self._check_sizes()
 
     @property
@@ -45,9 +54,9 @@ class Digitization:
         return len(self._done) == max(len(self._drawings.files), len(self._drawings.strokes))
 
     @property
-    def pixels(self) -> Digit:
-        """Pixels, uint8, N × 64, 0 to 16."""
-        return np.stack(self._done)
+    def result(self) -> Digitized:
+        pixels, are_shaped = zip(*self._done, strict=True)
+        return Digitized(np.stack(pixels), np.array(are_shaped))
 
     def go_on(self, seconds: float) -> None:
         """Process pictures until the time is over, at least one.
@@ -62,7 +71,7 @@ class Digitization:
             if time.monotonic() >= end:
                 break
 
-    def _digitize(self, number: int) -> Digit:
+    def _digitize(self, number: int) -> Normalized:
         if self._drawings.strokes:
             return normalize(draw(self._drawings.strokes[number]))
         file = self._drawings.files[number]
@@ -84,14 +93,14 @@ class Digitization:
             _check_size(pointer, container, num_pixels)
 
 
-def digitize(container: Container) -> Digit:
-    """Make the 64 pixels of the digit in a file; all 0 if the picture is blank.
+def digitize(container: Container) -> Normalized:
+    """Make the 64 pixels of the digit in a file.
 
     Raises:
         Unreadable: The file is cut off or damaged.
     """
     found = find_ink(decode(container))
-    return normalize(np.zeros((1, 1), np.float32)) if found is None else normalize(*found)
+    return BLANK if found is None else normalize(*found)
 
 
 def _check_size(pointer: str, container: Container, num_pixels: int) -> None:

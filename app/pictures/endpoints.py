@@ -41,7 +41,7 @@ _RESPONSE: dict[int | str, dict[str, Any]] = {
 async def digitize_pictures(request: Request) -> Response:
     """Answer with what a model would see: for datasets, for `/v2`, or for a look at it."""
     media_type = media_type_of(request, *TYPES)
-    pixels = await digitize(request, media_type, await read_body(request))
+    pixels = (await digitize(request, media_type, await read_body(request))).pixels
     if accepted(request.scope, JSON, BINARY) == BINARY:
         return Response(pixels.tobytes(), media_type=BINARY)
     return Response(orjson.dumps({"pixels": pixels.reshape(-1, SIDE, SIDE).tolist()}), media_type=JSON)

@@ -72,7 +72,7 @@ def find_ink(grey: Grey) -> tuple[Ink, float] | None:
     if found is None:
         return None
     ink, threshold = found
-    mask = drop_specks(ink, threshold) > threshold
+    mask = drop_specks(ink, threshold)[0] > threshold
     if not mask.any():
         return None
     part, box = _cut(picture, mask)

@@ -6,11 +6,10 @@ arrays wait for none of it.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from fastapi import Request
 
 from app.http.dependencies import JSON
@@ -19,23 +18,27 @@ from app.http.threads import Lane
 from app.pictures.schemas import TYPES
 
 if TYPE_CHECKING:
-    from app.pictures.digitization import Digitization
+    from app.pictures.digitization import Digitization, Digitized
 
 SLICE_SECONDS = 0.02  # after which another request's pictures have their turn
 
 _INSTANCES = b'{"instances"'
-_DRAWINGS = re.compile(rb'\s*\{\s*"(?:pictures|strokes)"')
+_DRAWINGS = re.compile(r'\s*\{\s*"(?:pictures|strokes)"')
+_HEAD_BYTES = 1024  # of a body: the spaces that may come before its first field, in any encoding
 
 
 def has_drawings(media_type: str, body: bytes) -> bool:
     """Whether a body holds pictures or strokes; a body of 8×8 arrays costs a comparison or two."""
-    if media_type == JSON:
-        return not body.startswith(_INSTANCES) and _DRAWINGS.match(body) is not None
-    return media_type in TYPES
+    if media_type != JSON:
+        return media_type in TYPES
+    if body.startswith(_INSTANCES):
+        return False
+    head = body[:_HEAD_BYTES].decode(json.detect_encoding(body), "replace")
+    return _DRAWINGS.match(head) is not None
 
 
-async def digitize(request: Request, media_type: str, body: bytes) -> npt.NDArray[np.uint8]:
-    """Make pixels (uint8, N × 64, 0 to 16) of a body's pictures or strokes.
+async def digitize(request: Request, media_type: str, body: bytes) -> Digitized:
+    """Make pixels of a body's pictures or strokes.
 
     Raises:
         MalformedBody: The body is not JSON, or not multipart.
@@ -55,4 +58,4 @@ async def digitize(request: Request, media_type: str, body: bytes) -> npt.NDArra
     work = await lane.run(begin)
     while not work.is_finished:
         await lane.run(work.go_on, SLICE_SECONDS)
-    return work.pixels
+    return work.result

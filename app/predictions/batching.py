@@ -11,12 +11,13 @@ import asyncio
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from app import instruments
 from app.predictions.answers import Answer, Digits, Writer
 from app.predictions.instances import MAX_INSTANCES, Pixels
 from app.predictions.predictor import LoadedModel, Probabilities
-from app.predictions.verdicts import Verdicts
+from app.predictions.verdicts import BLANK, NOT_A_DIGIT, Verdicts
 
 
 class Asked(NamedTuple, Generic[Answer]):
@@ -25,6 +26,15 @@ class Asked(NamedTuple, Generic[Answer]):
     pixels: Pixels
     write: Writer[Answer]
     with_verdicts: bool
+    are_shaped: npt.NDArray[np.bool_] | None = None  # N, of pictures and strokes: whether they can be digits by shape
+
+    def judged(self, verdicts: Verdicts | None) -> Verdicts | None:
+        """Return this request's verdicts, N, where it wants them: what has no digit's shape is no digit."""
+        if verdicts is None or not self.with_verdicts:
+            return None
+        if self.are_shaped is None or self.are_shaped.all():
+            return verdicts
+        return np.where(self.are_shaped | (verdicts == BLANK), verdicts, NOT_A_DIGIT)
 
 
 def infer(model: LoadedModel, pixels: Pixels, *, with_verdicts: bool) -> tuple[Digits, Probabilities, Verdicts | None]:
@@ -97,6 +107,6 @@ def _answer_together(requests: list[_Waiting]) -> None:
     for request in requests:
         end = start + len(request.asked.pixels)
         if not request.answer.done():  # the client may have disconnected
-            judged = verdicts[start:end] if verdicts is not None and request.asked.with_verdicts else None
+            judged = request.asked.judged(None if verdicts is None else verdicts[start:end])
             request.answer.set_result(request.asked.write(model, digits[start:end], probabilities[start:end], judged))
         start = end

@@ -82,8 +82,9 @@ async def predict(request: Request) -> Response:
     write = to_bytes if wants_bytes else to_json if options.probabilities else to_lean_json
     with_verdicts = options.verdict or write is to_json
     if not sends_bytes and has_drawings(media_type, body):
-        pixels = await digitize(request, media_type, body)
-        return await _predict_drawings(request, model, Asked(pixels, write, with_verdicts))
+        digitized = await digitize(request, media_type, body)
+        asked = Asked(digitized.pixels, write, with_verdicts, digitized.are_shaped)
+        return await _predict_drawings(request, model, asked)
     parse = parse_bytes if sends_bytes else parse_instances
     inline_bytes = INLINE_BINARY_BYTES if sends_bytes else INLINE_JSON_BYTES
 

@@ -110,7 +110,7 @@ def _check(document: Any) -> None:
         raise wrong_place("#", f"Send an object with `instances`, `pictures` or `strokes`; got {name_value(document)}")
     for field in document:
         if field != "instances":
-            detail = "There is no such field; send `instances` alone, or `pictures`, or `strokes`"
+            detail = "Send one field alone, and first: `instances`, `pictures` or `strokes`"
             raise wrong_place(f"#{write_pointer([field])}", detail)
     if "instances" not in document:
         raise wrong_place("#/instances", "Field required: an array of 8×8 images")

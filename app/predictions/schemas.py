@@ -66,8 +66,9 @@ class Prediction(BaseModel):
     verdict: Literal["blank", "not_a_digit", "sure", "unsure"] | None = Field(
         None,
         description="The first that holds. `blank`: no two pixels differ by more than 2. `not_a_digit`: the network "
-        "finds too little of any digit, or no train image is near. `sure`: of such predictions, 99.7 % are right on "
-        "shifted val. `unsure`: any other. With `?probabilities=false` only if `?verdict=true`.",
+        "finds too little of any digit, no train image is near, or a drawing lies in more than four pieces or is a "
+        "blot. `sure`: of such predictions, 99.7 % are right on shifted val. `unsure`: any other. With "
+        "`?probabilities=false` only if `?verdict=true`.",
     )
     probabilities: list[float] | None = Field(
         None, description="Of the digits 0 to 9; not there with `?probabilities=false`."

@@ -99,7 +99,7 @@ def load_handwriting(number: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np
 
     pictures, labels = mnist_data()
     chosen = np.concatenate([np.flatnonzero(labels == digit)[: number // 10] for digit in range(10)])
-    digits = [normalize((pictures[i].reshape(28, 28) / 255).astype(np.float32)).reshape(64) for i in chosen]
+    digits = [normalize((pictures[i].reshape(28, 28) / 255).astype(np.float32)).pixels for i in chosen]
     return np.stack(digits), labels[chosen].astype(np.int64)
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import typer
 from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
 from app.cli import cli, main
-from app.cli.client import read_json
+from app.cli.client import read_file, read_json
 from app.cli.inspect import draw_curve
 from app.cli.sweep import _conclusions, _effects_table, _points_table
 from app.cli.train import describe, progress_columns
@@ -415,6 +416,27 @@ def test_predict_takes_pictures_and_json_side_by_side(invoke: Invoke, add_model:
     refused = invoke("predict", files[3])
     assert (refused.exit_code, files[3] in refused.stderr) == (1, True)
     assert "is not a PNG" in refused.stderr
+
+
+@on_sqlite
+def test_a_wrong_file_keeps_no_other_from_its_answer(invoke: Invoke, add_model: AddModel, tmp_path: Path) -> None:
+    add_model()
+    (tmp_path / "seven.png").write_bytes(encode(seven()))
+    (tmp_path / "cut.png").write_bytes(encode(seven())[:60])
+    (tmp_path / "text.json").write_text("no JSON")
+    seven_png, cut, text, missing = (str(tmp_path / each) for each in ("seven.png", "cut.png", "text.json", "none"))
+    result = invoke("predict", "--json", cut, seven_png, text, missing, seven_png)
+    answers = [json.loads(line)["predictions"] for line in result.stdout.splitlines()]
+    assert (len(answers), answers[0], result.exit_code) == (2, answers[1], 1)
+    assert all(each in result.stderr for each in (cut, text, missing))
+    assert invoke("predict", missing, seven_png).exit_code == 2
+
+
+def test_a_closed_standard_input_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(typer.Exit):
+        read_file(Path("-"))
+    assert "standard input is closed" in capsys.readouterr().err
 
 
 @on_sqlite

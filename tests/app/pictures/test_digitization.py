@@ -20,7 +20,7 @@ from tests.app.pictures.files import chunk, encode, exif, flat_png, photo_of, se
 
 
 def pixels_of(file: bytes) -> np.ndarray:
-    return digitize(read_container(file)).astype(int)
+    return digitize(read_container(file)).pixels.astype(int)
 
 
 SEVEN = pixels_of(encode(seven()))
@@ -192,7 +192,7 @@ def test_work_goes_on_in_slices() -> None:
         assert not work.is_finished
         work.go_on(0)
     assert work.is_finished
-    assert work.pixels.tolist() == [SEVEN.tolist()] * 3
+    assert work.result.pixels.tolist() == [SEVEN.tolist()] * 3
 
 
 STROKE = [[0.3, 0.2], [0.7, 0.2], [0.45, 0.8]]
@@ -201,7 +201,7 @@ STROKE = [[0.3, 0.2], [0.7, 0.2], [0.45, 0.8]]
 def strokes_of(*images: object) -> np.ndarray:
     work = Digitization("application/json", b"", json.dumps({"strokes": images}).encode())
     work.go_on(60)
-    return work.pixels.astype(int)
+    return work.result.pixels.astype(int)
 
 
 def test_strokes_give_the_pixels_of_their_picture() -> None:

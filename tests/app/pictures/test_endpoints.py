@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from base64 import b64encode
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from app.predictions.verdicts import NAMES
 from tests.app.pictures.files import encode, flat_png, seven
-from tests.conftest import AssertProblem, TestClient
+from tests.conftest import AddModel, AssertProblem, TestClient
+from tests.graphs import graph_answering
 
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
@@ -26,6 +30,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "base64": {"json": {"pictures": [TEXT]}},
     "data URL": {"json": {"pictures": [f"data:image/png;base64,{TEXT}"]}},
     "multipart": {"files": {"digit": ("digit.png", PNG, "image/png")}},
+    **{
+        encoding: {
+            "content": json.dumps({"pictures": [TEXT]}).encode(encoding),
+            "headers": {"Content-Type": "application/json"},
+        }
+        for encoding in ("utf-8-sig", "utf-16", "utf-32-be")
+    },
 }
 
 
@@ -46,6 +57,27 @@ def test_every_body_and_every_answer_shows_the_same_pixels(client_with_model: Te
         answer = client_with_model.post("/predict", **as_bytes)
         assert list(answer.content) == [of_instance["digit"]]
         assert "model-sha256" in answer.headers
+
+
+DOT = [[[50, 50]]]
+DOTS = [[[x, y]] for x in (10, 40, 70) for y in (10, 60)]
+
+
+@on_sqlite
+def test_what_has_no_digits_shape_is_no_digit_in_every_answer(client: TestClient, add_model: AddModel) -> None:
+    add_model(graph=graph_answering(1))  # sure of a 1, whatever it sees
+    radial = np.hypot(*np.mgrid[-32:32, -32:32]) * 5
+    gradient = b64encode(encode(Image.fromarray(radial.clip(0, 255).astype(np.uint8)))).decode()
+    drawn = {"strokes": [STROKES, DOT, [], DOTS, [*STROKES, *DOT]]}
+    names = ["unsure", "not_a_digit", "blank", "not_a_digit", "unsure"]
+    for query in ("", "?probabilities=false&verdict=true"):
+        predictions = client.post(f"/predict{query}", json=drawn).json()["predictions"]
+        assert [(each["digit"], each["verdict"]) for each in predictions] == [(1, name) for name in names]
+        (round_one,) = client.post(f"/predict{query}", json={"pictures": [gradient]}).json()["predictions"]
+        assert round_one["verdict"] == "not_a_digit"
+    as_bytes = client.post("/predict?verdict=true", json=drawn, headers={"Accept": BINARY}).content
+    assert list(as_bytes) == [byte for name in names for byte in (1, NAMES.index(name))]
+    assert list(client.post("/predict", json=drawn, headers={"Accept": BINARY}).content) == [1] * 5
 
 
 @on_sqlite

@@ -27,6 +27,11 @@ SEVEN = draw([np.array([[0.0, 0.0], [1.0, 0.0], [0.4, 1.5]])])
 MASKS = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).random((9, 11)) < 0.4)
 
 
+def pieces(number: int) -> np.ndarray:
+    """Ink in so many upright bars."""
+    return np.tile(np.pad(np.ones((60, 8), np.float32), 4), number)
+
+
 def components_of(mask: np.ndarray) -> list[set[tuple[int, int]]]:
     """Find 8-connected components by walking from pixel to pixel."""
     left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
@@ -52,7 +57,9 @@ def test_components_that_stay_are_those_that_a_walk_finds_large(mask: np.ndarray
     for component in components:
         for place in component:
             expected[place] = len(component) >= share * largest
-    assert np.array_equal(keep_large(mask, share), expected)
+    kept, num_kept = keep_large(mask, share)
+    assert np.array_equal(kept, expected)
+    assert num_kept == sum(len(component) >= share * largest for component in components)
 
 
 @hypothesis.settings(max_examples=30)
@@ -70,11 +77,11 @@ def test_distances_are_those_to_the_nearest_pixel_of_the_other_kind(mask: np.nda
 
 
 def test_no_ink_is_64_zeros() -> None:
-    assert normalize(np.zeros((40, 30), np.float32)).tolist() == [0] * 64
+    assert normalize(np.zeros((40, 30), np.float32)).pixels.tolist() == [0] * 64
 
 
 def test_a_digit_fills_the_height_and_leaves_the_outer_columns_empty() -> None:
-    pixels = normalize(SEVEN).reshape(8, 8)
+    pixels = normalize(SEVEN).pixels.reshape(8, 8)
     assert pixels.dtype == np.uint8
     assert pixels[0].max() == pixels[7].max() == 16
     assert pixels[:, [0, 7]].max() <= 2
@@ -85,15 +92,33 @@ def test_a_speck_changes_no_pixel(place: tuple[int, int]) -> None:
     wide = np.pad(SEVEN, 40)
     specked = wide.copy()
     specked[place[0] : place[0] + 3, place[1] : place[1] + 3] = 1
-    expected = normalize(wide)
+    expected = normalize(wide).pixels
     assert wide[place] == 0
-    assert np.abs(normalize(specked).astype(int) - expected).mean() < 0.1
+    assert np.abs(normalize(specked).pixels.astype(int) - expected).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "ink", "is_shaped"),
+    [
+        ("a digit", SEVEN, True),
+        ("by a thick pen", np.maximum(SEVEN, np.roll(SEVEN, 9, axis=1)), True),
+        ("a 1 of a bold font", np.pad(np.ones((90, 38), np.float32), 3), True),
+        ("nothing", np.zeros((9, 9), np.float32), True),
+        ("a dot", draw([np.array([[3.0, 3.0]])]), False),
+        ("a full box", np.pad(np.ones((50, 40), np.float32), 3), False),
+        ("a line that lies", draw([np.array([[0.0, 0.0], [9.0, 0.0]])]), False),
+        ("four pieces", pieces(4), True),
+        ("five pieces", pieces(5), False),
+    ],
+)
+def test_blots_and_many_pieces_have_no_digits_shape(name: str, ink: np.ndarray, is_shaped: bool) -> None:
+    assert normalize(ink).is_shaped is is_shaped, name
 
 
 def test_slant_is_taken_out() -> None:
     upright = draw([np.array([[0.0, 0.0], [0.0, 1.0]])])
     slanted = draw([np.array([[0.4, 0.0], [0.0, 1.0]])])
-    difference = np.abs(normalize(upright).astype(int) - normalize(slanted)).mean()
+    difference = np.abs(normalize(upright).pixels.astype(int) - normalize(slanted).pixels).mean()
     assert difference < 1.5
     assert np.abs(count_blocks(stretch(slanted, 0.5)).astype(int) - count_blocks(stretch(upright, 0.5))).mean() > 3
 
