@@ -33,7 +33,7 @@ from workers.messages import (
     Stop,
     Train,
 )
-from workers.preparation import Preparation, PreparedRun, register_datasets
+from workers.preparation import Preparation, PreparedRun, Unreadable, register_datasets
 from workers.recorder import Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
@@ -128,16 +128,14 @@ class Trainer:
     def _prepare(self, preparation: Preparation, claims: Sequence[Claim]) -> list[PreparedRun]:
         """Read the runs; a run that cannot be read fails, and the others continue."""
         prepared = []
-        for claim in claims:
+        for found in preparation.read_all(claims):
             self._pulse.mark_progress()
-            try:
-                prepared.append(preparation.read(claim))
-            except DBAPIError:
-                raise
-            except Exception as error:
-                _log_failure(f"Run {claim.run_id}", error)
-                self._give_up(claim, error, is_alone=True)
-                self._say_done(claim)
+            if isinstance(found, Unreadable):
+                _log_failure(f"Run {found.claim.run_id}", found.error)
+                self._give_up(found.claim, found.error, is_alone=True)
+                self._say_done(found.claim)
+            else:
+                prepared.append(found)
         return prepared
 
     def _train_prepared(self, preparation: Preparation, prepared: Sequence[PreparedRun]) -> None:
