@@ -103,7 +103,7 @@ class Preparation:
         self._banks = banks or Banks()
         self._datasets: dict[str, dataset_service.Images] = {}
         self._tensors: dict[tuple[str, Scaling], ImageTensors] = {}
-        self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData]] = {}
+        self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData, SplitImages]] = {}
         self._stopping: dict[str, dict[str, Any] | None] = {}  # by sweep; None: there is no such sweep or no stopping
 
     def read(self, claim: Claim) -> PreparedRun:
@@ -166,8 +166,7 @@ class Preparation:
         if isinstance(config.model, Ensemble):
             with self._database.reading() as session:
                 members = _read_members(session, config.model)
-        split, data = self._load_split(config)
-        images = self._images_of(config, split)
+        split, data, images = self._load_split(config)
         return PreparedRun(claim, config, data, split, images, checkpoints, self._rungs_of(stored), members)
 
     def _rungs_of(self, stored: _Stored) -> Rungs | None:
@@ -184,12 +183,7 @@ class Preparation:
         Raises:
             DamagedData: The dataset does not match its digest.
         """
-        split, _ = self._load_split(config)
-        return self._images_of(config, split)
-
-    def _images_of(self, config: RunConfig, split: SplitIndices) -> SplitImages:
-        images = self._load_images(config.dataset)
-        return SplitImages(images.pixels, images.labels, split)
+        return self._load_split(config)[2]
 
     def device_of(self, run: PreparedRun) -> str:
         if not isinstance(run.config.model, Mlp):
@@ -227,7 +221,7 @@ class Preparation:
                 self._datasets[dataset] = dataset_service.get_images(session, dataset)
         return self._datasets[dataset]
 
-    def _load_split(self, config: RunConfig) -> tuple[SplitIndices, SplitData]:
+    def _load_split(self, config: RunConfig) -> tuple[SplitIndices, SplitData, SplitImages]:
         key = config.dataset, config.split
         if key not in self._splits:
             row = _ensure_split(self._database, *key)
@@ -236,7 +230,8 @@ class Preparation:
             if config.split.fold is not None:
                 whole = config.split.model_copy(update={"fold": None})
                 _check_fold(split, _indices(_ensure_split(self._database, config.dataset, whole)))
-            self._splits[key] = split, SplitData.of(images.pixels, images.labels, split)
+            parts = images.pixels, images.labels, split
+            self._splits[key] = split, SplitData.of(*parts), SplitImages(*parts)
         return self._splits[key]
 
     def _load_tensors(self, config: RunConfig) -> ImageTensors:

@@ -26,7 +26,7 @@ from workers.training.evaluation import Best, Metrics
 from workers.training.export import ExportMismatch
 from workers.training.result import Result
 from workers.training.shifted import Evaluation as ShiftedEvaluation
-from workers.training.shifted import SplitImages, evaluate_session
+from workers.training.shifted import SplitImages, evaluate_session, run_on_val
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def _export(outcome: Outcome | None) -> Exported | Failed | None:
     try:
         model = export.to_onnx(outcome.result.model, outcome.config.scaling)
         session = export.open_session(model)
-        on_val = export.run(session, outcome.images.val_pixels)
+        on_val = run_on_val(session, outcome.images)
         export.check(on_val, outcome.result.val_probabilities)
         evaluation = None if outcome.config.split.fold is not None else _evaluate(session, on_val, outcome.images)
     except ExportMismatch as error:
