@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from tests.workers.training.conftest import CPU, Digits, assert_same, finish
 from workers.training import randomness
+from workers.training import stack as stack_module
 from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
 from workers.training.data import Scaling, fold_indices, to_tensor
 from workers.training.evaluation import Metrics
@@ -397,3 +398,11 @@ def test_the_default_configuration_learns(digits: Digits) -> None:
     (run,) = finish(StackTraining([digits.member()], CPU)).active
     assert run.best is not None
     assert run.best.val_accuracy > 0.9
+
+
+def test_many_runs_of_several_widths_start_as_each_alone(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_module, "NUMBERS_AT_ONCE", 4000)  # two or three runs at once
+    members = [digits.member(hidden_sizes=sizes, seed=seed) for seed in range(4) for sizes in ((12, 8), (9, 16))]
+    together = Stack.build(members, CPU).parameters
+    for row, member in zip(together, members, strict=True):
+        assert torch.equal(row, Stack.build([member], CPU).parameters[0])
