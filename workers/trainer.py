@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from multiprocessing.connection import Connection
 
 import torch
@@ -34,7 +35,7 @@ from workers.messages import (
     Train,
 )
 from workers.preparation import Preparation, PreparedRun, Unreadable, register_datasets
-from workers.recorder import Recorder
+from workers.recorder import RUNS_PER_TRANSACTION, Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device, shifted
@@ -173,11 +174,17 @@ class Trainer:
                 end_hopeless(self._database, by_run, evaluated)
 
     def _end_runs(self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
-        outcomes = {run: outcome for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None}
-        if outcomes:
-            recorder.end(outcomes)
-            for run in outcomes:
-                run.leave()
+        """Record the runs that end here, a transaction at a time: it is written while the next results are computed."""
+        outcomes = (
+            (run, outcome) for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None
+        )
+        ended: list[TrainingRun] = []
+        while part := dict(islice(outcomes, RUNS_PER_TRANSACTION)):
+            self._pulse.mark_progress()
+            recorder.end(part)
+            ended += part
+        for run in ended:
+            run.leave()
 
     def _leave_lost(self, training: TrainingLoop, recorder: Recorder) -> None:
         for run in list(training.active):
