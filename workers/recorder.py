@@ -81,7 +81,7 @@ class Recorder:
 
     def is_lost(self, run: TrainingRun) -> bool:
         """Whether the run's claim is no longer this worker's, so that nothing more of it can be recorded."""
-        return run not in self._runs or self._runs[run].claim in self._lost
+        return run not in self._runs or (bool(self._lost) and self._runs[run].claim in self._lost)
 
     def add(self, run: TrainingRun, metrics: Metrics) -> None:
         recorded = self._runs[run]

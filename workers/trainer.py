@@ -200,7 +200,7 @@ class Trainer:
             result = run.result()
             logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
             return Succeeded(result, prepared.config, prepared.images)
-        if prepared.claim in self._to_release:
+        if self._to_release and prepared.claim in self._to_release:
             logger.info("Releasing run %s at epoch %d, as requested", prepared.claim.run_id, run.epoch)
             return Released()
         return Released() if self._is_stopping else None

@@ -63,6 +63,10 @@ class Tally(NamedTuple):
     losses: npt.NDArray[np.float64]
     corrects: npt.NDArray[np.int64]
 
+    def means(self, size: int) -> list[tuple[float, float]]:
+        """Each run's mean loss and accuracy over a split of `size` samples."""
+        return list(zip((self.losses / size).tolist(), (self.corrects / size).tolist(), strict=True))
+
 
 @dataclass(frozen=True)
 class Shape:

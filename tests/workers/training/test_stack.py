@@ -71,7 +71,7 @@ def _train(training: StackTraining, run: MlpTraining) -> list[Metrics]:
     """Train one run to its end while its neighbours leave as they finish; return its metrics except the seconds."""
     rows = []
     while not run.is_finished:
-        rows += [replace(metrics, seconds=0) for other, metrics in training.run_epoch() if other is run]
+        rows += [metrics._replace(seconds=0) for other, metrics in training.run_epoch() if other is run]
         for other in [other for other in training.active if other is not run and other.is_finished]:
             other.leave()
     return rows
