@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Limits of one transaction, so that no other process waits long for the write lock:
 BYTES_PER_TRANSACTION = 4 * 2**20
 RUNS_PER_TRANSACTION = 50
-PREPARED_AHEAD = 2  # transactions that wait to be written, since what is prepared takes memory
+PREPARED_AHEAD = 2  # transactions at once, prepared or being written, since what is prepared takes memory
 
 
 @dataclass
