@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, undefer
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from app.database import Database
 from app.datasets import repository as datasets
 from app.datasets import service as dataset_service
 from app.datasets.catalog import DATASETS
-from app.errors import DamagedData
+from app.errors import DamagedData, NotFound
 from app.models import repository as models
 from app.queue.claiming import Claim
 from app.run_config import Cosine, Ensemble, Mlp, RandomForest, RunConfig
@@ -43,6 +44,8 @@ from workers.training.shifted import SplitImages
 from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
 
+RUNS_AT_ONCE = 50  # read by one query: one for each run would take most of a large stack's preparation
+
 
 @dataclass(frozen=True)
 class Rungs:
@@ -67,6 +70,24 @@ class PreparedRun:
     members: Sequence[SavedNetwork] = ()  # of an ensemble
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A run that cannot be trained, since something that it needs is damaged or gone."""
+
+    claim: Claim
+    error: Exception
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the database holds of a claimed run."""
+
+    config: dict[str, Any]
+    epochs: int
+    sweep_id: str | None
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+
+
 class Preparation:
     """Reads claimed runs and their data; each dataset and split is read once per stack.
 
@@ -82,7 +103,8 @@ class Preparation:
         self._banks = banks or Banks()
         self._datasets: dict[str, dataset_service.Images] = {}
         self._tensors: dict[tuple[str, Scaling], ImageTensors] = {}
-        self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData]] = {}
+        self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData, SplitImages]] = {}
+        self._stopping: dict[str, dict[str, Any] | None] = {}  # by sweep; None: there is no such sweep or no stopping
 
     def read(self, claim: Claim) -> PreparedRun:
         """A run's configuration, data and checkpoints.
@@ -91,17 +113,69 @@ class Preparation:
             DamagedData: The dataset or a checkpoint does not match its digest.
             ValueError: A checkpoint was written by another version.
             UnusableMember: A member of an ensemble is gone or damaged.
+            NotFound: The run has been deleted.
         """
+        (found,) = self.read_all([claim])
+        if isinstance(found, Unreadable):
+            raise found.error
+        return found
+
+    def read_all(self, claims: Sequence[Claim]) -> Iterator[PreparedRun | Unreadable]:
+        """Read runs in the order of their claims, many at once; an error of one run does not end the others' reading.
+
+        Raises:
+            DBAPIError: The database fails.
+        """
+        for start in range(0, len(claims), RUNS_AT_ONCE):
+            part = claims[start : start + RUNS_AT_ONCE]
+            stored = self._fetch(part)
+            for claim in part:
+                yield self._try_to_prepare(claim, stored.get(claim.run_id))
+
+    def _fetch(self, claims: Sequence[Claim]) -> Mapping[str, _Stored]:
+        """Read the rows of runs, of their checkpoints and sweeps; by run id, without those of deleted runs."""
+        run_ids = [claim.run_id for claim in claims]
+        query = select(Run.id, Run.config, Run.epochs, Run.sweep_id).where(Run.id.in_(run_ids))
+        of_runs = select(Checkpoint).where(Checkpoint.run_id.in_(run_ids)).options(undefer(Checkpoint.blob))
         with self._database.reading() as session:
-            run = session.get_one(Run, claim.run_id)
-            config = RunConfig.model_validate(run.config)
-            rungs = _read_rungs(session, run)
-            found = select(Checkpoint).where(Checkpoint.run_id == claim.run_id).options(undefer(Checkpoint.blob))
-            checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in session.scalars(found)}
-            members = _read_members(session, config.model) if isinstance(config.model, Ensemble) else []
-        split, data = self._load_split(config)
-        images = self._images_of(config, split)
-        return PreparedRun(claim, config, data, split, images, checkpoints, rungs, members)
+            stored = {row.id: _Stored(row.config, row.epochs, row.sweep_id) for row in session.execute(query)}
+            for checkpoint in session.scalars(of_runs):
+                stored[checkpoint.run_id].checkpoints.append(checkpoint)
+            unknown = {run.sweep_id for run in stored.values() if run.sweep_id is not None} - self._stopping.keys()
+            if unknown:
+                stopping = select(Sweep.id, Sweep.stopping).where(Sweep.id.in_(unknown))
+                self._stopping |= dict.fromkeys(unknown)
+                self._stopping |= {row.id: row.stopping for row in session.execute(stopping)}
+        return stored
+
+    def _try_to_prepare(self, claim: Claim, stored: _Stored | None) -> PreparedRun | Unreadable:
+        try:
+            return self._prepare(claim, stored)
+        except DBAPIError:
+            raise
+        except Exception as error:
+            return Unreadable(claim, error)
+
+    def _prepare(self, claim: Claim, stored: _Stored | None) -> PreparedRun:
+        """Make a run from what is stored; see `read`."""
+        if stored is None:
+            raise NotFound(f"There is no run {claim.run_id}.", slug="run-not-found")
+        config = RunConfig.model_validate(stored.config)
+        checkpoints = {row.role: serialization.from_bytes(_checked(row)) for row in stored.checkpoints}
+        members: Sequence[SavedNetwork] = ()
+        if isinstance(config.model, Ensemble):
+            with self._database.reading() as session:
+                members = _read_members(session, config.model)
+        split, data, images = self._load_split(config)
+        return PreparedRun(claim, config, data, split, images, checkpoints, self._rungs_of(stored), members)
+
+    def _rungs_of(self, stored: _Stored) -> Rungs | None:
+        found = None if stored.sweep_id is None else self._stopping.get(stored.sweep_id)
+        if stored.sweep_id is None or found is None:
+            return None
+        stopping = SuccessiveHalving.model_validate(found)
+        epochs = rung_epochs(stored.epochs, rungs=stopping.rungs, reduction=stopping.reduction)
+        return Rungs(stored.sweep_id, epochs, stopping.reduction)
 
     def read_images(self, config: RunConfig) -> SplitImages:
         """The images that a configuration's saved model is evaluated on.
@@ -109,12 +183,7 @@ class Preparation:
         Raises:
             DamagedData: The dataset does not match its digest.
         """
-        split, _ = self._load_split(config)
-        return self._images_of(config, split)
-
-    def _images_of(self, config: RunConfig, split: SplitIndices) -> SplitImages:
-        images = self._load_images(config.dataset)
-        return SplitImages(images.pixels, images.labels, split)
+        return self._load_split(config)[2]
 
     def device_of(self, run: PreparedRun) -> str:
         if not isinstance(run.config.model, Mlp):
@@ -152,7 +221,7 @@ class Preparation:
                 self._datasets[dataset] = dataset_service.get_images(session, dataset)
         return self._datasets[dataset]
 
-    def _load_split(self, config: RunConfig) -> tuple[SplitIndices, SplitData]:
+    def _load_split(self, config: RunConfig) -> tuple[SplitIndices, SplitData, SplitImages]:
         key = config.dataset, config.split
         if key not in self._splits:
             row = _ensure_split(self._database, *key)
@@ -161,7 +230,8 @@ class Preparation:
             if config.split.fold is not None:
                 whole = config.split.model_copy(update={"fold": None})
                 _check_fold(split, _indices(_ensure_split(self._database, config.dataset, whole)))
-            self._splits[key] = split, SplitData.of(images.pixels, images.labels, split)
+            parts = images.pixels, images.labels, split
+            self._splits[key] = split, SplitData.of(*parts), SplitImages(*parts)
         return self._splits[key]
 
     def _load_tensors(self, config: RunConfig) -> ImageTensors:
@@ -269,15 +339,6 @@ def _read_members(session: Session, ensemble: Ensemble) -> list[SavedNetwork]:
             raise UnusableMember("member_damaged", error.detail) from None
         members.append(SavedNetwork(run_id, graph, model.num_parameters))
     return members
-
-
-def _read_rungs(session: Session, run: Run) -> Rungs | None:
-    sweep = None if run.sweep_id is None else session.get(Sweep, run.sweep_id)
-    if sweep is None or sweep.stopping is None:
-        return None
-    stopping = SuccessiveHalving.model_validate(sweep.stopping)
-    epochs = rung_epochs(run.epochs, rungs=stopping.rungs, reduction=stopping.reduction)
-    return Rungs(sweep.id, epochs, stopping.reduction)
 
 
 def mlp_config(config: RunConfig, rungs: Rungs | None = None) -> MlpConfig:

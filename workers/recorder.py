@@ -1,5 +1,6 @@
-"""Writes metrics, checkpoints and outcomes of a training to the database, in a thread, so that training does not wait.
+"""Writes metrics, checkpoints and outcomes of a training to the database, in threads, so that training does not wait.
 
+One thread prepares what is written (serialization, export, evaluation) while another one writes what it has prepared.
 Every write of a run is fenced by its claim. A network's metrics never go beyond the checkpoint of their commit, and
 `add` drops the epochs that a resumed forest repeats: a client sees no epoch twice.
 """
@@ -7,6 +8,7 @@ Every write of a run is fenced by its claim. A network's metrics never go beyond
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from app.database import Database
 from app.queue import claiming
 from app.queue.claiming import Claim
 from workers import results
-from workers.results import Failed, Outcome, Snapshot
+from workers.results import Failed, Outcome, Prepared, Snapshot
 from workers.training import TrainingRun
 from workers.training.evaluation import Metrics
 
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 # Limits of one transaction, so that no other process waits long for the write lock:
 BYTES_PER_TRANSACTION = 4 * 2**20
 RUNS_PER_TRANSACTION = 50
+PREPARED_AHEAD = 2  # transactions at once, prepared or being written, since what is prepared takes memory
 
 
 @dataclass
@@ -56,7 +59,9 @@ class Recorder:
         self._on_done = on_done
         self._runs: dict[TrainingRun, _Recorded] = {}
         self._lost: set[Claim] = set()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._room = threading.Semaphore(PREPARED_AHEAD)
         self._pending: deque[Future[float]] = deque()
         self._failure: Exception | None = None  # of a commit; later commits raise it again
         self._busy_seconds = 0.0  # spent on taking snapshots and writing since the last pause
@@ -76,7 +81,7 @@ class Recorder:
 
     def is_lost(self, run: TrainingRun) -> bool:
         """Whether the run's claim is no longer this worker's, so that nothing more of it can be recorded."""
-        return run not in self._runs or self._runs[run].claim in self._lost
+        return run not in self._runs or (bool(self._lost) and self._runs[run].claim in self._lost)
 
     def add(self, run: TrainingRun, metrics: Metrics) -> None:
         recorded = self._runs[run]
@@ -111,7 +116,8 @@ class Recorder:
 
     def close(self) -> None:
         """Wait until everything is written."""
-        self._thread.shutdown()
+        self._preparing.shutdown()
+        self._writing.shutdown()
         self._collect_finished()
 
     def _is_further(self, run: TrainingRun) -> bool:
@@ -133,28 +139,41 @@ class Recorder:
 
     def _write(self, snapshots: Sequence[Snapshot]) -> None:
         for part in _parts(snapshots):
-            self._pending.append(self._thread.submit(self._commit, part))
+            prepared = self._preparing.submit(self._prepare, part)
+            self._pending.append(self._writing.submit(self._commit, prepared))
 
     def _collect_finished(self) -> None:
         while self._pending and self._pending[0].done():
             self._busy_seconds += self._pending.popleft().result()
 
-    def _commit(self, snapshots: Sequence[Snapshot]) -> float:
-        """Write one transaction, in the recorder's thread; returns the seconds that it took.
+    def _prepare(self, snapshots: Sequence[Snapshot]) -> tuple[list[Prepared], float]:
+        """Prepare one transaction, in a thread of its own; returns the seconds that it took, too."""
+        self._room.acquire()  # `_commit` releases it
+        if self._failure is not None:
+            raise self._failure
+        started = time.monotonic()
+        prepared = [results.prepare(snapshot) for snapshot in snapshots]
+        return prepared, time.monotonic() - started
+
+    def _commit(self, preparing: Future[tuple[list[Prepared], float]]) -> float:
+        """Write one transaction, in the recorder's thread; returns the seconds of preparing and writing.
 
         Every commit that follows a failure fails too, since it builds on the data that was not written.
         """
-        if self._failure is not None:
-            raise self._failure
         try:
-            return self._commit_all(snapshots)
+            prepared, seconds = preparing.result()
+            if self._failure is not None:
+                raise self._failure
+            return seconds + self._commit_all(prepared)
         except Exception as error:
             self._failure = error
             raise
+        finally:
+            self._room.release()
 
-    def _commit_all(self, snapshots: Sequence[Snapshot]) -> float:
+    def _commit_all(self, prepared: Sequence[Prepared]) -> float:
         started = time.monotonic()
-        prepared = [results.prepare(snapshot) for snapshot in snapshots]
+        snapshots = [each.snapshot for each in prepared]
         with self._database.writing() as session:
             rows = claiming.fence_all(session, [snapshot.claim for snapshot in snapshots])
             results.write(session, rows, [each for each in prepared if each.snapshot.claim in rows])

@@ -26,7 +26,7 @@ from workers.training.evaluation import Best, Metrics
 from workers.training.export import ExportMismatch
 from workers.training.result import Result
 from workers.training.shifted import Evaluation as ShiftedEvaluation
-from workers.training.shifted import SplitImages, evaluate_session
+from workers.training.shifted import SplitImages, evaluate_session, run_on_val
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepar
     insert_plainly(session, Metric, metrics)
     _replace_checkpoints(session, [row for each in prepared for row in each.checkpoints])
     if kept := [row for each in prepared for row in each.kept]:
-        session.execute(insert(KeptSnapshot), kept)
+        session.connection().execute(insert(KeptSnapshot), kept)
     _write_progress(session, rows, snapshots)
     for each in prepared:
         run = rows[each.snapshot.claim]
@@ -127,7 +127,7 @@ def _export(outcome: Outcome | None) -> Exported | Failed | None:
     try:
         model = export.to_onnx(outcome.result.model, outcome.config.scaling)
         session = export.open_session(model)
-        on_val = export.run(session, outcome.images.val_pixels)
+        on_val = run_on_val(session, outcome.images)
         export.check(on_val, outcome.result.val_probabilities)
         evaluation = None if outcome.config.split.fold is not None else _evaluate(session, on_val, outcome.images)
     except ExportMismatch as error:
@@ -188,8 +188,10 @@ def _replace_checkpoints(session: Session, rows: Sequence[dict[str, Any]]) -> No
     """Replace checkpoints in few statements, whatever their number, so that a large stack holds the lock briefly."""
     if rows:
         replaced = tuple_(Checkpoint.run_id, Checkpoint.role).in_([(row["run_id"], row["role"]) for row in rows])
-        session.execute(delete(Checkpoint).where(replaced), execution_options={"synchronize_session": False})
-        session.execute(insert(Checkpoint), rows)
+        # The run ids alone too: SQLite finds pairs by no index, and would read the whole table.
+        of_runs = Checkpoint.run_id.in_({row["run_id"] for row in rows})
+        session.execute(delete(Checkpoint).where(of_runs, replaced), execution_options={"synchronize_session": False})
+        session.connection().execute(insert(Checkpoint), rows)
 
 
 def _write_progress(session: Session, rows: Mapping[Claim, Run], snapshots: Sequence[Snapshot]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from multiprocessing.connection import Connection
 
 import torch
@@ -33,8 +34,8 @@ from workers.messages import (
     Stop,
     Train,
 )
-from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Recorder
+from workers.preparation import Preparation, PreparedRun, Unreadable, register_datasets
+from workers.recorder import RUNS_PER_TRANSACTION, Recorder
 from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device, shifted
@@ -128,16 +129,14 @@ class Trainer:
     def _prepare(self, preparation: Preparation, claims: Sequence[Claim]) -> list[PreparedRun]:
         """Read the runs; a run that cannot be read fails, and the others continue."""
         prepared = []
-        for claim in claims:
+        for found in preparation.read_all(claims):
             self._pulse.mark_progress()
-            try:
-                prepared.append(preparation.read(claim))
-            except DBAPIError:
-                raise
-            except Exception as error:
-                _log_failure(f"Run {claim.run_id}", error)
-                self._give_up(claim, error, is_alone=True)
-                self._say_done(claim)
+            if isinstance(found, Unreadable):
+                _log_failure(f"Run {found.claim.run_id}", found.error)
+                self._give_up(found.claim, found.error, is_alone=True)
+                self._say_done(found.claim)
+            else:
+                prepared.append(found)
         return prepared
 
     def _train_prepared(self, preparation: Preparation, prepared: Sequence[PreparedRun]) -> None:
@@ -175,11 +174,17 @@ class Trainer:
                 end_hopeless(self._database, by_run, evaluated)
 
     def _end_runs(self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
-        outcomes = {run: outcome for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None}
-        if outcomes:
-            recorder.end(outcomes)
-            for run in outcomes:
-                run.leave()
+        """Record the runs that end here, a transaction at a time: it is written while the next results are computed."""
+        outcomes = (
+            (run, outcome) for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None
+        )
+        ended: list[TrainingRun] = []
+        while part := dict(islice(outcomes, RUNS_PER_TRANSACTION)):
+            self._pulse.mark_progress()
+            recorder.end(part)
+            ended += part
+        for run in ended:
+            run.leave()
 
     def _leave_lost(self, training: TrainingLoop, recorder: Recorder) -> None:
         for run in list(training.active):
@@ -195,7 +200,7 @@ class Trainer:
             result = run.result()
             logger.info("Run %s is trained: val accuracy %.4f", prepared.claim.run_id, result.chosen.val_accuracy)
             return Succeeded(result, prepared.config, prepared.images)
-        if prepared.claim in self._to_release:
+        if self._to_release and prepared.claim in self._to_release:
             logger.info("Releasing run %s at epoch %d, as requested", prepared.claim.run_id, run.epoch)
             return Released()
         return Released() if self._is_stopping else None

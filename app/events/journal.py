@@ -75,5 +75,5 @@ def _write(session: Session) -> None:
     for event in events:
         last_id += event["num_events"]
         event["id"] = last_id
-    # Rows with the same columns are one statement; without `render_nulls`, a row would have its non-null columns only.
-    session.execute(insert(Event), events, execution_options={"render_nulls": True})
+    # By the connection: the session's own bulk insert takes twice as long. All rows have the same columns.
+    session.connection().execute(insert(Event), events)

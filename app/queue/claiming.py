@@ -188,4 +188,6 @@ def _locked(query: Query, claims: Collection[Claim]) -> Query:
     they never deadlock (on Postgres, where each row has its lock).
     """
     held = tuple_(Run.id, Run.claim_number).in_([(each.run_id, each.claim_number) for each in claims])
-    return query.where(held, Run.status == RunStatus.RUNNING).order_by(Run.id).with_for_update()
+    # The ids alone too: SQLite finds pairs by no index, and would look at every running run.
+    of_claims = Run.id.in_([each.run_id for each in claims])
+    return query.where(of_claims, held, Run.status == RunStatus.RUNNING).order_by(Run.id).with_for_update()

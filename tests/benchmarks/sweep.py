@@ -15,6 +15,10 @@ measures in this process first the engine alone, then training and evaluation wi
 recorder and a database of its own; then the same sweep over HTTP, from the request until the last run has ended.
 Microseconds are the total time divided by runs and optimizer steps. The last figure is the number of bytes that a run
 of 20,000 evaluated epochs adds to the database.
+
+    python tests/benchmarks/sweep.py --short
+
+This option measures what surrounds training: a sweep of 1,000 trials of 12-12 for 20 epochs over HTTP.
 """
 
 from __future__ import annotations
@@ -132,6 +136,7 @@ def search_by_scikit_learn(points: Sequence[dict[str, Any]], epochs: int) -> flo
 
 
 NUM_RUNS, NUM_EPOCHS, NUM_LONG_EPOCHS = 200, 200, 20_000
+NUM_SHORT_RUNS, NUM_SHORT_EPOCHS = 1000, 20
 STEPS_PER_EPOCH = 63  # 1,257 images in batches of 20
 
 
@@ -236,6 +241,15 @@ def measure_recording(repeats: int) -> None:
     print(f"\nA run of {NUM_LONG_EPOCHS:,} evaluated epochs: {(after - before) / NUM_LONG_EPOCHS:.0f} bytes a metric")
 
 
+def measure_short_runs(repeats: int) -> None:
+    document = recorded_sweep(1, NUM_SHORT_RUNS, NUM_SHORT_EPOCHS)
+    for _ in range(repeats):
+        with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, serve(Path(folder)) as client:
+            run_sweep(client, recorded_sweep(1, 4, 2))  # warm-up
+            seconds, _ = run_sweep(client, document)
+        print(f"{NUM_SHORT_RUNS:,} trials of {NUM_SHORT_EPOCHS} epochs over HTTP: {seconds:.1f} s", flush=True)
+
+
 def _best(measured: Sequence[Seconds]) -> str:
     per_step = 1e6 / (NUM_RUNS * NUM_EPOCHS * STEPS_PER_EPOCH)
     wall, cpu = (min(getattr(each, name) for each in measured) * per_step for name in ("wall", "cpu"))
@@ -253,10 +267,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sample", type=int, default=8, help="points of each batch size for scikit-learn [8]")
     parser.add_argument("--recording", action="store_true", help="measure what recording costs, and nothing else")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement of recording [3]")
+    parser.add_argument("--short", action="store_true", help="measure a sweep of many short runs, and nothing else")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement of recording or of short runs [3]")
     arguments = parser.parse_args()
     if arguments.recording:
         measure_recording(arguments.repeats)
+        return
+    if arguments.short:
+        measure_short_runs(arguments.repeats)
         return
     os.environ["PYTHONWARNINGS"] = "ignore"  # each process would warn that training has not converged
     with TemporaryDirectory(prefix="digitlab-benchmark-") as folder, serve(Path(folder)) as client:

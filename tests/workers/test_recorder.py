@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,9 +23,11 @@ from app.runs.schemas import MetricView
 from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
 from tests.conftest import AddRun, counting_statements
 from tests.e2e.conftest import wait_for
+from workers import recorder as recorder_module
+from workers import results
 from workers.preparation import Preparation, PreparedRun, register_datasets
 from workers.recorder import Recorder
-from workers.results import Failed, Released, Succeeded
+from workers.results import Failed, Prepared, Released, Snapshot, Succeeded
 from workers.training import TrainingLoop, TrainingRun
 
 NEVER = 1e9
@@ -157,6 +160,51 @@ def test_training_goes_on_while_another_transaction_holds_the_write_lock(make_st
     stack.recorder.close()
     assert stack.row(0).epoch == 1  # one commit was waiting, and no further ones queued up
     assert stack.count(Metric, 0) == 1
+
+
+def test_the_next_commit_is_prepared_while_one_is_written_and_no_further_one(
+    make_stack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(5)
+    stack.train(6)
+    monkeypatch.setattr(recorder_module, "RUNS_PER_TRANSACTION", 1)
+    prepared: list[Claim] = []
+
+    def prepare(snapshot: Snapshot) -> Prepared:
+        prepared.append(snapshot.claim)
+        return prepare_unwatched(snapshot)
+
+    prepare_unwatched = results.prepare
+    monkeypatch.setattr(results, "prepare", prepare)
+    with stack.database.writing() as session:
+        session.get_one(Run, stack.claims[0].run_id, with_for_update=True)
+        stack.recorder.end({run: stack.succeeded(number) for number, run in enumerate(stack.runs)})
+        wait_for(lambda: len(prepared) == 2)
+        time.sleep(0.3)  # time enough for a third one
+        assert prepared == stack.claims[:2]
+        assert stack.done == []
+    stack.recorder.close()
+    assert stack.done == prepared == stack.claims
+    assert {stack.row(number).status for number in range(5)} == {RunStatus.SUCCEEDED}
+
+
+def test_nothing_is_committed_after_a_preparation_that_failed(make_stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = make_stack(4)
+    stack.train(2)
+    monkeypatch.setattr(recorder_module, "RUNS_PER_TRANSACTION", 1)
+    prepare_unwatched = results.prepare
+
+    def prepare(snapshot: Snapshot) -> Prepared:
+        if snapshot.claim == stack.claims[1]:
+            raise MemoryError
+        return prepare_unwatched(snapshot)
+
+    monkeypatch.setattr(results, "prepare", prepare)
+    stack.recorder.end({run: Released() for run in stack.runs})
+    with pytest.raises(MemoryError):
+        stack.recorder.close()
+    assert stack.done == stack.claims[:1]
+    assert [stack.row(number).status for number in range(4)] == [RunStatus.QUEUED, *[RunStatus.RUNNING] * 3]
 
 
 def test_nothing_is_committed_after_a_commit_that_failed(make_stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,20 +73,21 @@ def widths(hidden_sizes: Sequence[int]) -> tuple[int, ...]:
     return (NUM_PIXELS, *hidden_sizes, NUM_CLASSES)
 
 
-def write_layers(layout: Layout, hidden_sizes: Sequence[int], layers: Mapping[str, Array], row: Floats) -> None:
-    """Write a network's layers into its row (P), and zeros into the padding.
+def write_layers(layout: Layout, hidden_sizes: Sequence[int], layers: Mapping[str, Array], rows: Floats) -> None:
+    """Write a network's layers into its row (P), and zeros into the padding; or those of several networks (R × P).
 
     Args:
-        layout: Of the row.
-        hidden_sizes: Of the network, without padding.
-        layers: `weights1` (outputs × inputs, as in `torch.nn.Linear`), `biases1`, `weights2` and so on.
-        row: Output (P), overwritten.
+        layout: Of the rows.
+        hidden_sizes: Of the networks, without padding.
+        layers: `weights1` (outputs × inputs, as in `torch.nn.Linear`), `biases1`, `weights2` and so on; of several
+            networks, each has a first axis of R.
+        rows: Output (P or R × P), overwritten.
     """
-    row[:] = 0  # the padding stays 0 in training: its gradients are 0
-    for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, row), start=1):
+    rows[...] = 0  # the padding stays 0 in training: its gradients are 0
+    for number, (weights, biases) in enumerate(_views(layout, hidden_sizes, rows), start=1):
         # torch's weights are H × D; here they are D × H, so that a batch (B × D) is multiplied from the left.
-        weights[:] = layers[f"weights{number}"].T
-        biases[:] = layers[f"biases{number}"]
+        weights[...] = layers[f"weights{number}"].swapaxes(-1, -2)
+        biases[...] = layers[f"biases{number}"]
 
 
 def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dict[str, Floats]:
@@ -98,14 +99,14 @@ def read_layers(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> dic
     return layers
 
 
-def _views(layout: Layout, hidden_sizes: Sequence[int], row: Floats) -> list[tuple[Floats, Floats]]:
-    """Views of each layer's weights (inputs × outputs) and biases (outputs) in the row, without the padding."""
+def _views(layout: Layout, hidden_sizes: Sequence[int], rows: Floats) -> list[tuple[Floats, Floats]]:
+    """Views of each layer's weights (… inputs × outputs) and biases (… outputs) in rows (… P), without the padding."""
     views = []
     sizes = pairwise(layout.sizes)  # (D, H) of each layer
     for start, (inputs, outputs), (width_in, width_out) in zip(
         layout.starts, sizes, pairwise(widths(hidden_sizes)), strict=False
     ):
         end = start + inputs * outputs
-        weights = row[start:end].reshape(inputs, outputs)  # D × H: a view, since the row is contiguous
-        views.append((weights[:width_in, :width_out], row[end : end + width_out]))
+        weights = rows[..., start:end].reshape(*rows.shape[:-1], inputs, outputs)  # … D × H: a view, as rows are whole
+        views.append((weights[..., :width_in, :width_out], rows[..., end : end + width_out]))
     return views

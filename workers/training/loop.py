@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from workers.training.config import (
     is_due,
     snapshot_epochs,
 )
-from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
+from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
 from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
@@ -126,19 +126,20 @@ class StackTraining:
             ValueError: The runs are not at the same epoch.
         """
         started = time.perf_counter()
+        self._shrink()
         epochs = {run.epoch for run in self.active}
         if len(epochs) != 1:
             raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
         (epoch,) = epochs
         runs = sorted(self.active, key=lambda run: run.slot)  # engines take slots in ascending order
         tally = self.engine.train([run.slot for run in runs], epoch + 1)  # sums in the order of `runs`
-        num_train = self.stack.shape.num_train
-        seen = {}  # each run's score as its forward passes of the epoch saw it, with dropout
-        for run, loss, num_correct in zip(runs, tally.losses, tally.corrects, strict=True):
+        due, seen = [], []  # the runs to evaluate, and their scores as the forward passes saw them, with dropout
+        for run, score in zip(runs, tally.means(self.stack.shape.num_train), strict=True):
             run.epoch = epoch + 1
-            seen[run] = Score(float(loss) / num_train, int(num_correct) / num_train)
-            run.check(seen[run].loss)  # a run that diverged stays in `active` until the caller makes it leave
-        due = [run for run in runs if run.failure is None and run.is_due()]
+            run.check(score[0])  # a run that diverged stays in `active` until the caller makes it leave
+            if run.failure is None and run.is_due():
+                due.append(run)
+                seen.append(score)
         evaluated = self._evaluate(due, seen, started) if due else []
         seconds = time.perf_counter() - started
         for run in runs:
@@ -146,48 +147,50 @@ class StackTraining:
         return evaluated
 
     def _evaluate(
-        self, runs: Sequence[MlpTraining], seen: Mapping[MlpTraining, Score], started: float
+        self, runs: Sequence[MlpTraining], seen: Sequence[tuple[float, float]], started: float
     ) -> list[tuple[MlpTraining, Metrics]]:
         """Evaluate runs on train and val; returns those with finite losses, with their metrics.
 
         Args:
             runs: The runs that are due, ordered by slot.
-            seen: Their scores as seen in training.
+            seen: Their losses and accuracies as seen in training.
             started: When the epoch began (`time.perf_counter()`).
         """
         slots = [run.slot for run in runs]
         train, val = self._scores(slots, "train"), self._scores(slots, "val")
-        gradient_norms, weight_norms = self.engine.norms(slots)  # runs × layers each
+        gradient_norms, weight_norms = (norms.tolist() for norms in self.engine.norms(slots))  # runs × layers each
         seconds = time.perf_counter() - started
-        evaluated = []
-        for number, run in enumerate(runs):
+        evaluated, improved = [], []
+        scores = zip(seen, train, val, strict=True)  # loss and accuracy each, in the order of Metrics
+        for run, (of_seen, of_train, of_val), gradients, weights in zip(
+            runs, scores, gradient_norms, weight_norms, strict=True
+        ):
             # The losses seen in training may be finite while the weights after the last step are not.
-            run.check(val[number].loss)
-            run.check(train[number].loss)
+            run.check(of_val[0])
+            run.check(of_train[0])
             if run.failure is None:
-                norms = gradient_norms[number].tolist(), weight_norms[number].tolist()
-                scores = (*seen[run], *train[number], *val[number])  # loss and accuracy each, in the order of Metrics
-                metrics = Metrics(run.epoch, *scores, *norms, run.seconds + seconds)
-                run.record_evaluation(metrics)
+                metrics = Metrics(run.epoch, *of_seen, *of_train, *of_val, gradients, weights, run.seconds + seconds)
+                if run.record_evaluation(metrics):
+                    improved.append(run.slot)
                 evaluated.append((run, metrics))
+        if improved:
+            self.stack.best[improved] = self.stack.parameters[improved]  # one copy for all: one each takes longer
         return evaluated
 
-    def _scores(self, slots: Sequence[int], split: SplitName) -> list[Score]:
+    def _scores(self, slots: Sequence[int], split: SplitName) -> list[tuple[float, float]]:
         """Mean loss and accuracy of the runs in these slots, from the engine's sums over a split."""
-        tally = self.engine.evaluate(slots, split)
-        size = self.stack.rows[split].shape[1]
-        return [
-            Score(float(loss) / size, int(num_correct) / size)
-            for loss, num_correct in zip(tally.losses, tally.corrects, strict=True)
-        ]
+        return self.engine.evaluate(slots, split).means(self.stack.rows[split].shape[1])
 
     def remove(self, run: MlpTraining) -> None:
-        """Remove a run; its `result` is not available afterwards. The other runs' bits do not change on a CPU.
-
-        When half of the slots or more are empty, the remaining runs move into a smaller stack, so that an engine that
-        computes every slot does not compute mostly empty ones.
-        """
+        """Remove a run; its `result` is not available afterwards. The other runs' bits do not change on a CPU."""
         self.active.remove(run)
+
+    def _shrink(self) -> None:
+        """Move the runs into a smaller stack if half of the slots or more are empty.
+
+        An engine that computes every slot then does not compute mostly empty ones. Done before an epoch, since many
+        runs may leave between two.
+        """
         if self.active and len(self.active) <= self.stack.size // 2:
             runs = sorted(self.active, key=lambda each: each.slot)
             self.stack = self.stack.select([each.slot for each in runs])
@@ -210,7 +213,7 @@ class MlpTraining:
         self._training = training
         self._test_labels = member.data.labels.numpy()[member.split.test]
         self._latest: Best | None = None  # the last evaluated epoch, best or not
-        self._config_values = asdict(self.config)
+        self._config_values = _as_values(self.config)
         self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
         self._has_stopped = False  # before its last epoch: early stopping, or a sweep's rung
         self._is_best_new = False
@@ -235,18 +238,18 @@ class MlpTraining:
                 f"The loss is {json.dumps(float(loss))} at epoch {self.epoch}; a lower learning rate may help."
             )
 
-    def record_evaluation(self, metrics: Metrics) -> None:
-        """Keep an evaluated epoch's weights if it is the best so far, and decide whether to stop early."""
-        self._latest = Best.of(metrics)
-        if self.best is None or self.best.is_beaten_by(self._latest):
-            self.best = self._latest
-            stack = self._training.stack
-            stack.best[self.slot] = stack.parameters[self.slot]  # P numbers, copied
+    def record_evaluation(self, metrics: Metrics) -> bool:
+        """Decide whether to stop early; returns whether the epoch is the best so far, so that its weights are kept."""
+        latest = self._latest = Best.of(metrics)
+        is_best = self.best is None or self.best.is_beaten_by(latest)
+        if is_best:
+            self.best = latest
             self._is_best_new = True
         if self._stopping is not None:
-            self._has_stopped = self._stopping.should_stop(self._latest)
+            self._has_stopped = self._stopping.should_stop(latest)
         if self.epoch in self._snapshot_epochs or (self._has_stopped and self._snapshot_epochs):
             self._keep_snapshot()
+        return is_best
 
     def stop(self) -> None:
         """Finish the run at this epoch, which has been evaluated."""
@@ -366,8 +369,13 @@ class MlpTraining:
         rows[self.slot] = torch.from_numpy(row)
 
 
+def _as_values(config: MlpConfig) -> dict[str, Any]:
+    """What `dataclasses.asdict` returns, in a tenth of its time; dataclasses in it have no dataclasses of their own."""
+    return {name: dict(vars(value)) if is_dataclass(value) else value for name, value in vars(config).items()}
+
+
 def _as_dict(best: Best | None) -> dict[str, Any] | None:
-    return None if best is None else asdict(best)
+    return None if best is None else dict(vars(best))  # `asdict` takes ten times as long
 
 
 def _as_best(values: dict[str, Any] | None) -> Best | None:

@@ -64,22 +64,31 @@ def philox(index: Any, epoch: Any, purpose: Any, step: Any, key_low: Any, key_hi
 def linear_layer(
     seed: int, layer: int, inputs: int, outputs: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Initial weights (outputs × inputs) and biases (outputs), distributed like those of `torch.nn.Linear`.
+    """Initial weights (outputs × inputs) and biases (outputs) of one run; see `linear_layers`."""
+    weights, biases = linear_layers(np.array([seed]), layer, inputs, outputs)
+    return weights[0], biases[0]
+
+
+def linear_layers(
+    seeds: npt.NDArray[np.int64], layer: int, inputs: int, outputs: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Initial weights (R × outputs × inputs) and biases (R × outputs), distributed like those of `torch.nn.Linear`.
 
     Both are uniform in ±1/√inputs (https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html).
 
     Args:
-        seed: The run's seed.
+        seeds: The runs' seeds (R).
         layer: The layer's number in the network, from 1.
         inputs: The layer's inputs, without padding, so that the numbers do not depend on it.
         outputs: The layer's outputs, likewise.
     """
     count = outputs * inputs + outputs
     blocks = np.arange(-(-count // 4))
-    words = philox(blocks, 0, int(Purpose.INITIAL_WEIGHTS), layer, seed & 0xFFFFFFFF, seed >> 32)
-    # Blocks × 4 words, flattened block by block. A word stands for the middle of one of 2^32 equal intervals.
-    values = ((np.stack(words, axis=1).ravel()[:count] + 0.5) * (2 / WORD) - 1) / inputs**0.5
-    return values[: outputs * inputs].reshape(outputs, inputs), values[outputs * inputs :]
+    keys = seeds[:, None] & 0xFFFFFFFF, seeds[:, None] >> 32
+    words = philox(blocks, 0, int(Purpose.INITIAL_WEIGHTS), layer, *keys)  # four of R × blocks
+    # R × blocks × 4, flattened block by block. A word stands for the middle of one of 2^32 equal intervals.
+    values = ((np.stack(words, axis=2).reshape(len(seeds), -1)[:, :count] + 0.5) * (2 / WORD) - 1) / inputs**0.5
+    return values[:, : outputs * inputs].reshape(-1, outputs, inputs), values[:, outputs * inputs :]
 
 
 def data_orders(seeds: Tensor, epoch: int, num_samples: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from workers.training.config import NUM_PIXELS
 from workers.training.data import Labels, Pixels
 from workers.training.randomness import Purpose
 from workers.training.tensors import SplitIndices
-from workers.training.thresholds import Judged, Thresholds, choose_thresholds
+from workers.training.thresholds import Judged, Thresholds, bound_distance, choose_thresholds
 
 Indices = npt.NDArray[np.int32]
 Distances = npt.NDArray[np.float32]
@@ -30,9 +30,9 @@ STRENGTH = 1.0
 ROWS_AT_ONCE = 1024  # of a matrix of distances, which takes 5 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared as objects: arrays have no hash
 class SplitImages:
-    """A dataset (pixels N × 8 × 8, labels N) and its split."""
+    """A dataset (pixels N × 8 × 8, labels N) and its split; runs of one split share one, and what is made from it."""
 
     pixels: Pixels
     labels: Labels
@@ -62,7 +62,11 @@ def warm_up() -> None:
 def evaluate(graph: bytes, images: SplitImages) -> Evaluation:
     """Evaluate an ONNX graph on shifted val, and fix its thresholds by val and shifted val."""
     session = export.open_session(graph)
-    return evaluate_session(session, export.run(session, images.val_pixels), images)
+    return evaluate_session(session, run_on_val(session, images), images)
+
+
+def run_on_val(session: InferenceSession, images: SplitImages) -> export.Answers:
+    return export.run(session, _inputs(images).val)
 
 
 def evaluate_session(session: InferenceSession, on_val: export.Answers, images: SplitImages) -> Evaluation:
@@ -73,15 +77,17 @@ def evaluate_session(session: InferenceSession, on_val: export.Answers, images: 
         on_val: What the graph computes for the val images.
         images: The dataset, and the split that the model was trained on.
     """
-    labels = images.labels[images.split.val]
-    on_shifted = export.run(session, make_shifted_val(images.pixels, images.split.val))
-    own = on_shifted.probabilities[np.arange(labels.size * NUM_COPIES), np.repeat(labels, NUM_COPIES)]
-    right = (on_shifted.probabilities.argmax(axis=1) == np.repeat(labels, NUM_COPIES)).reshape(-1, NUM_COPIES)
-    val_distances, shifted_distances = _distances(images) if on_val.energies is not None else (None, None)
+    inputs = _inputs(images)
+    on_shifted = export.run(session, inputs.shifted)
+    own = on_shifted.probabilities[inputs.numbers, inputs.shifted_labels]
+    right = (on_shifted.probabilities.argmax(axis=1) == inputs.shifted_labels).reshape(-1, NUM_COPIES)
+    has_logits = on_val.energies is not None
+    val_distances, shifted_distances = inputs.distances if has_logits else (None, None)
     thresholds = choose_thresholds(
         Judged(on_val.confidences, on_val.energies, val_distances),
         Judged(on_shifted.confidences, on_shifted.energies, shifted_distances),
         right.ravel(),
+        inputs.max_distance if has_logits else None,
     )
     return Evaluation(
         accuracy=float(right.mean()),
@@ -125,15 +131,38 @@ def _make_bank(pixels: bytes) -> Pixels:
     return make_copies(np.frombuffer(pixels, np.uint8).reshape(-1, 8, 8), 0, NUM_COPIES, STRENGTH, Purpose.SHIFT)
 
 
-def _distances(images: SplitImages) -> tuple[Distances, Distances]:
-    """The distances of val (V) and of shifted val (V·K) to the nearest train image."""
-    train, val = images.split.train, images.split.val
-    return _cached_distances(images.pixels.tobytes(), *(each.astype(np.int32).tobytes() for each in (train, val)))
+class _Inputs:
+    """What the evaluations of all models of a split share, in the form that they need."""
+
+    def __init__(self, images: SplitImages) -> None:
+        self._images = images
+        labels = images.labels[images.split.val]
+        self.val = export.as_input(images.val_pixels)  # V × 64
+        self.shifted = export.as_input(make_shifted_val(images.pixels, images.split.val))  # V·K × 64
+        self.shifted_labels = np.repeat(labels, NUM_COPIES)
+        self.numbers = np.arange(len(self.shifted_labels))
+
+    @cached_property
+    def distances(self) -> tuple[Distances, Distances]:
+        """The distances of val (V) and of shifted val (V·K) to the nearest train image."""
+        train, val = self._images.split.train, self._images.split.val
+        return _cached_distances(
+            self._images.pixels.tobytes(), *(each.astype(np.int32).tobytes() for each in (train, val))
+        )
+
+    @cached_property
+    def max_distance(self) -> float:
+        return bound_distance(*self.distances)
+
+
+@lru_cache(maxsize=8)  # 1.5 MB each: the runs of a stack may have a split each
+def _inputs(images: SplitImages) -> _Inputs:
+    return _Inputs(images)
 
 
 @lru_cache(maxsize=8)
 def _cached_distances(pixels: bytes, train: bytes, val: bytes) -> tuple[Distances, Distances]:
-    """See `_distances`: the same for all models of a split, and computed once."""
+    """See `_Inputs.distances`: computed once, also for splits that are read again."""
     everything = np.frombuffer(pixels, np.uint8).reshape(-1, NUM_PIXELS)
     train_images, val_numbers = everything[np.frombuffer(train, np.int32)], np.frombuffer(val, np.int32)
     shifted = make_shifted_val(everything, val_numbers)

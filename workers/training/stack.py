@@ -11,6 +11,7 @@ images of all datasets together, D = 64 pixels, C = 10 classes.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
@@ -29,6 +30,7 @@ from workers.training.layout import Layout, widths, write_layers
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu")
+NUMBERS_AT_ONCE = 2**17  # initial parameters that are drawn at once: they stay in the cache
 
 
 class Member(NamedTuple):
@@ -60,6 +62,10 @@ class Tally(NamedTuple):
 
     losses: npt.NDArray[np.float64]
     corrects: npt.NDArray[np.int64]
+
+    def means(self, size: int) -> list[tuple[float, float]]:
+        """Each run's mean loss and accuracy over a split of `size` samples."""
+        return list(zip((self.losses / size).tolist(), (self.corrects / size).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -139,9 +145,7 @@ class Stack:
         offsets = dict(
             zip(map(id, datasets), accumulate([len(each.labels) for each in datasets], initial=0), strict=False)
         )
-        # R × P, drawn in float64 and rounded to `dtype` afterwards
-        parameters = torch.from_numpy(np.stack([_initial_row(shape.layout, member.config) for member in members]))
-        parameters = parameters.to(dtype).to(device)
+        parameters = _initial_parameters(shape.layout, [member.config for member in members], dtype).to(device)
         splits: tuple[SplitName, ...] = ("train", "val", "test")
         return cls(
             shape=shape,
@@ -231,16 +235,31 @@ def clip_bounds(dtype: torch.dtype) -> tuple[float, float]:
     return -math.log1p(-epsilon), -math.log(epsilon)
 
 
-def _initial_row(layout: Layout, config: MlpConfig) -> npt.NDArray[np.float64]:
-    """A run's initial parameters (P); they depend on its seed and unpadded widths only."""
+def _initial_parameters(layout: Layout, configs: Sequence[MlpConfig], dtype: torch.dtype) -> Tensor:
+    """The runs' initial parameters (R × P); a run's depend on its seed and unpadded widths only."""
+    parameters = torch.empty(len(configs), layout.num_parameters, dtype=dtype)
+    rows = parameters.numpy()  # the same memory
+    by_sizes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for slot, config in enumerate(configs):
+        by_sizes[config.hidden_sizes].append(slot)
+    at_once = max(1, NUMBERS_AT_ONCE // layout.num_parameters)
+    for hidden_sizes, slots in by_sizes.items():
+        for start in range(0, len(slots), at_once):
+            part = slots[start : start + at_once]
+            seeds = np.array([configs[slot].seed for slot in part], np.int64)
+            rows[part] = _initial_rows(layout, hidden_sizes, seeds)  # drawn in float64, and rounded here
+    return parameters
+
+
+def _initial_rows(layout: Layout, hidden_sizes: Sequence[int], seeds: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The initial parameters of runs of the same widths, by their seeds (R): R × P."""
     layers: dict[str, npt.NDArray[np.floating]] = {}
-    sizes = widths(config.hidden_sizes)
-    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
-        weights, biases = randomness.linear_layer(config.seed, number, inputs, outputs)
+    for number, (inputs, outputs) in enumerate(pairwise(widths(hidden_sizes)), start=1):
+        weights, biases = randomness.linear_layers(seeds, number, inputs, outputs)
         layers |= {f"weights{number}": weights, f"biases{number}": biases}
-    row = np.empty(layout.num_parameters)
-    write_layers(layout, config.hidden_sizes, layers, row)
-    return row
+    rows = np.empty((len(seeds), layout.num_parameters))
+    write_layers(layout, hidden_sizes, layers, rows)
+    return rows
 
 
 def _num_copies(config: MlpConfig) -> int:

@@ -44,24 +44,33 @@ class Thresholds:
     max_distance: float | None
 
 
-def choose_thresholds(val: Judged, shifted: Judged, right: npt.NDArray[np.bool_]) -> Thresholds:
+def choose_thresholds(
+    val: Judged, shifted: Judged, right: npt.NDArray[np.bool_], max_distance: float | None = None
+) -> Thresholds:
     """Choose a model's thresholds.
 
     Args:
         val: The model's answers for val.
         shifted: Those for shifted val.
         right: Whether its answers for shifted val are right, S.
+        max_distance: What `bound_distance` returns, which is the same for all models of a split; None: it is called.
     """
     is_digit = np.ones(len(right), bool)
-    max_energy = max_distance = None
-    if val.energies is not None and val.distances is not None:
+    if val.energies is None or val.distances is None:
+        max_energy = max_distance = None
+    else:
         assert shifted.energies is not None
         assert shifted.distances is not None
         max_energy = bound_energy(val.energies)
-        max_distance = float(max(np.quantile(shifted.distances, FAR), val.distances.max()))
+        max_distance = bound_distance(val.distances, shifted.distances) if max_distance is None else max_distance
         is_digit = (shifted.energies <= max_energy) & (shifted.distances <= max_distance)
     sure_confidence = find_sure(shifted.confidences[is_digit], right[is_digit])
     return Thresholds(sure_confidence, max_energy, max_distance)
+
+
+def bound_distance(val: npt.NDArray[np.float32], shifted: npt.NDArray[np.float32]) -> float:
+    """The distance that no val image exceeds, and a quarter of shifted val at most."""
+    return float(max(np.quantile(shifted, FAR), val.max()))
 
 
 def bound_energy(energies: npt.NDArray[np.float32]) -> float:

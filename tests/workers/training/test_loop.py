@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,10 +68,31 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
         run.restore(serialization.from_bytes(blobs["last"]), serialization.from_bytes(blobs["best"]))
     resumed = second.active[1]
     resumed_rows += _collect(second, resumed)
-    assert [replace(row, seconds=0) for row in resumed_rows] == [replace(row, seconds=0) for row in rows]
+    assert [row._replace(seconds=0) for row in resumed_rows] == [row._replace(seconds=0) for row in rows]
     assert resumed.best == uninterrupted.best
     assert resumed.epoch == uninterrupted.epoch
     assert_same(resumed.result(), uninterrupted.result())
+
+
+def test_a_checkpoint_holds_the_whole_configuration(digits: Digits) -> None:
+    member = digits.member(
+        early_stopping=StoppingConfig(3, 0.01), schedule=CosineConfig(7), augmentation=AugmentationConfig(2, 1.0)
+    )
+    (run,) = StackTraining([member], CPU).active
+    assert run.take_checkpoints()["last"].values["config"] == asdict(member.config)
+
+
+def test_many_runs_that_leave_at_once_leave_the_others_as_they_were(digits: Digits) -> None:
+    members = [digits.member(seed=seed) for seed in range(5)]
+    expected = finish(StackTraining([members[3]], CPU)).active[0]
+    training = StackTraining(members, CPU)
+    training.run_epoch()
+    for run in [run for run in training.active if run.config.seed != 3]:
+        run.leave()
+    assert training.stack.size == 5
+    training.run_epoch()
+    assert training.stack.size == 1
+    assert_same(finish(training).active[0].result(), expected.result())
 
 
 def test_a_run_that_an_earlier_version_interrupted_goes_on(digits: Digits) -> None:
@@ -124,8 +145,8 @@ def test_runs_that_leave_do_not_change_the_others(digits: Digits, is_compiled: b
     for seed in (0, 3, 4, 6, 7, 1):
         training.run_epoch()
         runs[seed].leave()
-    assert training.stack.size == 2
     finish(training)
+    assert training.stack.size == 2
     for seed in (2, 5):
         assert_same(runs[seed].result(), expected[seed])
 

@@ -110,3 +110,22 @@ def test_every_layer_starts_with_numbers_of_its_own() -> None:
     first, _ = randomness.linear_layer(5, 1, 16, 16)
     second, _ = randomness.linear_layer(5, 2, 16, 16)
     assert not np.array_equal(first, second)
+
+
+def test_the_weights_of_a_seed_stay_as_they_are() -> None:
+    """Saved runs would no longer be reproducible: these are the numbers of the first version."""
+    weights, biases = randomness.linear_layer(2**40 + 7, 2, 3, 2)
+    expected = [
+        [-0.2542100282286517, 0.5537227978796916, 0.2839517573626642],
+        [-0.2634524308656516, -0.5010240011062301, -0.4637544132050585],
+    ]
+    assert weights.tolist() == expected
+    assert biases.tolist() == [0.19291207988187167, -0.18484301490046598]
+
+
+@given(several=st.lists(st.integers(0, 2**53), min_size=1, max_size=5), inputs=st.integers(1, 9))
+def test_a_run_starts_with_the_same_weights_alone_and_among_others(several: list[int], inputs: int) -> None:
+    together = randomness.linear_layers(np.array(several), 1, inputs, 3)
+    for number, seed in enumerate(several):
+        for layers, alone in zip(together, randomness.linear_layer(seed, 1, inputs, 3), strict=True):
+            np.testing.assert_array_equal(layers[number], alone)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from tests.workers.training.conftest import CPU, Digits, assert_same, finish
 from workers.training import randomness
+from workers.training import stack as stack_module
 from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
 from workers.training.data import Scaling, fold_indices, to_tensor
 from workers.training.evaluation import Metrics
@@ -70,7 +71,7 @@ def _train(training: StackTraining, run: MlpTraining) -> list[Metrics]:
     """Train one run to its end while its neighbours leave as they finish; return its metrics except the seconds."""
     rows = []
     while not run.is_finished:
-        rows += [replace(metrics, seconds=0) for other, metrics in training.run_epoch() if other is run]
+        rows += [metrics._replace(seconds=0) for other, metrics in training.run_epoch() if other is run]
         for other in [other for other in training.active if other is not run and other.is_finished]:
             other.leave()
     return rows
@@ -397,3 +398,11 @@ def test_the_default_configuration_learns(digits: Digits) -> None:
     (run,) = finish(StackTraining([digits.member()], CPU)).active
     assert run.best is not None
     assert run.best.val_accuracy > 0.9
+
+
+def test_many_runs_of_several_widths_start_as_each_alone(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_module, "NUMBERS_AT_ONCE", 4000)  # two or three runs at once
+    members = [digits.member(hidden_sizes=sizes, seed=seed) for seed in range(4) for sizes in ((12, 8), (9, 16))]
+    together = Stack.build(members, CPU).parameters
+    for row, member in zip(together, members, strict=True):
+        assert torch.equal(row, Stack.build([member], CPU).parameters[0])
