@@ -92,7 +92,7 @@ class Trainer:
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
         if self._default_device != "cpu":
-            warm_up(torch.device(self._default_device))
+            warm_up(torch.device(self._default_device), self._settings.cuda_engine)
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
         while not self._is_stopping:
@@ -113,7 +113,7 @@ class Trainer:
         fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
         leases run out.
         """
-        preparation = Preparation(self._database, self._default_device, self._banks)
+        preparation = Preparation(self._database, self._default_device, self._banks, self._settings.cuda_engine)
         try:
             prepared = self._prepare(preparation, claims)
             if prepared:

@@ -26,38 +26,19 @@ from workers.training.config import (
     is_due,
     snapshot_epochs,
 )
+from workers.training.engines import choice
+from workers.training.engines.choice import CudaEngine
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
-from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
+from workers.training.stack import ACTIVATIONS, Member, Stack
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
 # The arrays of each optimizer's state: their names in a checkpoint and in `Stack`.
 STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
 
 
-def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool = True) -> Engine:
-    """The fastest engine for a stack's device.
-
-    Args:
-        stack: The stack on which the engine computes.
-        threads: The number of threads that train at once on a CPU; None: one a core.
-        is_compiled: False: never use Numba, as on a CPU where it is not installed.
-    """
-    if is_compiled and stack.parameters.device.type == "cpu":
-        # Imported here: Numba need not be installed, and the torch engine does without its slow import.
-        try:
-            from workers.training.engines.numba_engine import CompiledEngine
-        except ImportError:
-            pass
-        else:
-            return CompiledEngine(stack, threads)
-    from workers.training.engines.torch_engine import BatchedEngine
-
-    return BatchedEngine(stack)
-
-
-def warm_up(device: torch.device) -> None:
+def warm_up(device: torch.device, cuda_engine: CudaEngine = "batched") -> None:
     """Compile the kernels, or load what an earlier process compiled, so that the first run does not wait for it.
 
     A run of two images, one hidden unit, dropout and augmentation, trained for an epoch, compiles every kernel.
@@ -67,7 +48,8 @@ def warm_up(device: torch.device) -> None:
     indices = np.arange(2, dtype=np.int32)
     config = MlpConfig(0, (1,), "tanh", 0.5, OptimizerConfig("sgd", 0.1), 1, 1, 1)
     config = replace(config, augmentation=AugmentationConfig(1, 1.0))
-    training = StackTraining([Member(config, data, SplitIndices(indices, indices, indices), bank)], device)
+    member = Member(config, data, SplitIndices(indices, indices, indices), bank)
+    training = StackTraining([member], device, cuda_engine=cuda_engine)
     ((run, _),) = training.run_epoch()
     run.result()
 
@@ -79,8 +61,9 @@ class StackTraining:
         members: The runs, all of one shape (`stack.Shape`), in any order.
         device: The device to train on.
         dtype: The type of parameters and of all arithmetic on them.
-        threads: See `make_engine`.
-        is_compiled: See `make_engine`.
+        threads: See `choice.make_engine`.
+        is_compiled: See `choice.make_engine`.
+        cuda_engine: See `choice.make_engine`.
 
     Raises:
         ValueError: The runs differ in shape.
@@ -94,6 +77,7 @@ class StackTraining:
         dtype: torch.dtype = torch.float32,
         threads: int | None = None,
         is_compiled: bool = True,
+        cuda_engine: CudaEngine = "batched",
     ) -> None:
         # A stack is ordered by activation, `active` as the members are: slots maps a member's number to its slot.
         by_activation = sorted(
@@ -102,8 +86,12 @@ class StackTraining:
         self.stack = Stack.build([members[number] for number in by_activation], device, dtype)
         slots = {number: slot for slot, number in enumerate(by_activation)}
         self.active = [MlpTraining(self, member, slots[number]) for number, member in enumerate(members)]
-        self._engine_options: dict[str, Any] = {"threads": threads, "is_compiled": is_compiled}
-        self.engine = make_engine(self.stack, **self._engine_options)
+        self._engine_options: dict[str, Any] = {
+            "threads": threads,
+            "is_compiled": is_compiled,
+            "cuda_engine": cuda_engine,
+        }
+        self.engine = choice.make_engine(self.stack, **self._engine_options)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -194,7 +182,7 @@ class StackTraining:
             for slot, each in enumerate(runs):
                 each.slot = slot
             # An engine keeps views of one stack's tensors, so the smaller stack needs its own.
-            self.engine = make_engine(self.stack, **self._engine_options)
+            self.engine = choice.make_engine(self.stack, **self._engine_options)
 
 
 class MlpTraining:

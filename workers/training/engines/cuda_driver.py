@@ -10,7 +10,6 @@ import ctypes
 import os
 import tempfile
 from contextlib import suppress
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +30,10 @@ MIN_CAPABILITY = (8, 0)  # cp.async, https://docs.nvidia.com/cuda/parallel-threa
 
 class CudaUnavailable(Exception):
     """The kernels cannot be compiled or launched on this machine; the message says why."""
+
+
+class CudaError(RuntimeError):
+    """A call of the driver or of NVRTC failed."""
 
 
 class Kernels(Protocol):
@@ -105,9 +108,8 @@ class LoadedKernels:
         )
 
 
-@cache
 def load_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """The kernels on a GPU; they stay loaded.
+    """Load the kernels onto a GPU, from the cache or after a compilation.
 
     Raises:
         CudaUnavailable: The packages or the GPU do not support them.
@@ -116,6 +118,8 @@ def load_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
         return LoadedKernels(device, dtype)
     except ImportError as error:
         raise CudaUnavailable(f"cuda.bindings cannot be loaded ({error})") from error
+    except CudaError as error:
+        raise CudaUnavailable(str(error)) from error
 
 
 def compile_cubin(architecture: str, dtype: torch.dtype, *options: str) -> bytes:
@@ -212,9 +216,9 @@ def _check(result: tuple[Any, ...]) -> Any:
     """The values of a call of cuda.bindings.
 
     Raises:
-        RuntimeError: It failed.
+        CudaError: It failed.
     """
     error, *values = result
     if int(error) != 0:
-        raise RuntimeError(f"CUDA: {error.name}")
+        raise CudaError(f"CUDA says {error.name}")
     return values[0] if len(values) == 1 else tuple(values)
