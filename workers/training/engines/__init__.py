@@ -14,8 +14,8 @@ a single torch operation about six: in torch, a step is nearly all overhead. The
   stack at once, so R runs share its overhead. CUDA replays an epoch of at most 256
   steps as one recorded graph.
 
-`choice.make_engine` chooses. Both are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
-the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names
+`choice.make_engine` chooses. Both are a `stack.Engine`, compute the same formulas in place on the same tensors, and
+draw the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names
 engine and CPU.
 
 Measured

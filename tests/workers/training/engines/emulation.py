@@ -49,7 +49,7 @@ def compiler() -> str:
 
 
 def build(
-    folder: Path, dtype: torch.dtype, *, source: Path = SOURCE, options: Sequence[str] = ("-O2", "-fPIC", "-shared")
+    folder: Path, dtype: torch.dtype, *, source: Path = SOURCE, options: Sequence[str] = ("-O3", "-fPIC", "-shared")
 ) -> Path:
     """Compile the kernels for a number type; returns the library, or what the options make of it."""
     target = folder / f"emulated_{str(dtype).removeprefix('torch.')}.so"
