@@ -38,9 +38,9 @@
 //     end
 //   (6)                                weights are final, the scratch memory is free
 //
-// Evaluation is (7): for each chunk, as (2); forward; softmax. (8) after the last chunk, as (6). Sums over the block have
-// two barriers in `find_totals`. After (9) a kernel's weights and state are in shared memory; (10) the kernel's own
-// job and run are.
+// Evaluation is: for each chunk (7), which is as (2); forward; softmax. Sums over the block have two barriers in
+// `find_totals`, which also frees the scratch memory. After (8) the kernel's job and run are in shared memory.
+// tests/workers/training/engines/test_cuda_barriers.py removes each barrier in turn, and notices.
 #include "draws.cuh"
 #include "network.cuh"
 #include "products.cuh"
@@ -269,7 +269,7 @@ __device__ __noinline__ void evaluate(const int* samples, int n) {
             corrects += is_right;
         }
     }
-    __syncthreads();  // (8)
+    // The shares lie where the images lay, which are no longer read since (3)
     if (threadIdx.x < SUM_THREADS) partial(0, threadIdx.x) = loss, partial(1, threadIdx.x) = corrects;
     find_totals(2);
 }
@@ -344,7 +344,7 @@ __device__ __noinline__ bool assess(const int* train, const int* val, int epoch,
 __device__ __noinline__ bool enter(const Job* jobs) {
     for (int i = threadIdx.x; i < sizeof(Job) / 4; i += blockDim.x)
         reinterpret_cast<int*>(&job)[i] = reinterpret_cast<const int*>(jobs + blockIdx.y)[i];
-    __syncthreads();  // (10)
+    __syncthreads();  // (8)
     if (blockIdx.x >= job.num_blocks) return false;
     int slot = job.slots[blockIdx.x];
     if (threadIdx.x == 0) {
@@ -360,7 +360,7 @@ __device__ __noinline__ bool enter(const Job* jobs) {
         run.keep_scale = settings[KEEP_SCALE], run.is_nesterov = settings[NESTEROV] > 0;
     }
     if (threadIdx.x <= job.num_layers) run.widths[threadIdx.x] = job.widths[slot * (job.num_layers + 1) + threadIdx.x];
-    __syncthreads();  // (10)
+    __syncthreads();  // (8)
     return true;
 }
 
@@ -370,8 +370,7 @@ extern "C" __global__ void train_epochs(const Job* jobs) {
     real* rows[] = {job.parameters, job.first, job.second};
     int Layer::*places[] = {&Layer::weights_at, &Layer::first_at, &Layer::second_at};
     int num_rows = !job.state_in_shared ? 1 : job.is_adam ? 3 : 2;
-    for (int i = 0; i < num_rows; i++) move_row(places[i], rows[i] + run.row_at, true);
-    __syncthreads();  // (9)
+    for (int i = 0; i < num_rows; i++) move_row(places[i], rows[i] + run.row_at, true);  // read after (1) and (2)
     const int *train = job.train + (uint64_t)run.slot * job.num_train, *val = job.val + (uint64_t)run.slot * job.num_val;
     Judge judge(job.decisions + NUM_DECISIONS * blockIdx.x);
     int epoch = job.first_epoch, end = epoch + job.num_epochs - 1;
@@ -390,8 +389,7 @@ extern "C" __global__ void train_epochs(const Job* jobs) {
 // Evaluates each run on a split of `num_samples` (0: none), and finds its norms
 extern "C" __global__ void evaluate_runs(const Job* jobs) {
     if (!enter(jobs)) return;
-    move_row(&Layer::weights_at, job.parameters + run.row_at, true);
-    __syncthreads();  // (9)
+    move_row(&Layer::weights_at, job.parameters + run.row_at, true);  // read after (7), or after find_totals
     double* metrics = job.metrics + (uint64_t)blockIdx.x * (2 + 2 * job.num_layers);
     evaluate(job.samples + (uint64_t)run.slot * job.num_samples, job.num_samples);
     if (threadIdx.x < 2) metrics[threadIdx.x] = totals[threadIdx.x];
@@ -409,7 +407,7 @@ extern "C" __global__ void write_logits(const Job* jobs) {
         int rows = min(at_once, job.num_samples - begin);
         fetch(samples, false, begin, rows, 0);
         wait_for_copies();
-        __syncthreads();  // (7), and (9) the first time
+        __syncthreads();  // (7)
         forward_layers(images_of(0), rows, false);
         for (int i = threadIdx.x; i < rows * CLASSES; i += blockDim.x)
             job.logits[(uint64_t)begin * CLASSES + i] =
