@@ -31,7 +31,7 @@ def make_engine(
         cuda_engine: On CUDA. `auto` and `fused` are the fused kernels where they can be had and the networks fit, else
             batched operations.
     """
-    place = stack.parameters.device.type
+    place = _place_of(stack)
     if place == "cuda" and cuda_engine != "batched":
         fused = _make_fused(stack)
         if fused is not None:
@@ -47,6 +47,10 @@ def make_engine(
     from workers.training.engines.torch_engine import BatchedEngine
 
     return BatchedEngine(stack)
+
+
+def _place_of(stack: Stack) -> str:
+    return stack.parameters.device.type
 
 
 def _make_fused(stack: Stack) -> Engine | None:

@@ -123,6 +123,9 @@ def test_what_lies_in_shared_memory_overlaps_nothing_and_is_aligned(
     assert all(place % 4 == 0 for place, _ in taken)
     assert all(place + size <= after for (place, size), (after, _) in pairwise(taken))
     assert (taken[-1][0] + taken[-1][1]) * number_bytes <= plan.shared_bytes
+    # The two sums of an evaluation lie where its images lay, without a barrier before them: see `evaluate` in train.cu.
+    assert 2 * job.images_step * number_bytes >= 2 * 8 * cuda_plan.SUM_THREADS
+    assert job.scratch_at == job.layers[0].values_at
     # The scratch memory may lie on values, deltas and images alone: what comes after them begins beyond it.
     scratch = 8 * cuda_plan.SUM_THREADS * max(2, 2 * job.num_layers)
     if shape.batch_size < shape.num_train:
