@@ -7,6 +7,7 @@ parent has gone.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 
@@ -40,7 +41,9 @@ from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device, shifted
 from workers.training.bank import Banks
 from workers.training.ensemble import UnusableMember
-from workers.training.loop import warm_up
+from workers.training.evaluation import Metrics
+from workers.training.loop import StackTraining, warm_up
+from workers.training.stretches import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +165,7 @@ class Trainer:
     def _run_epochs(
         self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder
     ) -> None:
+        pace = Pace()
         while training.active:
             self._pulse.mark_progress()
             self._hear_parent()
@@ -169,7 +173,7 @@ class Trainer:
             self._end_runs(training, by_run, recorder)
             if training.active:
                 recorder.commit_if_due(training.active)
-                evaluated = training.run_epoch()
+                evaluated = _train_for_a_while(training, pace)
                 for run, metrics in evaluated:
                     recorder.add(run, metrics)
                 end_hopeless(self._database, by_run, evaluated)
@@ -227,6 +231,16 @@ class Trainer:
                     claiming.report_crash(session, claim)
         except StaleClaim:
             logger.warning("Run %s is no longer this worker's; its failure is not recorded", claim.run_id)
+
+
+def _train_for_a_while(training: TrainingLoop, pace: Pace) -> Sequence[tuple[TrainingRun, Metrics]]:
+    """Train a stack for some epochs, as the pace says, if its engine can do several at once; else for one."""
+    if not isinstance(training, StackTraining):
+        return training.run_epoch()
+    before, started = training.active[0].epoch, time.monotonic()
+    evaluated = training.run_epochs(pace.limit)
+    pace.follow(max(run.epoch for run in training.active) - before, time.monotonic() - started)
+    return evaluated
 
 
 def _log_failure(what: str, error: Exception) -> None:

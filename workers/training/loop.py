@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workers.training import stretches
 from workers.training.bank import Banks
 from workers.training.checkpoint import Array, TrainingState
 from workers.training.config import (
@@ -31,7 +32,7 @@ from workers.training.engines.choice import CudaEngine
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities, Score
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
-from workers.training.stack import ACTIVATIONS, Member, Stack
+from workers.training.stack import ACTIVATIONS, Member, Stack, StretchEngine
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
 # The arrays of each optimizer's state: their names in a checkpoint and in `Stack`.
@@ -114,10 +115,7 @@ class StackTraining:
             ValueError: The runs are not at the same epoch.
         """
         started = time.perf_counter()
-        epochs = {run.epoch for run in self.active}
-        if len(epochs) != 1:
-            raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
-        (epoch,) = epochs
+        epoch = self._common_epoch()
         runs = sorted(self.active, key=lambda run: run.slot)  # engines take slots in ascending order
         tally = self.engine.train([run.slot for run in runs], epoch + 1)  # sums in the order of `runs`
         num_train = self.stack.shape.num_train
@@ -132,6 +130,42 @@ class StackTraining:
         for run in runs:
             run.seconds += seconds  # each run counts the whole time of the stack's epoch
         return evaluated
+
+    def run_epochs(self, limit: int) -> list[tuple[MlpTraining, Metrics]]:
+        """Train every active run for up to `limit` epochs in one call of the engine, or one epoch if it cannot do that.
+
+        There are fewer epochs where the caller may have to act: at a rung, at a snapshot, at a run's last epoch. A run
+        that stops early or diverges is left with the epoch and the weights at which it did; the caller must make it
+        leave before the next call.
+
+        Returns:
+            The evaluated runs with their metrics, epoch by epoch, as `run_epoch` would return them.
+
+        Raises:
+            ValueError: The runs are not at the same epoch.
+        """
+        engine = self.engine
+        if not isinstance(engine, StretchEngine):
+            return self.run_epoch()
+        started, first = time.perf_counter(), self._common_epoch() + 1
+        runs = sorted(self.active, key=lambda run: run.slot)
+        length = stretches.find_length(runs, limit)
+        dues = stretches.find_dues(runs, first, length)
+        stretch = engine.train_epochs([run.slot for run in runs], first, dues, stretches.known_of(runs))
+        epoch_seconds = (time.perf_counter() - started) / length  # each run counts the whole time of the stack
+        return stretches.replay(stretch, runs, first, dues, self.stack.shape, epoch_seconds)
+
+    def _common_epoch(self) -> int:
+        """The epoch at which all active runs are.
+
+        Raises:
+            ValueError: They are not at one.
+        """
+        epochs = {run.epoch for run in self.active}
+        if len(epochs) != 1:
+            raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
+        (epoch,) = epochs
+        return epoch
 
     def _evaluate(
         self, runs: Sequence[MlpTraining], seen: Mapping[MlpTraining, Score], started: float
@@ -204,11 +238,22 @@ class MlpTraining:
         self._is_best_new = False
         every, epochs = self.config.evaluate_every, self.config.epochs
         self._snapshot_epochs = frozenset(snapshot_epochs(self.config.snapshots, evaluate_every=every, epochs=epochs))
+        self._stops = (*self.config.rungs, *self._snapshot_epochs, epochs)
         self._snapshots: list[TrainingState] = []  # since the last call of `take_snapshots`
 
     @property
     def is_finished(self) -> bool:
         return self._has_stopped or self.epoch == self.config.epochs
+
+    @property
+    def next_stop(self) -> int:
+        """The next epoch after which the loop or its caller may have to act: a rung, a snapshot or the last one."""
+        return min(stop for stop in self._stops if stop > self.epoch)
+
+    @property
+    def stopping_reference(self) -> Best | None:
+        """The epoch that early stopping compares with."""
+        return None if self._stopping is None else self._stopping.reference
 
     def is_due(self) -> bool:
         # Rungs of a sweep come on top of the configured epochs.
@@ -223,13 +268,34 @@ class MlpTraining:
                 f"The loss is {json.dumps(float(loss))} at epoch {self.epoch}; a lower learning rate may help."
             )
 
-    def record_evaluation(self, metrics: Metrics) -> None:
-        """Keep an evaluated epoch's weights if it is the best so far, and decide whether to stop early."""
+    def record_epoch(self, metrics: Metrics, *, is_due: bool) -> bool:
+        """Take in an epoch that an engine has trained, and evaluated if it was due, among others in one call.
+
+        Returns:
+            Whether the epoch has been evaluated, with finite losses.
+        """
+        self.check(metrics.train_loss)
+        if self.failure is not None or not is_due:
+            return False
+        self.check(metrics.val_loss)
+        self.check(metrics.train_eval_loss)
+        if self.failure is None:
+            self.record_evaluation(metrics, are_weights_kept=True)
+        return self.failure is None
+
+    def record_evaluation(self, metrics: Metrics, *, are_weights_kept: bool = False) -> None:
+        """Keep an evaluated epoch's weights if it is the best so far, and decide whether to stop early.
+
+        Args:
+            metrics: Of the epoch.
+            are_weights_kept: The engine has copied the best epoch's weights already.
+        """
         self._latest = Best.of(metrics)
         if self.best is None or self.best.is_beaten_by(self._latest):
             self.best = self._latest
-            stack = self._training.stack
-            stack.best[self.slot] = stack.parameters[self.slot]  # P numbers, copied
+            if not are_weights_kept:
+                stack = self._training.stack
+                stack.best[self.slot] = stack.parameters[self.slot]  # P numbers, copied
             self._is_best_new = True
         if self._stopping is not None:
             self._has_stopped = self._stopping.should_stop(self._latest)
