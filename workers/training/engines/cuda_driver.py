@@ -56,9 +56,15 @@ class Kernels(Protocol):
 
 
 class LoadedKernels:
-    """Kernels on a GPU, launched in torch's current stream."""
+    """Kernels on a GPU, launched in torch's current stream.
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    Args:
+        device: The GPU.
+        dtype: The number type.
+        options: Further ones of NVRTC.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, *options: str) -> None:
         from cuda.bindings import driver
 
         self._driver = driver
@@ -66,7 +72,7 @@ class LoadedKernels:
         self.description = f"fused {DIGEST}, NVRTC {nvrtc_version()}, {architecture}"
         with torch.cuda.device(device):
             torch.cuda.current_stream().synchronize()  # torch makes its context the current one
-            self._module = _check(driver.cuModuleLoadData(cached_cubin(architecture, dtype)))
+            self._module = _check(driver.cuModuleLoadData(cached_cubin(architecture, dtype, *options)))
             self._functions = {
                 name: _check(driver.cuModuleGetFunction(self._module, name.encode())) for name in KERNELS
             }
@@ -145,20 +151,20 @@ def compile_cubin(architecture: str, dtype: torch.dtype, *options: str) -> bytes
         _check(nvrtc.nvrtcDestroyProgram(program))
 
 
-def cached_cubin(architecture: str, dtype: torch.dtype) -> bytes:
+def cached_cubin(architecture: str, dtype: torch.dtype, *options: str) -> bytes:
     """The cubin, from disk if this version was compiled before; a damaged file is not used.
 
     Raises:
         CudaUnavailable: See `compile_cubin`.
     """
-    key = " ".join([DIGEST, nvrtc_version(), *_flags(architecture, dtype)])
+    key = " ".join([DIGEST, nvrtc_version(), *_flags(architecture, dtype, *options)])
     name = f"train-{architecture}-{sha256(key.encode()).hexdigest()[:24]}.cubin"
     for folder in _cache_folders():
         with suppress(OSError):
             digest, cubin = _split((folder / name).read_bytes())
             if sha256(cubin).digest() == digest:
                 return cubin
-    cubin = compile_cubin(architecture, dtype)
+    cubin = compile_cubin(architecture, dtype, *options)
     for folder in _cache_folders():
         with suppress(OSError):
             _write(folder, name, sha256(cubin).digest() + cubin)
