@@ -113,11 +113,15 @@ def test_early_stopping_ends_a_run_at_the_same_epoch_with_the_same_weights(digit
     assert num_stretches < num_calls
 
 
-@pytest.mark.parametrize("evaluate_every", [1, 50])
-def test_a_run_that_diverges_ends_with_the_weights_of_that_epoch(digits: Digits, evaluate_every: int) -> None:
+@pytest.mark.parametrize(("evaluate_every", "batch_size"), [(1, 50), (50, 50), (1, None), (2, None)])
+def test_a_run_that_diverges_ends_with_the_weights_of_that_epoch(
+    digits: Digits, evaluate_every: int, batch_size: int | None
+) -> None:
+    """With one step an epoch, the first epoch's loss is finite, and its weights give none that is."""
     wild = [{"activation": "relu", "optimizer": OptimizerConfig("sgd", rate, momentum=0.9)} for rate in (1e30, 30.0)]
     calm = {"activation": "relu", "optimizer": OptimizerConfig("sgd", 0.05, momentum=0.9)}
-    members = members_of(digits, [*wild, calm], evaluate_every=evaluate_every, dropout=0.0)
+    shared: dict[str, Any] = {"evaluate_every": evaluate_every, "batch_size": batch_size, "dropout": 0.0}
+    members = members_of(digits, [*wild, calm], **shared)
     expected, _ = train(members, by_epoch)
     found, _ = train(members, by_stretch(100))
     assert_equal(found[2:], expected[2:])

@@ -71,7 +71,7 @@ class LoadedKernels:
         architecture = _architecture(device)
         self.description = f"fused {DIGEST}, NVRTC {nvrtc_version()}, {architecture}"
         with torch.cuda.device(device):
-            torch.cuda.current_stream().synchronize()  # torch makes its context the current one
+            torch.zeros(1, device=device)  # torch makes its context the current one
             self._module = _check(driver.cuModuleLoadData(cached_cubin(architecture, dtype, *options)))
             self._functions = {
                 name: _check(driver.cuModuleGetFunction(self._module, name.encode())) for name in KERNELS

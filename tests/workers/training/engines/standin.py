@@ -31,7 +31,7 @@ def train(kernels: Kernels) -> Stack:
 
 def pretend() -> None:
     """Answer for torch.cuda what it would say of a GPU, so that the driver's code runs on the CPU's memory."""
-    stream = SimpleNamespace(cuda_stream=0, synchronize=lambda: None)
+    stream = SimpleNamespace(cuda_stream=0)
     answers: dict[str, Any] = {
         "current_stream": lambda *_: stream,
         "current_device": lambda: 0,
