@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -258,7 +258,6 @@ class Stretch(NamedTuple):
     ends: npt.NDArray[np.int64]  # S: the last epoch that each run trained: the stretch's last, or where it ended
 
 
-@runtime_checkable
 class StretchEngine(Engine, Protocol):
     """An engine that trains several epochs in one call, and decides on the way as the loop would: see `Decisions`."""
 
