@@ -38,6 +38,7 @@ from workers.training.config import (
     StoppingConfig,
 )
 from workers.training.data import Scaling, SplitData, fold_indices, load_dataset, split_indices, to_image_tensors
+from workers.training.engines.choice import CudaEngine
 from workers.training.ensemble import EnsembleTraining, SavedNetwork, UnusableMember
 from workers.training.loop import StackTraining
 from workers.training.shifted import SplitImages
@@ -95,12 +96,20 @@ class Preparation:
         database: Holds runs, datasets and splits.
         default_device: The device of runs with `device: auto`.
         banks: Warped copies of images, which outlive the stack; None: new ones.
+        cuda_engine: Trains on CUDA.
     """
 
-    def __init__(self, database: Database, default_device: str, banks: Banks | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        default_device: str,
+        banks: Banks | None = None,
+        cuda_engine: CudaEngine = "batched",
+    ) -> None:
         self._database = database
         self._default_device = default_device
         self._banks = banks or Banks()
+        self._cuda_engine: CudaEngine = cuda_engine
         self._datasets: dict[str, dataset_service.Images] = {}
         self._tensors: dict[tuple[str, Scaling], ImageTensors] = {}
         self._splits: dict[tuple[str, SplitConfig], tuple[SplitIndices, SplitData, SplitImages]] = {}
@@ -208,7 +217,7 @@ class Preparation:
         members = [
             Member(mlp_config(run.config, run.rungs), self._load_tensors(run.config), run.split, bank) for run in runs
         ]
-        training = StackTraining(members, place)
+        training = StackTraining(members, place, cuda_engine=self._cuda_engine)
         trained = list(training.active)
         for run, mlp in zip(runs, trained, strict=True):
             if "last" in run.checkpoints:

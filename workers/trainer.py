@@ -7,6 +7,7 @@ parent has gone.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -41,7 +42,9 @@ from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device, shifted
 from workers.training.bank import Banks
 from workers.training.ensemble import UnusableMember
-from workers.training.loop import warm_up
+from workers.training.evaluation import Metrics
+from workers.training.loop import StackTraining, warm_up
+from workers.training.stretches import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ class Trainer:
         if self._default_device not in self._devices:
             raise SystemExit(f"DIGITLAB_DEVICE is {self._default_device}, but this machine has {self._devices}.")
         if self._default_device != "cpu":
-            warm_up(torch.device(self._default_device))
+            warm_up(torch.device(self._default_device), self._settings.cuda_engine)
         provenance = device.describe(self._default_device)
         self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
         while not self._is_stopping:
@@ -114,7 +117,7 @@ class Trainer:
         fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
         leases run out.
         """
-        preparation = Preparation(self._database, self._default_device, self._banks)
+        preparation = Preparation(self._database, self._default_device, self._banks, self._settings.cuda_engine)
         try:
             prepared = self._prepare(preparation, claims)
             if prepared:
@@ -161,6 +164,7 @@ class Trainer:
     def _run_epochs(
         self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder
     ) -> None:
+        pace = Pace()
         while training.active:
             self._pulse.mark_progress()
             self._hear_parent()
@@ -168,7 +172,7 @@ class Trainer:
             self._end_runs(training, by_run, recorder)
             if training.active:
                 recorder.commit_if_due(training.active)
-                evaluated = training.run_epoch()
+                evaluated = _train_for_a_while(training, pace)
                 for run, metrics in evaluated:
                     recorder.add(run, metrics)
                 end_hopeless(self._database, by_run, evaluated)
@@ -232,6 +236,16 @@ class Trainer:
                     claiming.report_crash(session, claim)
         except StaleClaim:
             logger.warning("Run %s is no longer this worker's; its failure is not recorded", claim.run_id)
+
+
+def _train_for_a_while(training: TrainingLoop, pace: Pace) -> Sequence[tuple[TrainingRun, Metrics]]:
+    """Train a stack for some epochs, as the pace says, if its engine can do several at once; else for one."""
+    if not isinstance(training, StackTraining):
+        return training.run_epoch()
+    before, started = training.active[0].epoch, time.monotonic()
+    evaluated = training.run_epochs(pace.limit)
+    pace.follow(max(run.epoch for run in training.active) - before, time.monotonic() - started)
+    return evaluated
 
 
 def _log_failure(what: str, error: Exception) -> None:

@@ -62,13 +62,13 @@ SAMPLE_SEED = 0
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[httpx2.Client]:
-    """Run `digitlab up` with default settings; yield a client of it."""
+def serve(folder: Path, **settings: str) -> Iterator[httpx2.Client]:
+    """Run `digitlab up` with these settings, the others are the defaults; yield a client of it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DIGITLAB_")}
-    environment["DIGITLAB_DATA_DIR"] = str(folder)
+    environment |= {"DIGITLAB_DATA_DIR": str(folder), **settings}
     command = [sys.executable, "-m", "app.cli", "up", "--no-starter-run", "--port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -11,11 +11,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from workers.training import stretches
 from workers.training.bank import Banks
 from workers.training.checkpoint import Array, TrainingState
 from workers.training.config import (
@@ -26,38 +27,19 @@ from workers.training.config import (
     is_due,
     snapshot_epochs,
 )
+from workers.training.engines import choice
+from workers.training.engines.choice import CudaEngine
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
-from workers.training.stack import ACTIVATIONS, Engine, Member, Stack
+from workers.training.stack import ACTIVATIONS, Member, Stack, StretchEngine
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
 # The arrays of each optimizer's state: their names in a checkpoint and in `Stack`.
 STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
 
 
-def make_engine(stack: Stack, *, threads: int | None = None, is_compiled: bool = True) -> Engine:
-    """The fastest engine for a stack's device.
-
-    Args:
-        stack: The stack on which the engine computes.
-        threads: The number of threads that train at once on a CPU; None: one a core.
-        is_compiled: False: never use Numba, as on a CPU where it is not installed.
-    """
-    if is_compiled and stack.parameters.device.type == "cpu":
-        # Imported here: Numba need not be installed, and the torch engine does without its slow import.
-        try:
-            from workers.training.engines.numba_engine import CompiledEngine
-        except ImportError:
-            pass
-        else:
-            return CompiledEngine(stack, threads)
-    from workers.training.engines.torch_engine import BatchedEngine
-
-    return BatchedEngine(stack)
-
-
-def warm_up(device: torch.device) -> None:
+def warm_up(device: torch.device, cuda_engine: CudaEngine = "batched") -> None:
     """Compile the kernels, or load what an earlier process compiled, so that the first run does not wait for it.
 
     A run of two images, one hidden unit, dropout and augmentation, trained for an epoch, compiles every kernel.
@@ -67,7 +49,8 @@ def warm_up(device: torch.device) -> None:
     indices = np.arange(2, dtype=np.int32)
     config = MlpConfig(0, (1,), "tanh", 0.5, OptimizerConfig("sgd", 0.1), 1, 1, 1)
     config = replace(config, augmentation=AugmentationConfig(1, 1.0))
-    training = StackTraining([Member(config, data, SplitIndices(indices, indices, indices), bank)], device)
+    member = Member(config, data, SplitIndices(indices, indices, indices), bank)
+    training = StackTraining([member], device, cuda_engine=cuda_engine)
     ((run, _),) = training.run_epoch()
     run.result()
 
@@ -79,8 +62,9 @@ class StackTraining:
         members: The runs, all of one shape (`stack.Shape`), in any order.
         device: The device to train on.
         dtype: The type of parameters and of all arithmetic on them.
-        threads: See `make_engine`.
-        is_compiled: See `make_engine`.
+        threads: See `choice.make_engine`.
+        is_compiled: See `choice.make_engine`.
+        cuda_engine: See `choice.make_engine`.
 
     Raises:
         ValueError: The runs differ in shape.
@@ -94,6 +78,7 @@ class StackTraining:
         dtype: torch.dtype = torch.float32,
         threads: int | None = None,
         is_compiled: bool = True,
+        cuda_engine: CudaEngine = "batched",
     ) -> None:
         # A stack is ordered by activation, `active` as the members are: slots maps a member's number to its slot.
         by_activation = sorted(
@@ -102,8 +87,12 @@ class StackTraining:
         self.stack = Stack.build([members[number] for number in by_activation], device, dtype)
         slots = {number: slot for slot, number in enumerate(by_activation)}
         self.active = [MlpTraining(self, member, slots[number]) for number, member in enumerate(members)]
-        self._engine_options: dict[str, Any] = {"threads": threads, "is_compiled": is_compiled}
-        self.engine = make_engine(self.stack, **self._engine_options)
+        self._engine_options: dict[str, Any] = {
+            "threads": threads,
+            "is_compiled": is_compiled,
+            "cuda_engine": cuda_engine,
+        }
+        self.engine = choice.make_engine(self.stack, **self._engine_options)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -127,10 +116,7 @@ class StackTraining:
         """
         started = time.perf_counter()
         self._shrink()
-        epochs = {run.epoch for run in self.active}
-        if len(epochs) != 1:
-            raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
-        (epoch,) = epochs
+        epoch = self._common_epoch()
         runs = sorted(self.active, key=lambda run: run.slot)  # engines take slots in ascending order
         tally = self.engine.train([run.slot for run in runs], epoch + 1)  # sums in the order of `runs`
         due, seen = [], []  # the runs to evaluate, and their scores as the forward passes saw them, with dropout
@@ -145,6 +131,44 @@ class StackTraining:
         for run in runs:
             run.seconds += seconds  # each run counts the whole time of the stack's epoch
         return evaluated
+
+    def run_epochs(self, limit: int) -> list[tuple[MlpTraining, Metrics]]:
+        """Train every active run for up to `limit` epochs in one call of the engine, or one epoch if it cannot do that.
+
+        There are fewer epochs where the caller may have to act: at a rung, at a snapshot, at a run's last epoch. A run
+        that stops early or diverges is left with the epoch and the weights at which it did; the caller must make it
+        leave before the next call.
+
+        Returns:
+            The evaluated runs with their metrics, epoch by epoch, as `run_epoch` would return them.
+
+        Raises:
+            ValueError: The runs are not at the same epoch.
+        """
+        if not hasattr(self.engine, "train_epochs"):  # isinstance of a protocol takes ten microseconds or more
+            return self.run_epoch()
+        started = time.perf_counter()
+        self._shrink()
+        engine = cast(StretchEngine, self.engine)
+        first = self._common_epoch() + 1
+        runs = sorted(self.active, key=lambda run: run.slot)
+        length = stretches.find_length(runs, limit)
+        dues = stretches.find_dues(runs, first, length)
+        stretch = engine.train_epochs([run.slot for run in runs], first, dues, stretches.known_of(runs))
+        epoch_seconds = (time.perf_counter() - started) / length  # each run counts the whole time of the stack
+        return stretches.replay(stretch, runs, first, dues, self.stack.shape, epoch_seconds)
+
+    def _common_epoch(self) -> int:
+        """The epoch at which all active runs are.
+
+        Raises:
+            ValueError: They are not at one.
+        """
+        epochs = {run.epoch for run in self.active}
+        if len(epochs) != 1:
+            raise ValueError(f"the runs of a stack must be at one epoch, not at {sorted(epochs)}")
+        (epoch,) = epochs
+        return epoch
 
     def _evaluate(
         self, runs: Sequence[MlpTraining], seen: Sequence[tuple[float, float]], started: float
@@ -197,7 +221,7 @@ class StackTraining:
             for slot, each in enumerate(runs):
                 each.slot = slot
             # An engine keeps views of one stack's tensors, so the smaller stack needs its own.
-            self.engine = make_engine(self.stack, **self._engine_options)
+            self.engine = choice.make_engine(self.stack, **self._engine_options)
 
 
 class MlpTraining:
@@ -219,11 +243,22 @@ class MlpTraining:
         self._is_best_new = False
         every, epochs = self.config.evaluate_every, self.config.epochs
         self._snapshot_epochs = frozenset(snapshot_epochs(self.config.snapshots, evaluate_every=every, epochs=epochs))
+        self._stops = (*self.config.rungs, *self._snapshot_epochs, epochs)
         self._snapshots: list[TrainingState] = []  # since the last call of `take_snapshots`
 
     @property
     def is_finished(self) -> bool:
         return self._has_stopped or self.epoch == self.config.epochs
+
+    @property
+    def next_stop(self) -> int:
+        """The next epoch after which the loop or its caller may have to act: a rung, a snapshot or the last one."""
+        return min(stop for stop in self._stops if stop > self.epoch)
+
+    @property
+    def stopping_reference(self) -> Best | None:
+        """The epoch that early stopping compares with."""
+        return None if self._stopping is None else self._stopping.reference
 
     def is_due(self) -> bool:
         # Rungs of a sweep come on top of the configured epochs.
@@ -237,6 +272,23 @@ class MlpTraining:
             self.failure = (
                 f"The loss is {json.dumps(float(loss))} at epoch {self.epoch}; a lower learning rate may help."
             )
+
+    def record_epoch(self, metrics: Metrics, *, is_due: bool) -> bool:
+        """Take in an epoch that an engine has trained, and evaluated if it was due, among others in one call.
+
+        The engine has kept the best epoch's weights already.
+
+        Returns:
+            Whether the epoch has been evaluated, with finite losses.
+        """
+        self.check(metrics.train_loss)
+        if self.failure is not None or not is_due:
+            return False
+        self.check(metrics.val_loss)
+        self.check(metrics.train_eval_loss)
+        if self.failure is None:
+            self.record_evaluation(metrics)
+        return self.failure is None
 
     def record_evaluation(self, metrics: Metrics) -> bool:
         """Decide whether to stop early; returns whether the epoch is the best so far, so that its weights are kept."""

@@ -32,6 +32,8 @@ from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 ACTIVATIONS = ("sigmoid", "tanh", "relu")
 NUMBERS_AT_ONCE = 2**17  # initial parameters that are drawn at once: they stay in the cache
 
+Floats = npt.NDArray[np.float64]
+
 
 class Member(NamedTuple):
     """One run of a stack: what is trained, and on which data."""
@@ -223,6 +225,60 @@ class Engine(Protocol):
 
     def logits(self, slot: int, parameters: Tensor, split: SplitName) -> npt.NDArray[np.floating]:
         """Forward pass of a run on a split with these parameters (P), dropout off: logits, N × C."""
+
+
+class Decisions(NamedTuple):
+    """What the loop knows of S runs before a stretch of epochs, so that an engine can decide as the loop does.
+
+    Accuracies and losses are the means of `evaluation.Best`, as Python computes them.
+    """
+
+    best_accuracies: Floats  # S: val accuracy of each run's best epoch so far; below 0: it has none
+    best_losses: Floats  # S: its val loss
+    reference_epochs: npt.NDArray[np.int64]  # S: see `evaluation.EarlyStopping`; 0: it has none
+    reference_accuracies: Floats  # S
+    reference_losses: Floats  # S
+    patiences: npt.NDArray[np.int64]  # S; 0: no early stopping
+    min_deltas: Floats  # S
+
+    @classmethod
+    def none(cls, size: int) -> Decisions:
+        """Runs that nothing is known of, without early stopping."""
+        zeros, integers = np.zeros(size), np.zeros(size, np.int64)
+        return cls(np.full(size, -1.0), zeros, integers, zeros, zeros, integers, zeros)
+
+
+class Stretch(NamedTuple):
+    """What a stretch of K epochs gave the S runs in `slots`.
+
+    Rows of epochs that a run did not train, or that were not due, are unspecified.
+    """
+
+    seen: Tally  # S × K each: losses and right predictions of the training passes
+    train: Tally  # S × K each: evaluated after the epoch
+    val: Tally  # S × K each
+    gradient_norms: Floats  # S × K × L
+    weight_norms: Floats  # S × K × L
+    ends: npt.NDArray[np.int64]  # S: the last epoch that each run trained: the stretch's last, or where it ended
+
+
+class StretchEngine(Engine, Protocol):
+    """An engine that trains several epochs in one call, and decides on the way as the loop would: see `Decisions`."""
+
+    def train_epochs(
+        self, slots: Sequence[int], epoch: int, dues: npt.NDArray[np.bool_], decisions: Decisions
+    ) -> Stretch:
+        """Train K epochs, and write the weights of each run's best epoch to `Stack.best`.
+
+        A run ends early where a loss is not finite, or where early stopping says so; its tensors are then those of that
+        epoch.
+
+        Args:
+            slots: In ascending order (S).
+            epoch: The first epoch of the stretch, from 1.
+            dues: Which epochs each run evaluates: S × K.
+            decisions: Of the runs in `slots`.
+        """
 
 
 def clip_bounds(dtype: torch.dtype) -> tuple[float, float]:

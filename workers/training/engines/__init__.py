@@ -1,9 +1,9 @@
-"""How an epoch of a stack is computed: by compiled code on a CPU, by batched torch operations elsewhere.
+"""How an epoch of a stack is computed: by compiled code on a CPU, by batched torch operations or one kernel elsewhere.
 
-Why two engines
----------------
+Why three engines
+-----------------
 The networks are tiny. A training step of one of them takes 3 to 15 microseconds on a CPU core, and the call of
-a single torch operation about six: in torch, a step is nearly all overhead. There are two ways around that.
+a single torch operation about six: in torch, a step is nearly all overhead. There are three ways around that.
 
 * `numba_engine.CompiledEngine`, on a CPU: a run's whole epoch (data order, dropout, all steps) is one call into code
   that Numba compiled. Runs are trained side by side, each by one thread, in memory that fits the core's cache.
@@ -14,9 +14,16 @@ a single torch operation about six: in torch, a step is nearly all overhead. The
   stack at once, so R runs share its overhead. CUDA replays an epoch of at most 256
   steps as one recorded graph.
 
-`loop.make_engine` chooses. Both are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
-the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names
-engine and CPU.
+* `cuda_engine.FusedEngine`, on CUDA where the setting DIGITLAB_CUDA_ENGINE says so and the networks fit a block's
+  shared memory: a block of threads trains a run for many epochs in one launch of `train.cu`, with its evaluations and
+  the decisions that they lead to. It is CUDA C++, compiled by NVRTC when a trainer first starts, and needs nothing
+  beyond torch's CUDA wheels. `train.cu` tells what a block does between which barriers; `network.cuh`, `draws.cuh` and
+  `products.cuh` are its parts, `cuda_plan.py` says what lies where in shared memory, `cuda_driver.py` compiles and
+  launches. No GPU has run it yet: the default is the batched engine.
+
+`choice.make_engine` chooses. All are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
+the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names engine
+and CPU or GPU.
 
 Measured
 --------
@@ -64,7 +71,7 @@ What the runs of a stack share
 The shape (padded widths, batch size, optimizer kind, sizes of the splits), the images, the loop around the engine, the
 worker's claim and its transactions; the torch engine's runs also share each operation. Parameters, optimizer state,
 settings, seeds and splits are not shared: each is one row per slot. A run on a CPU has the same bits alone and in any
-stack.
+stack, and so has a run of the fused engine.
 
 How to debug the compiled engine
 --------------------------------
@@ -81,4 +88,15 @@ How to debug the compiled engine
   `NUMBA_CACHE_DIR` (in the Docker image, /data/numba-cache). File names carry a digest of the sources
   (`compilation.DIGEST`), so after any edit, of a comment too, the kernels are compiled anew, in a dozen seconds or
   more. Old files may be deleted.
+
+How to debug the fused engine
+-----------------------------
+* Without a GPU: `tests/workers/training/engines/emulation.py` compiles `train.cu` by g++, and `FusedEngine` runs it on
+  tensors of the CPU, threads one by one between barriers. In float64 it has the compiled engine's bits (SGD without
+  schedule, batches of at most 32), else the difference is in the last digits. `printf` and gdb work; shared memory
+  begins as NaN; threads that part at a barrier are reported with both lines.
+* `tests/workers/training/engines/test_cuda_barriers.py` records launches and replays them with the threads in other
+  orders, without a barrier, and under ThreadSanitizer.
+* With a GPU: `python -m tests.benchmarks.gpu` compares with the CPU, looks at bits and runs compute-sanitizer.
+* The cache: `train-*.cubin` beside Numba's files. A name has a digest of sources, options, compiler and architecture.
 """
