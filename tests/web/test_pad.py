@@ -1,4 +1,4 @@
-"""The pad when two things happen at once: keys while the pen is down, two fingers, pictures that take long, refusals."""
+"""The pad when two things happen at once: keys with the pen down, two fingers, slow pictures, refusals."""
 
 from __future__ import annotations
 
