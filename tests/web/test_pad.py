@@ -160,8 +160,10 @@ def test_a_view_that_was_left_writes_into_no_other_address(service: Service, ope
 
     page.route(re.compile(r"/predict$"), lambda route: held.append(route))
     draw(page, oval())
-    frames(page)
+    while not held:
+        frames(page)
     leave()
+    page.unroute(re.compile(r"/predict$"))
     held[0].continue_()
     settle()
     page.goto(service.address("train"))

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.web.conftest import PATIENCE_MS, Service, Watched, WatchedPages, answered, draw, oval
+from tests.web.conftest import PATIENCE_MS, Service, Watched, WatchedPages, answered, draw, frames, oval
 
 ADMIN = "writer-0123456789"
 SMALL = {"model": {"hidden_sizes": [3]}, "training": {"epochs": 2}}
@@ -24,18 +24,17 @@ def forget(watched: Watched, what: str) -> None:
     watched.found[:] = [each for each in watched.found if what not in each]
 
 
-def lose_one_answer(page: Page, path: str, served: list[str]) -> None:
-    """Let the next POST reach the service, note the id of what it makes, and lose the answer."""
-
-    def lose(route: Route) -> None:
-        if route.request.method != "POST":
-            route.continue_()
-            return
-        served.append(route.fetch().json()["id"])
-        page.unroute(path)
-        route.abort()
-
-    page.route(path, lose)
+def lose_answer(page: Page, path: str, button: Locator) -> str:
+    """Click a button, let its POST reach the service, and lose the answer; return the id of what was made."""
+    held: list[Route] = []
+    page.route(path, lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    button.click()
+    while not held:
+        frames(page)
+    made: str = held[0].fetch().json()["id"]
+    held[0].abort()
+    page.unroute(path)
+    return made
 
 
 def test_after_a_lost_answer_the_same_run_is_not_made_twice_and_another_one_is_made(
@@ -50,11 +49,8 @@ def test_after_a_lost_answer_the_same_run_is_not_made_twice_and_another_one_is_m
     expect(page.locator(".plan")).to_contain_text("parameters")
 
     def train_and_lose() -> None:
-        known = len(served)
-        lose_one_answer(page, "**/runs", served)
-        button.click()
+        served.append(lose_answer(page, "**/runs", button))
         expect(page.locator(".toast").last).to_contain_text("does not answer")
-        assert len(served) == known + 1
         expect(button).to_be_enabled()
 
     def train() -> str:
@@ -76,6 +72,7 @@ def test_after_a_lost_answer_the_same_run_is_not_made_twice_and_another_one_is_m
     page.keyboard.press("Tab")
     other = train()
     assert other not in {*served, again}
+    page.goto(service.address("states"))
     for run_id in {*served, again, other}:
         service.processes.finish(run_id)
         assert client.delete(f"/runs/{run_id}").is_success
@@ -86,20 +83,18 @@ def test_after_a_lost_answer_another_sweep_is_made(service: Service, open_page: 
     page, watched = open_page(f"{service.url}/#/sweeps?new=1")
     area = page.locator("textarea")
     button = page.get_by_role("button", name="Start the sweep")
-    served: list[str] = []
     for seed in (1, 2):
         area.fill(f'{{"name": "lost", "base": {{"training": {{"epochs": 2}}}}, "parameters": {{"seed": [{seed}]}}}}')
         expect(page.locator(".newsweep .plan").first).to_contain_text("1 points")
         expect(button).to_be_enabled()
         if seed == 1:
-            lose_one_answer(page, "**/sweeps", served)
-            button.click()
+            lost = lose_answer(page, "**/sweeps", button)
             expect(page.locator(".newsweep [role=alert]")).to_contain_text("does not answer")
     button.click()
     expect(page).to_have_url(re.compile("#/sweeps/"))
     sweep_id = page.url.rpartition("/")[2]
-    assert sweep_id != served[0]
-    for each in (sweep_id, served[0]):
+    assert sweep_id != lost
+    for each in (sweep_id, lost):
         trials = service.processes.client.get("/runs", params={"sweep_id": each}).json()["data"]
         for trial in trials:
             service.processes.finish(trial["id"])
