@@ -80,7 +80,7 @@ def test_keys_while_the_pen_is_down_lose_no_part_of_the_stroke_and_mix_no_two(
     assert [(stroke[0][1] > 0.5, stroke[-1][1]) for stroke in newest["strokes"]] == [(True, 0.9)]
 
 
-def test_a_second_finger_neither_draws_nor_takes_the_first_ones_stroke(
+def test_a_second_finger_neither_draws_nor_takes_the_first_ones_stroke_and_a_pen_takes_over(
     service: Service, open_page: WatchedPages
 ) -> None:
     phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
@@ -104,6 +104,17 @@ def test_a_second_finger_neither_draws_nor_takes_the_first_ones_stroke(
     ((stroke,),) = [entry["strokes"] for entry in kept(page)]
     assert {x for x, _ in stroke} == {0.5}
     assert abs(stroke[-1][1] - 0.9) < 0.01
+    page.get_by_role("button", name="Clear").tap()
+    touch("touchStart", palm)
+    pen = {"button": "left", "pointerType": "pen", "clickCount": 1}
+    for kind, height in (("mousePressed", 0.1), ("mouseMoved", 0.5), ("mouseMoved", 0.9), ("mouseReleased", 0.9)):
+        x, y = place(page, 0.5, height)
+        session.send("Input.dispatchMouseEvent", {**pen, "type": kind, "x": x, "y": y, "buttons": int(kind[5] != "R")})
+    touch("touchEnd")
+    answered(page)
+    ((stroke,), _) = [entry["strokes"] for entry in kept(page)]
+    assert [x for x, _ in stroke] == [0.5] * len(stroke), "a pen takes over from the palm, whose stroke goes"
+    assert [y for _, y in stroke][:: len(stroke) - 1] == [0.1, 0.9]
 
 
 def test_the_latest_action_wins_over_a_picture_that_takes_long(

@@ -119,11 +119,11 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", () => show().then(focusView));
 
-/** Asks for a key where one is needed, then shows the view, and follows the events meanwhile. */
+/** Asks for a key where one is needed, then shows the view and follows the events. */
 async function start() {
   VIEWS[nameOf(read())]().catch(() => {}); // loads meanwhile; `show` tells what goes wrong
   await unlock().catch(() => {});
-  await Promise.all([show(), follow()]);
+  await Promise.all([follow(), show()]); // events are followed from before the data of the view on
   (self.requestIdleCallback ?? setTimeout)(loadTheRest);
 }
 

@@ -291,7 +291,7 @@ export async function show({ state, isShown, setState }) {
       clearTimeout(timer);
       form.leave();
       player.stop();
-      watch([]);
+      if (run) watch([]); // a view that was never shown watches nothing, and the one that is may
       store.removeEventListener("event", onEvent);
       store.removeEventListener("back", goOn);
       removeEventListener("keydown", keys);
