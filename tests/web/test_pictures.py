@@ -67,6 +67,7 @@ def take(page: Page, url: str, view: str) -> Image.Image:
         page.evaluate("([name, font]) => document.documentElement.style.setProperty(name, font)", [name, font])
     if view == "draw":
         expect(page.locator(".draw-by a")).to_have_text("champion")
+        expect(page.locator(".draw-by .star")).to_be_visible()  # it is known to be the champion
         expect(page.locator(".opinions a")).to_have_text(["another", "a third"])
     page.locator(".banners .banner").wait_for()  # no worker is alive
     page.evaluate("document.activeElement.blur()")

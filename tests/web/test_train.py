@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.web.conftest import Service, WatchedPages
 
@@ -119,6 +119,28 @@ def test_enter_trains_one_run(service: Service, open_page: WatchedPages) -> None
     assert len(posted) == 1
     name = page.locator(".live h1").inner_text()
     assert len(service.processes.client.get("/runs", params={"q": name}).json()["data"]) == 1
+
+
+def test_a_knob_that_is_turned_while_a_run_is_submitted_does_not_free_the_button(
+    service: Service, open_page: WatchedPages
+) -> None:
+    page, _ = open_page(
+        f"{service.url}/#/train?preset=defaults&training.epochs=4&model.hidden_sizes=9", reduced_motion="reduce"
+    )
+    wait_for_plan(page)
+    held: list[Route] = []
+    page.route("**/runs", lambda route: held.append(route))
+    page.locator(".start").click()
+    with page.expect_response("**/runs?dry_run=true"):
+        page.get_by_label("Epochs, exactly").fill("5")
+        page.keyboard.press("Tab")
+    wait_for_plan(page)
+    expect(page.locator(".start")).to_be_disabled()
+    assert len(held) == 1
+    with page.expect_response("**/runs") as submitted:
+        held[0].continue_()
+    expect(page.locator(".start")).to_be_enabled()
+    service.processes.finish(submitted.value.json()["id"])
 
 
 def is_submission(request: Request) -> bool:

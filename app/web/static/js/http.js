@@ -40,7 +40,13 @@ export function setKeyDialogue(ask) {
 /** The service's time, by the `Date` of its answers. */
 export const now = () => Date.now() + behind;
 
-export const currentKey = () => sessionStorage.getItem(KEY);
+/** Whether a text can be a key: the service has none with other letters, and a request could not carry them. */
+export const isKey = (text) => /^[\x21-\x7e]+$/.test(text);
+
+export function currentKey() {
+  const key = sessionStorage.getItem(KEY);
+  return key !== null && isKey(key) ? key : null;
+}
 
 function headersWithKey(headers) {
   const key = currentKey();
@@ -91,6 +97,25 @@ export function useKey(key) {
 /** A random id; `crypto.randomUUID` exists in secure contexts only. */
 export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * The `Idempotency-Key` of each submission: the same body keeps its key until it is answered, so that one whose answer
+ * was lost makes nothing twice, and another body has a key of its own.
+ */
+export class SubmissionKeys {
+  #keys = new Map(); // by body
+
+  of(document) {
+    const body = JSON.stringify(document);
+    if (!this.#keys.has(body)) this.#keys.set(body, newId());
+    return this.#keys.get(body);
+  }
+
+  /** The submission was accepted: the same body is another submission from now on. */
+  done(document) {
+    this.#keys.delete(JSON.stringify(document));
+  }
 }
 
 export function query(parameters) {

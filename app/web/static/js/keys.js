@@ -2,7 +2,7 @@
 // localStorage.
 import * as api from "./api.js";
 import { h, replace, toast } from "./dom.js";
-import { access, changes, currentKey, setAccess, setKeyDialogue, useKey } from "./http.js";
+import { access, changes, currentKey, isKey, setAccess, setKeyDialogue, useKey } from "./http.js";
 
 const NEEDS_ADMIN = "This key can predict and read. A change needs an admin key.";
 
@@ -38,6 +38,7 @@ function ask(wasWrong) {
   return new Promise((resolve) => {
     const field = h("input.input", { type: "password", autocomplete: "off", id: "key", spellcheck: "false" });
     const dialogue = h("dialog.keys", { "aria-labelledby": "keys-title" });
+    const refusal = h("p.down", { role: "alert", hidden: !wasWrong }, "The service does not know this key.");
     const close = (key) => {
       dialogue.close();
       dialogue.remove();
@@ -51,12 +52,17 @@ function ask(wasWrong) {
           method: "dialog",
           onsubmit: (event) => {
             event.preventDefault();
-            if (field.value.trim()) close(field.value.trim());
+            const key = field.value.trim();
+            if (!key) return;
+            if (isKey(key)) return close(key);
+            refusal.textContent = "A key has no spaces, and only letters, digits and signs of ASCII.";
+            refusal.hidden = false;
+            field.select();
           },
         },
         h("h2", { id: "keys-title" }, "This service asks for a key"),
         h("p.muted", "A predict key can draw and look. Training and every other change need an admin key."),
-        wasWrong && h("p.down", { role: "alert" }, "The service does not know this key."),
+        refusal,
         h("label.field", h("span.label", "Key"), field),
         h(
           ".chips",

@@ -1,6 +1,5 @@
 // The router: shows the view that the fragment names.
-import { read } from "./address.js";
-import * as api from "./api.js";
+import { enter, read } from "./address.js";
 import { h, replace } from "./dom.js";
 import { Problem, Unreachable } from "./http.js";
 import { unlock } from "./keys.js";
@@ -21,22 +20,25 @@ const VIEWS = {
   data: () => import("./views/data.js"),
   states: () => import("./views/states.js"),
 };
+const ONE = new Map([["runs", "run"], ["sweeps", "sweep"]]); // what a list's place means with an id behind it
+const ALL = new Map([...ONE].map(([all, one]) => [one, all])); // and what one's place means without an id
 const PARENTS = { run: "runs", compare: "runs", sweep: "sweeps", data: "", states: "" };
 const SKELETON_MS = 150;
 
 let leave = null;
-let isStuck = false; // whether the view could not be shown since the service did not answer
+let isStuck = false; // whether the view could not be shown for want of an answer, or of a key
 let shown = 0; // counts the views, so that a slow one does not replace a newer one
 
 function nameOf({ place, rest }) {
-  const asked = rest.length && place === "runs" ? "run" : rest.length && place === "sweeps" ? "sweep" : place;
-  return asked in VIEWS ? asked : "draw";
+  const asked = (rest.length ? ONE : ALL).get(place) ?? place;
+  return Object.hasOwn(VIEWS, asked) ? asked : "draw";
 }
 
 async function show() {
   const number = ++shown;
   const { place, rest, state } = read();
   const name = nameOf({ place, rest });
+  const setState = enter();
   delete document.documentElement.dataset.ready;
   showPlace(PARENTS[name] ?? name);
   leave?.();
@@ -46,7 +48,7 @@ async function show() {
   const waiting = setTimeout(() => number === shown && replace(main, skeleton()), SKELETON_MS);
   try {
     const view = await VIEWS[name]().catch(explainMissing);
-    const page = await view.show({ state, rest, isShown: () => number === shown });
+    const page = await view.show({ state, rest, isShown: () => number === shown, setState });
     clearTimeout(waiting);
     if (number !== shown) return page.leave?.();
     replace(main, page.root);
@@ -56,7 +58,7 @@ async function show() {
   } catch (error) {
     clearTimeout(waiting);
     if (number === shown) replace(main, failure(error));
-    isStuck = error instanceof Unreachable;
+    isStuck = number === shown && (error instanceof Unreachable || error.status === 401);
   }
   if (number === shown) document.documentElement.dataset.ready = name;
 }
@@ -81,12 +83,7 @@ function skeleton() {
   );
 }
 
-let wasLost = false;
-store.addEventListener("change", () => {
-  const { isLost } = store.connection;
-  if (wasLost && !isLost && isStuck) show();
-  wasLost = isLost;
-});
+store.addEventListener("back", () => isStuck && show());
 
 function failure(error) {
   if (!(error instanceof Problem || error instanceof Unreachable)) console.error(error);
@@ -122,15 +119,11 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", () => show().then(focusView));
 
-/** Asks for a key where one is needed, then shows the view, and follows events from before its data on. */
+/** Asks for a key where one is needed, then shows the view and follows the events. */
 async function start() {
   VIEWS[nameOf(read())]().catch(() => {}); // loads meanwhile; `show` tells what goes wrong
   await unlock().catch(() => {});
-  const shown = show();
-  const after = await api.latestEvent().catch(() => null);
-  await store.load().catch(() => {});
-  follow(after);
-  await shown;
+  await Promise.all([follow(), show()]); // events are followed from before the data of the view on
   (self.requestIdleCallback ?? setTimeout)(loadTheRest);
 }
 

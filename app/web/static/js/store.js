@@ -49,6 +49,13 @@ class Store extends EventTarget {
     );
   }
 
+  /** The service answers again, or this tab has a key now: reads everything anew and tells the views, by "back". */
+  comeBack() {
+    this.setConnection({ isLost: false });
+    this.load().catch(() => {});
+    this.dispatchEvent(new Event("back"));
+  }
+
   setConnection(changes) {
     Object.assign(this.connection, changes);
     this.#tell();

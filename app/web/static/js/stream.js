@@ -2,7 +2,7 @@
 // elects the tab that reads; a channel hands the events to the others. Without locks (no secure context), each tab
 // reads for itself while it is seen.
 import * as api from "./api.js";
-import { newId, Problem } from "./http.js";
+import { access, changes, newId, Problem } from "./http.js";
 import { store } from "./store.js";
 
 const SILENCE_MS = 40_000; // heartbeats come every 15 s: so long without a byte is a broken connection
@@ -16,15 +16,26 @@ const tab = newId();
 const channel = "BroadcastChannel" in self ? new BroadcastChannel(LOCK) : null;
 const watchedBy = new Map(); // tab → ids of the runs whose metrics it shows
 let lastEventId = null;
+let isShutOut = false; // whether this tab has no key to follow with
 let wake = () => {};
 let reopen = () => {};
 
-/** Begins to follow events after an id, in this tab or in the one that is elected. */
-export function follow(after) {
-  lastEventId = after;
+/** Begins to follow events, in this tab or in the one that is elected; without a key, as soon as there is one. */
+export async function follow() {
   store.connection.retry = () => wake();
   channel?.addEventListener("message", ({ data }) => hear(data));
   addEventListener("pagehide", () => channel?.postMessage({ tab, watched: [] }));
+  changes.addEventListener("access", () => isShutOut && access.may_read && join(true));
+  if (access.may_read) await join(false);
+  else isShutOut = true;
+}
+
+/** Reads what the store holds, and follows the events from before it on. */
+async function join(isBack) {
+  isShutOut = false;
+  lastEventId ??= await api.latestEvent().catch(() => null);
+  if (isBack) store.comeBack();
+  else await store.load().catch(() => {});
   if (navigator.locks) navigator.locks.request(LOCK, () => readForever(() => false));
   else readForever(() => document.hidden);
 }
@@ -39,9 +50,10 @@ export function watch(ids) {
 
 const watched = () => [...new Set([...watchedBy.values()].flat())].sort().slice(0, MAX_WATCHED);
 
-function hear({ event, connection, asks, tab: other, watched: ids }) {
+function hear({ event, connection, isBack, asks, tab: other, watched: ids }) {
   if (event) take(event);
   if (connection) store.setConnection(connection);
+  if (isBack && access.may_read) store.comeBack();
   if (asks) channel.postMessage({ tab, watched: watchedBy.get(tab) ?? [] });
   if (other) {
     const before = watched().join();
@@ -65,7 +77,7 @@ async function readForever(isHidden) {
   channel?.postMessage({ asks: true });
   let pause = 0;
   let lostAt = 0;
-  setInterval(() => {
+  const telling = setInterval(() => {
     if (lostAt && Date.now() - lostAt > LOST_MS) tell({ isLost: true, since: lostAt });
   }, 1000);
   for (;;) {
@@ -80,13 +92,19 @@ async function readForever(isHidden) {
       await readOnce(stop, () => {
         // Another tab may have lost the connection and been closed before this one took over.
         if (lostAt || store.connection.isLost) {
-          tell({ isLost: false });
-          store.load().catch(() => {});
+          store.comeBack();
+          channel?.postMessage({ isBack: true });
         }
         [pause, lostAt] = [0, 0];
       });
     } catch (error) {
-      if (error instanceof Problem && [401, 403].includes(error.status)) return; // no key: nothing to follow
+      if (error instanceof Problem && [401, 403].includes(error.status)) {
+        // Another tab, which may have a key, is elected; this one joins again once it has a key.
+        clearInterval(telling);
+        store.setConnection({ isLost: false });
+        isShutOut = true;
+        return;
+      }
     } finally {
       clearInterval(hiding);
     }

@@ -64,8 +64,9 @@ export function makeAnswer(onCorrect) {
       ]);
       setBars(null, []);
     },
-    refuse(text, requestId) {
-      put("refused", "–", h("b", "No answer"), [text, requestId && h("span.faint", ` Request ${requestId}.`)]);
+    /** Says why there is no answer, and what can be done, `action`. */
+    refuse(text, requestId, action = null) {
+      put("refused", "–", h("b", "No answer"), [text, requestId && h("span.faint", ` Request ${requestId}.`), action]);
       setBars(null, []);
     },
     /** Whether what is drawn is not answered yet. */

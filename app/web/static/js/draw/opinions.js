@@ -1,5 +1,5 @@
 // Second opinions: what other saved models answer to the same pixels.
-import { link, read, setState } from "../address.js";
+import { link, read } from "../address.js";
 import * as api from "../api.js";
 import { h, replace } from "../dom.js";
 import { Asker } from "./asker.js";
@@ -10,7 +10,7 @@ const NUM_DEFAULT = 3;
 const MAX_CHOSEN = 8;
 const NUM_OFFERED = 50;
 
-export function makeOpinions(championId) {
+export function makeOpinions(championId, setState) {
   let models = [];
   let chosen = [];
   let last = null;

@@ -10,6 +10,8 @@ const MAX_POINTS = 2000; // of a stroke
  */
 export function makePad(on) {
   let strokes = [];
+  let pen = null; // what draws: {id, kind, stroke}; no stroke: the next point begins one
+  let isNew = false; // whether strokes were drawn that were not told yet
   const pad = h("canvas.pad", {
     role: "img",
     "aria-label": "Drawing area. Without a pointer, paint in the 8 by 8 grid.",
@@ -24,7 +26,8 @@ export function makePad(on) {
   const paint = () => paintStrokes(pad, strokes);
   const soon = onceAFrame(() => {
     paint();
-    on.change(strokes);
+    if (isNew) on.change(strokes);
+    isNew = false;
   });
 
   const point = (event) => {
@@ -32,23 +35,35 @@ export function makePad(on) {
     const x = (event.clientX - box.left - box.width / 2) / box.height + 0.5;
     return [x, (event.clientY - box.top) / box.height].map((v) => Math.round(v * 1e4) / 1e4);
   };
-  pad.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    pad.setPointerCapture(event.pointerId);
-    strokes = [...strokes, [point(event)]];
+  const add = (points) => {
+    if (!pen.stroke) strokes = [...strokes, (pen.stroke = [])];
+    for (const each of points) if (pen.stroke.length < MAX_POINTS) pen.stroke.push(each);
+    isNew = true;
     hint.hidden = true;
     soon();
+  };
+  pad.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    if (pen) {
+      // One pointer draws at a time: a second finger does nothing, and a pen takes over from the hand that came first.
+      if (event.pointerType !== "pen" || pen.kind === "pen") return;
+      strokes = strokes.filter((each) => each !== pen.stroke);
+    }
+    pad.setPointerCapture(event.pointerId);
+    pen = { id: event.pointerId, kind: event.pointerType, stroke: null };
+    add([point(event)]);
   });
   pad.addEventListener("pointermove", (event) => {
-    if (!pad.hasPointerCapture(event.pointerId)) return;
-    const stroke = strokes.at(-1);
+    if (event.pointerId !== pen?.id) return;
     const events = event.getCoalescedEvents?.() ?? [];
-    for (const each of events.length ? events : [event]) if (stroke.length < MAX_POINTS) stroke.push(point(each));
-    soon();
+    add((events.length ? events : [event]).map(point));
   });
-  const lift = () => requestAnimationFrame(on.end);
-  pad.addEventListener("pointerup", lift);
-  pad.addEventListener("pointercancel", lift);
+  const lift = (event) => {
+    if (event.pointerId !== pen?.id) return;
+    pen = null;
+    requestAnimationFrame(on.end);
+  };
+  for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) pad.addEventListener(name, lift);
   root.addEventListener("dragover", (event) => event.preventDefault());
   root.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -60,9 +75,11 @@ export function makePad(on) {
 
   return {
     root,
-    /** Shows other strokes; `isHinting`: whether the pad invites to draw. */
+    /** Shows other strokes; `isHinting`: whether the pad invites to draw. A pen that is down begins a new stroke. */
     show(next, isHinting) {
       strokes = next;
+      isNew = false;
+      if (pen) pen.stroke = null;
       hint.hidden = !isHinting;
       paint();
     },

@@ -19,7 +19,7 @@ export async function prepare(file) {
   pencil.fillRect(0, 0, canvas.width, canvas.height);
   pencil.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  return new Promise((resolve) => canvas.toBlob((blob) => resolve(blob ?? file), "image/jpeg", QUALITY));
 }
 
 /** The picture in a paste, null if it holds none. */

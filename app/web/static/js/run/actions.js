@@ -28,7 +28,7 @@ export function runButtons(run, isChampion, onChange) {
     );
   const isFinal = ["succeeded", "failed", "cancelled"].includes(run.status);
   return [
-    run.model_kind !== "ensemble" &&
+    run.model_kind === "mlp" && // Train has the knobs of networks
       h("a.btn", { href: link("train", { from: run.id }) }, icon("play"), "Run again with …"),
     ["queued", "running"].includes(run.status) && change("pause", "It pauses at the next epoch."),
     run.status === "paused" && change("resume", "It goes back into the queue."),

@@ -1,6 +1,7 @@
 // The same by hand: requests that make an equal run, and one that asks its model.
 import { setState } from "../address.js";
 import { copy, h, replace } from "../dom.js";
+import { currentKey } from "../http.js";
 import { icon } from "../icons.js";
 
 const SAMPLE =
@@ -13,10 +14,12 @@ function snippets(run, isNetworkOrForest) {
   const sent = isNetworkOrForest ? { name: run.name, ...run.config } : { name: run.name, from_run: run.id };
   const json = JSON.stringify(sent);
   const url = service();
-  const key = sessionStorage.getItem("digitlab-key") ? ' -H "Authorization: Bearer $KEY"' : "";
+  const hasKey = currentKey() !== null;
+  const key = hasKey ? ' -H "Authorization: Bearer $KEY"' : "";
+  const [os, header] = hasKey ? ["os, ", ', "Authorization": "Bearer " + os.environ["KEY"]'] : ["", ""];
   return {
     curl: `curl -s ${url}/runs${key} \\\n  -H "Content-Type: application/json" \\\n  -d '${json.replaceAll("'", "'\\''")}'`,
-    Python: `import json, urllib.request\n\nbody = json.loads(r"""${json.replaceAll('"""', '\\"\\"\\"')}""")\nrequest = urllib.request.Request("${url}/runs", json.dumps(body).encode(), {"Content-Type": "application/json"})\nprint(json.load(urllib.request.urlopen(request))["id"])`,
+    Python: `import json, ${os}urllib.request\n\nbody = json.loads(r"""${json.replaceAll('"""', '\\"\\"\\"')}""")\nrequest = urllib.request.Request("${url}/runs", json.dumps(body).encode(), {"Content-Type": "application/json"${header}})\nprint(json.load(urllib.request.urlopen(request))["id"])`,
     Predict: `curl -s "${url}/predict?run_id=${run.id}"${key} \\\n  -H "Content-Type: application/json" \\\n  -d '{"instances":[${SAMPLE}]}'`,
   };
 }

@@ -6,10 +6,10 @@ const FORMS = {
     read: (text) =>
       text === "linear"
         ? []
-        : text
-            .split("-")
-            .map(Number)
-            .filter((n) => n >= 1),
+        : text.split("-").map((width) => {
+            if (!/^\d+$/.test(width)) throw new TypeError(`no width: ${width}`);
+            return Number(width);
+          }),
   },
   text: { write: String, read: (text) => text },
 };
@@ -21,6 +21,7 @@ const TEXTS = new Set([
   "training.keep",
 ]);
 const JSON_FORM = { write: JSON.stringify, read: (text) => JSON.parse(text) };
+const MAX_NAME = 200;
 const NOT_KNOBS = new Set(["preset", "from", "run", "ghost", "at"]);
 
 const formOf = (path) => FORMS[path] ?? (TEXTS.has(path) ? FORMS.text : JSON_FORM);
@@ -29,7 +30,7 @@ const formOf = (path) => FORMS[path] ?? (TEXTS.has(path) ? FORMS.text : JSON_FOR
 export function readChanges(state) {
   const changes = new Map();
   for (const [path, text] of state) {
-    if (NOT_KNOBS.has(path)) continue;
+    if (NOT_KNOBS.has(path) || path.split(".").some((key) => key in Object.prototype)) continue;
     try {
       changes.set(path, formOf(path).read(text));
     } catch {
@@ -62,10 +63,10 @@ export function valueAt(config, path) {
   return path.split(".").reduce((place, key) => place?.[key], config);
 }
 
-/** What a run is called that nobody names: where it starts from, and what differs. */
+/** What a run is called that is given no name: where it starts from, and what differs; as long as a name may be. */
 export function nameOf(start, changes, describe) {
   const parts = [...changes].map(([path, value]) => describe(path, value));
-  return [start, ...parts].join(", ").slice(0, 200);
+  return Array.from([start, ...parts].join(", ")).slice(0, MAX_NAME).join(""); // by code points, as the service counts
 }
 
 /** The dotted path that an error's pointer means: `#/training/optimizer/learning_rate`. */

@@ -12,7 +12,7 @@ const DEBOUNCE_MS = 150;
 const TRAIN_IMAGES = 1257;
 
 function makeKnobs(on) {
-  const copies = (n) => (n ? { kind: "affine_elastic", copies: Math.round(n) } : null);
+  const copies = (n) => (n ? { kind: "affine_elastic", copies: n } : null);
   return {
     first: [
       layersKnob("model.hidden_sizes", "Hidden layers", on),
@@ -29,17 +29,15 @@ function makeKnobs(on) {
           max: TRAIN_IMAGES,
           log: true,
           integer: true,
-          text: int,
-          toValue: (n) => (n >= TRAIN_IMAGES ? null : n),
-          toNumber: (v) => v ?? undefined,
+          none: "full",
         },
         on,
       ),
-      numberKnob("training.epochs", "Epochs", { min: 1, max: 10_000, log: true, integer: true, text: String }, on),
+      numberKnob("training.epochs", "Epochs", { min: 1, max: 10_000, log: true, integer: true }, on),
       numberKnob(
         "training.augmentation",
         "Warped copies of each image",
-        { min: 0, max: 256, step: 1, integer: true, text: String, toValue: copies, toNumber: (v) => v?.copies ?? 0 },
+        { min: 0, max: 256, step: 1, integer: true, toValue: copies, toNumber: (v) => v?.copies ?? 0 },
         on,
       ),
     ],
@@ -48,7 +46,7 @@ function makeKnobs(on) {
       segmentKnob("scaling", "Pixels", { byte: "1/255", unit: "1/16" }, on),
     ],
     more: [
-      numberKnob("seed", "Seed", { min: 0, max: 100, integer: true, text: String }, on),
+      numberKnob("seed", "Seed", { min: 0, max: 100, integer: true }, on),
       numberKnob("training.optimizer.momentum", "Momentum", { min: 0, max: 0.99, step: 0.01 }, on),
       segmentKnob("training.optimizer.nesterov", "Nesterov's momentum", { false: "off", true: "on" }, on, {
         toValue: (key) => key === "true",
@@ -57,7 +55,7 @@ function makeKnobs(on) {
       numberKnob(
         "training.schedule.warmup_steps",
         "Warm-up, steps",
-        { min: 0, max: 1000, step: 10, integer: true, text: String },
+        { min: 0, max: 1000, step: 10, integer: true },
         on,
       ),
       numberKnob("training.optimizer.weight_decay", "Weight decay", { min: 0, max: 0.1, step: 0.001 }, on),
@@ -68,8 +66,7 @@ function makeKnobs(on) {
           min: 0,
           max: 200,
           integer: true,
-          text: String,
-          toValue: (n) => (n ? { patience: Math.round(n) } : null),
+          toValue: (n) => (n ? { patience: n } : null),
           toNumber: (v) => v?.patience ?? 0,
         },
         on,
@@ -81,16 +78,20 @@ function makeKnobs(on) {
 
 /**
  * @param {object} start {preset, from}: where one starts from; `changes`: a Map of changed knobs
+ * @param {object | null} fromRun a run that one may start from; `missing`: what is not as the address asks for, in words
  * @param {object} on change(start, changes), train(document)
  */
-export function makeForm(start, changes, presets, fromRun, on) {
+export function makeForm(start, changes, presets, fromRun, missing, on) {
   let startConfig = null;
   let config = null;
   let timer = null;
   let asking = null;
+  let isBusy = false; // whether a submission is on its way
+  let isRefused = false; // whether the service would refuse one
   const knobs = makeKnobs(turn);
   const all = [...knobs.first, ...knobs.two, ...knobs.more];
   const about = h("p.small.faint.preset");
+  const lack = h("p.small.down", { role: "alert", hidden: !missing }, missing);
   const general = h("p.small.down", { role: "alert", hidden: true });
   const plan = h(".plan");
   const button = guard(h("button.btn.primary.large.start", {}, icon("play"), "Train", h("kbd", "⏎")));
@@ -101,6 +102,7 @@ export function makeForm(start, changes, presets, fromRun, on) {
       onchange: () => {
         start = from.value === "run" ? { from: fromRun.id } : { preset: from.value };
         changes.clear();
+        lack.hidden = true;
         reset();
       },
     },
@@ -151,8 +153,8 @@ export function makeForm(start, changes, presets, fromRun, on) {
       showPlan(found);
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (!(error instanceof Problem)) return showErrors([{ pointer: "", detail: error.message }]);
-      showErrors(error.errors.length ? error.errors : [{ pointer: "", detail: error.message }]);
+      showErrors(error.errors?.length ? error.errors : [{ pointer: "", detail: error.message }]);
+      if (!(error instanceof Problem)) setState({ isRefused: false }); // not asked is not refused
     }
     showKnobs(all, config, startConfig);
   }
@@ -169,8 +171,12 @@ export function makeForm(start, changes, presets, fromRun, on) {
     }
     general.hidden = !rest.length;
     general.textContent = rest.join(" ");
-    button.disabled = errors.length > 0;
+    setState({ isRefused: errors.length > 0 });
     if (errors.length) replace(plan);
+  }
+  function setState(next) {
+    ({ isBusy, isRefused } = { isBusy, isRefused, ...next });
+    button.disabled = isBusy || isRefused;
   }
   function showPlan({ num_parameters: parameters, num_steps: steps, estimated_seconds: time, hint }) {
     replace(
@@ -199,6 +205,7 @@ export function makeForm(start, changes, presets, fromRun, on) {
       },
     },
     h(".field", h(".label", h("span", "Start from")), h(".selectwrap", from)),
+    lack,
     about,
     h("hr"),
     knobs.first.map((knob) => knob.root),
@@ -222,9 +229,13 @@ export function makeForm(start, changes, presets, fromRun, on) {
     root,
     reset,
     train,
-    setBusy: (isBusy) => (button.disabled = isBusy),
+    askAgain: ask,
+    setBusy: (next) => setState({ isBusy: next }),
     showErrors,
-    leave: () => clearTimeout(timer),
+    leave() {
+      clearTimeout(timer);
+      asking?.abort();
+    },
   };
 }
 

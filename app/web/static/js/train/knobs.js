@@ -1,12 +1,31 @@
 // The knobs: each shows its value, what it was at the start if it was changed, and the server's words if it is refused.
 import { h, replace, s } from "../dom.js";
-import { short, value as format } from "../format.js";
+import { value as format } from "../format.js";
 import { icon } from "../icons.js";
 import { linear, path as line } from "../scales.js";
 import { isSame, valueAt } from "./document.js";
 
 const NUM_STEPS = 200; // of a slider on a logarithmic scale
 const MAX_LAYERS = 8;
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const IN_GROUPS = /^[+-]?(?!0,)\d{1,3}(,\d{3})+$/; // 1,000
+const MAYBE_IN_GROUPS = /^[+-]?(?!0\.)\d{1,3}\.\d{3}$/; // 1.000, which is a thousand in some languages
+
+/**
+ * Reads a number as it is typed: with a decimal comma, a minus sign (U+2212), or spaces or, in an integer, commas
+ * between thousands. Returns the text where it is no number, or where it may be two: the service then refuses it.
+ */
+export function readNumber(typed, isInteger) {
+  let text = typed.trim().replaceAll("\u2212", "-");
+  if (/^[+-]?\d{1,3}(\s\d{3})+$/.test(text)) text = text.replace(/\s/g, "");
+  if (!IN_GROUPS.test(text)) {
+    if (isInteger && MAYBE_IN_GROUPS.test(text)) return text;
+    text = text.replace(",", ".");
+  } else if (isInteger) text = text.replaceAll(",", "");
+  const n = NUMBER.test(text) ? Number(text) : NaN;
+  const isExact = Number.isFinite(n) && (Number.isSafeInteger(n) || !/^[+-]?\d+$/.test(text));
+  return isExact ? n : typed.trim();
+}
 
 /** A frame around a control: label, "was …", error. */
 function frame(path, label, control) {
@@ -31,11 +50,14 @@ function frame(path, label, control) {
   };
 }
 
-/** A slider and a field for the exact number. `toValue` and `toNumber` translate where the number is not the value. */
+/**
+ * A slider and a field for the exact number, which shows what it would read back. `toValue` and `toNumber` translate
+ * where the number is not the value; `none` is the word for null, which the slider's right end means then.
+ */
 export function numberKnob(
   path,
   label,
-  { min, max, log = false, step = 1, integer = false, toValue = (n) => n, toNumber = (v) => v, text = short },
+  { min, max, log = false, step = 1, integer = false, toValue = (n) => n, toNumber = (v) => v, none = null },
   on,
 ) {
   const toSlider = (n) => (log ? (Math.log(Math.max(n, min) / min) / Math.log(max / min)) * NUM_STEPS : n);
@@ -55,30 +77,21 @@ export function numberKnob(
   const fill = () => range.style.setProperty("--at", `${((range.value - range.min) / (range.max - range.min)) * 100}%`);
   const own = frame(path, label, h(".slider", range, exact));
   range.addEventListener("input", () => {
-    const n = fromSlider(range.value);
-    exact.value = text(n);
     fill();
-    on(path, toValue(n));
+    on(path, none && range.value === range.max ? null : toValue(fromSlider(range.value)));
   });
   exact.addEventListener("change", () => {
-    const typed = exact.value.trim().replace(",", ".");
-    on(
-      path,
-      typed === "full" || typed === "none"
-        ? null
-        : Number.isFinite(Number(typed)) && typed
-          ? toValue(Number(typed))
-          : exact.value,
-    );
+    const typed = exact.value.trim();
+    on(path, none && typed.toLowerCase() === none ? null : toValue(readNumber(typed, integer)));
   });
   return {
     path,
     ...own,
     show(v, before) {
-      const n = toNumber(v);
+      const n = typeof v === "string" ? v : toNumber(v);
+      if (v === null && none) range.value = range.max;
       if (typeof n === "number") range.value = toSlider(n);
-      if (document.activeElement !== exact)
-        exact.value = v === null && n === undefined ? "full" : typeof n === "number" ? text(n) : String(n);
+      if (document.activeElement !== exact) exact.value = v === null && none ? none : String(n);
       fill();
       own.mark(before, v);
     },
@@ -139,9 +152,9 @@ export function layersKnob(path, label, on) {
           inputmode: "numeric",
           "aria-label": `Width of hidden layer ${i + 1}; 0 takes it out`,
           onchange: (event) => {
-            const width = Math.round(Number(event.target.value)) || 0;
+            const width = readNumber(event.target.value, true) || 0;
             event.target.blur();
-            on(path, width > 0 ? sizes.with(i, width) : sizes.filter((_, j) => j !== i));
+            on(path, width === 0 ? sizes.filter((_, j) => j !== i) : sizes.with(i, width));
           },
         });
       replace(

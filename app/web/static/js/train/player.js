@@ -15,6 +15,7 @@ export function makePlayer(onEpoch) {
   let old = columns([]);
   let epoch = null; // null: the end
   let playing = null;
+  let isDeleted = false;
   const cursor = new Cursor();
   const head = h(".live");
   const right = { right: 66 };
@@ -87,7 +88,7 @@ export function makePlayer(onEpoch) {
     });
     Object.assign(scrub, { max: Math.max(1, last()), value: at });
     scrub.style.setProperty("--at", `${last() > 1 ? ((at - 1) / (last() - 1)) * 100 : 100}%`);
-    replace(head, ...headOf(run, ghost, m, n, best, isAtEnd, at));
+    replace(head, ...headOf(run, ghost, m, n, best, isAtEnd, at, isDeleted));
     onEpoch(at, isAtEnd);
   });
 
@@ -128,10 +129,17 @@ export function makePlayer(onEpoch) {
       ),
     ),
     show(next, rows) {
+      isDeleted &&= next.id === run.id;
       run = next;
       m = columns(rows);
       draw();
     },
+    /** Says that the run is gone; what is shown of it stays. */
+    showDeleted() {
+      isDeleted = true;
+      draw();
+    },
+    /** Shows another run behind; null: none. */
     showGhost(next, rows) {
       ghost = next;
       old = columns(rows);
@@ -155,7 +163,7 @@ function bestOf(m, n) {
   return best;
 }
 
-function headOf(run, ghost, m, n, best, isAtEnd, at) {
+function headOf(run, ghost, m, n, best, isAtEnd, at, isDeleted) {
   const isOver = !["running", "queued", "paused"].includes(run.status);
   const text =
     run.status === "queued"
@@ -175,8 +183,13 @@ function headOf(run, ghost, m, n, best, isAtEnd, at) {
   return [
     h(
       ".live-name",
-      h("h1", { dir: "auto" }, h("a.plainlink", { href: `#/runs/${run.id}` }, run.name || "unnamed run")),
+      h(
+        "h1",
+        { dir: "auto" },
+        h("a.plainlink", { href: isDeleted ? null : `#/runs/${run.id}` }, run.name || "unnamed run"),
+      ),
       h("span.status", { class: look }, stateIcon(look), text),
+      isDeleted && h("span.chip.bad", { role: "status" }, "deleted meanwhile: this cannot be undone"),
     ),
     best >= 0 &&
       h(

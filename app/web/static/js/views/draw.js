@@ -1,5 +1,4 @@
 // Draw a digit; see the 8×8 that the model sees; see what it answers, and how sure it is.
-import { setState } from "../address.js";
 import * as api from "../api.js";
 import { h, toast } from "../dom.js";
 import { makeAnswer } from "../draw/answer.js";
@@ -12,6 +11,7 @@ import { makeSeen } from "../draw/seen.js";
 import { waitForModel } from "../draw/waiting.js";
 import { Problem } from "../http.js";
 import { icon } from "../icons.js";
+import { unlock } from "../keys.js";
 import { isFree } from "../shortcuts.js";
 import { store } from "../store.js";
 import { pack, rowsOf, unpack } from "../tiles.js";
@@ -22,9 +22,11 @@ export const title = "Draw";
 const FOLLOW_MS = 500;
 const MAX_FOLLOWING = 10;
 
-export function show({ state }) {
+export function show({ state, isShown, setState }) {
   let drawing = null; // {strokes} or {pixels} or {file}; null: nothing is drawn
   let digit = null;
+  let changed = 0; // counts the drawings, so that a picture that takes long to read replaces no newer one
+  let isUnanswered = false; // whether the last question for the drawing failed
   let named = null; // the model that answered, if it is not the champion
   const following = { left: 0, timer: null }; // questions that are left until the new champion answers
   const answer = makeAnswer(correct);
@@ -36,7 +38,7 @@ export function show({ state }) {
     },
   });
   const pad = makePad({ change: (strokes) => change({ strokes }, false), end, file: readFile });
-  const opinions = makeOpinions(() => store.champion?.model.run_id);
+  const opinions = makeOpinions(() => store.champion?.model.run_id, setState);
   const digits = makeDigits(showAgain);
   const waiting = waitForModel(answer, () => drawing !== null, askAgain);
   const asker = new Asker((what) => api.predict(bodyOf(what)), take, refuse);
@@ -59,6 +61,8 @@ export function show({ state }) {
   function change(next, isNew = true) {
     const isEmpty = next === null || next.strokes?.length === 0 || next.pixels?.every((v) => v === 0);
     if (next === null) digits.close();
+    changed += 1;
+    isUnanswered = false;
     drawing = isEmpty ? null : next;
     for (const button of [undo, clear]) button.disabled = !drawing;
     if (isNew) pad.show(drawing?.strokes ?? [], drawing === null);
@@ -72,6 +76,7 @@ export function show({ state }) {
   }
   function ask() {
     if (waiting.isOn) return;
+    isUnanswered = false;
     answer.setBusy(true);
     asker.request(drawing);
   }
@@ -85,6 +90,7 @@ export function show({ state }) {
     setState({ x: null });
   }
   function take({ model, predictions: [prediction] }, what) {
+    if (!isShown()) return;
     waiting.end();
     answer.setBusy(drawing !== null && what !== drawing);
     if (drawing === null || (what !== drawing && !what.strokes)) return; // it was cleared meanwhile
@@ -109,10 +115,14 @@ export function show({ state }) {
     answer.say();
   }
   function refuse(error, what) {
+    if (!isShown()) return;
     answer.setBusy(drawing !== null && what !== drawing);
     if (error instanceof Problem && error.slug === "no-saved-model") return waiting.begin();
+    if (what !== drawing) return; // it was cleared meanwhile, or another one is asked now
+    isUnanswered = true;
     if (what.file && error instanceof Problem) seen.refuse(error.message);
-    return answer.refuse(error.errors?.[0]?.detail ?? error.message, error.requestId);
+    const enter = error.status === 401 && h("button.btn", { onclick: () => unlock().catch(() => {}) }, "Enter a key");
+    answer.refuse(error.errors?.[0]?.detail ?? error.message, error.requestId, enter);
   }
   async function showModel(model) {
     const champion = store.champion?.model;
@@ -123,7 +133,7 @@ export function show({ state }) {
     const asked = (named = { ...model, name: "another model" });
     answer.showModel(named, false);
     const run = await api.run(model.run_id).catch(() => null);
-    if (run && named === asked) answer.showModel({ ...model, name: run.name }, false);
+    if (run && named === asked && isShown()) answer.showModel({ ...model, name: run.name }, false);
   }
   function askAgain() {
     if (drawing) ask();
@@ -133,6 +143,11 @@ export function show({ state }) {
   function followChampion() {
     following.left = MAX_FOLLOWING;
     askAgain();
+  }
+  /** Goes on after the service was away, or this tab had no key. */
+  function goOn() {
+    if (isUnanswered) askAgain();
+    else opinions.load().catch(() => {});
   }
   function end() {
     if (drawing?.strokes) change({ ...drawing, isEnded: true }, false);
@@ -152,8 +167,11 @@ export function show({ state }) {
   }
   async function readFile(picture) {
     if (!isPicture(picture)) return toast("That is no picture. PNG, JPEG, WebP, BMP and GIF can be read.");
+    const own = ++changed;
+    const prepared = await prepare(picture);
+    if (own !== changed || !isShown()) return undefined;
     digits.close();
-    return change({ file: await prepare(picture), isEnded: true });
+    return change({ file: prepared, isEnded: true });
   }
 
   const paste = (event) => {
@@ -169,6 +187,7 @@ export function show({ state }) {
   addEventListener("paste", paste);
   addEventListener("keydown", keys);
   store.addEventListener("champion", followChampion);
+  store.addEventListener("back", goOn);
 
   const root = h(
     ".page.draw",
@@ -191,6 +210,7 @@ export function show({ state }) {
       removeEventListener("paste", paste);
       removeEventListener("keydown", keys);
       store.removeEventListener("champion", followChampion);
+      store.removeEventListener("back", goOn);
       clearTimeout(following.timer);
       waiting.end();
       pad.leave();

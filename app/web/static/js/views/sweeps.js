@@ -3,7 +3,7 @@ import { link, setState } from "../address.js";
 import * as api from "../api.js";
 import { h, replace, toast } from "../dom.js";
 import { int, LABELS, pct, seconds } from "../format.js";
-import { newId, Problem } from "../http.js";
+import { Problem, SubmissionKeys } from "../http.js";
 import { icon, stateIcon } from "../icons.js";
 import { guard } from "../keys.js";
 import { store } from "../store.js";
@@ -117,7 +117,7 @@ async function makeForm(from) {
   const plan = h(".plan");
   const errors = h("ul.small.down", { role: "alert" });
   const submit = guard(h("button.btn.primary", { disabled: true }, icon("play"), "Start the sweep"));
-  let key = newId();
+  const submissions = new SubmissionKeys();
   let timer = null;
   let asking = null;
   const choose = h(
@@ -187,8 +187,8 @@ async function makeForm(from) {
         if (!document || submit.disabled || submit.getAttribute("aria-disabled")) return;
         submit.disabled = true;
         try {
-          const sweep = await api.submitSweep(document, key);
-          key = newId();
+          const sweep = await api.submitSweep(document, submissions.of(document));
+          submissions.done(document);
           toast(`${int(sweep.progress.trials)} trials are queued`);
           location.hash = link(`sweeps/${sweep.id}`);
         } catch (error) {

@@ -1,10 +1,9 @@
 // Turn a knob, train, watch: curves with the last run behind them, first-layer weights, what is still got wrong.
-import { setState } from "../address.js";
 import * as api from "../api.js";
 import { announce, h, replace, toast } from "../dom.js";
 import { kept } from "../draw/digits.js";
-import { int, pct } from "../format.js";
-import { newId, Problem } from "../http.js";
+import { int, pct, share } from "../format.js";
+import { Problem, SubmissionKeys } from "../http.js";
 import { mistakeTile } from "../run/confusion.js";
 import { store } from "../store.js";
 import { watch } from "../stream.js";
@@ -28,22 +27,25 @@ const orNull = (promise) =>
     throw error;
   });
 
-export async function show({ state }) {
+export async function show({ state, isShown, setState }) {
   const [presets, fromRun, newest] = await Promise.all([
     api.presets(),
     state.get("from") ? orNull(api.run(state.get("from"))) : null,
     state.get("run") ? null : api.runs({ status: "succeeded", model_kind: "mlp", sweep_id: "none", limit: 1 }),
   ]);
-  const names = new Set(presets.data.filter((each) => each.kind === "run").map((each) => each.name));
-  const start =
-    fromRun?.model_kind === "mlp"
-      ? { from: fromRun.id }
-      : { preset: names.has(state.get("preset")) ? state.get("preset") : "dropout-tanh" };
+  const first = state.get("run") ? await orNull(api.run(state.get("run"))) : newest.data[0];
+  const behind = state.get("ghost") ? await orNull(api.run(state.get("ghost"))) : null;
+  const names = new Set(presets.data.filter(isOfNetwork).map((each) => each.name));
+  const startRun = fromRun?.model_kind === "mlp" ? fromRun : null;
+  const start = startRun
+    ? { from: startRun.id }
+    : { preset: names.has(state.get("preset")) ? state.get("preset") : "dropout-tanh" };
   const changes = readChanges(state);
   let run = null;
   let ghost = null;
   let timer = null;
-  let idempotencyKey = newId();
+  let isDeleted = false; // whether the run was deleted since it is shown
+  const submissions = new SubmissionKeys();
   let isPlayedOnce = true; // whether the run was seen while it trained, or played back
 
   const tiles = h(".tiles.twelve");
@@ -60,7 +62,7 @@ export async function show({ state }) {
   let images = new Map(); // pixels of val by index, read once they are needed
   let shownSnapshot = null;
   let end = null; // draws what stands at the end of the training
-  const form = makeForm(start, changes, presets.data, fromRun, {
+  const form = makeForm(start, changes, presets.data, startRun, missing(state, { names, fromRun, first, behind }), {
     change: (from, changed) => {
       const knobs = writeChanges(changed);
       const gone = [...new URLSearchParams(location.hash.split("?")[1] ?? "").keys()].filter(
@@ -79,9 +81,11 @@ export async function show({ state }) {
   async function train(document) {
     form.setBusy(true);
     try {
-      const submitted = await api.submit(withSnapshots(document), idempotencyKey);
-      idempotencyKey = newId();
-      if (run && run.best) setGhost(run);
+      const body = withSnapshots(document);
+      const submitted = await api.submit(body, submissions.of(body));
+      submissions.done(body);
+      if (!isShown()) return;
+      if (run?.best && !isDeleted) setGhost(run);
       isPlayedOnce = false;
       await showRun(submitted);
     } catch (error) {
@@ -93,15 +97,17 @@ export async function show({ state }) {
   }
   function setGhost(next) {
     ghost = next;
-    setState({ ghost: next.id });
-    api.metrics(next.id, POINTS).then(
-      ({ data }) => player.showGhost(next, data),
+    setState({ ghost: next?.id });
+    if (!next) return player.showGhost(null, []);
+    return api.metrics(next.id, POINTS).then(
+      ({ data }) => next === ghost && player.showGhost(next, data),
       () => {},
     );
   }
   /** Shows a run: what there is of it, and, once it has ended, everything else. */
   async function showRun(next) {
     run = next;
+    isDeleted = false;
     [snapshots, shownSnapshot, end] = [null, null, null];
     setState({ run: run.id });
     watch(FINAL.has(run.status) ? [] : [run.id]);
@@ -111,8 +117,11 @@ export async function show({ state }) {
     timer = null;
     const id = run.id;
     const before = run.status;
-    const [next, metrics] = await Promise.all([api.run(id), api.metrics(id, POINTS)]);
-    if (id !== run.id) return;
+    const [next, metrics] = await Promise.all([api.run(id), api.metrics(id, POINTS)]).catch((error) => {
+      if (error.status === 404 && id === run.id) sayDeleted();
+      throw error;
+    });
+    if (id !== run.id || !isShown()) return;
     run = next;
     player.show(run, metrics.data);
     if (run.status === "running" && metrics.data.length && before === "running") isPlayedOnce = true;
@@ -132,9 +141,9 @@ export async function show({ state }) {
       hasModel ? orNull(api.mistakes(id, { limit: NUM_MISTAKES })) : null,
       hasModel && ghost ? orNull(api.mistakes(id, { against: ghost.id })) : null,
     ]);
-    if (id !== run.id) return;
+    if (id !== run.id || !isShown()) return;
     if (run.config.training?.snapshots) await loadSnapshots(id);
-    if (id !== run.id) return;
+    if (id !== run.id || !isShown()) return;
     end = () => {
       const limit = weights ? limitOf(weights.weights) : 1;
       replace(
@@ -193,7 +202,7 @@ export async function show({ state }) {
       h(
         ".drawn",
         digitTile(pixels, "the digit that you drew"),
-        h("div", h("strong", String(digit)), h("span.small.muted", pct(confidence, 0))),
+        h("div", h("strong", String(digit)), h("span.small.muted", share(confidence))),
         h("span.small.faint", text),
       ),
     );
@@ -212,15 +221,36 @@ export async function show({ state }) {
       drawnIs(digit.pixels, prediction.digit, prediction.confidence, "the digit that you drew, asked of this run")
     );
   }
+  function sayDeleted() {
+    clearTimeout(timer);
+    isDeleted = true;
+    watch([]);
+    player.showDeleted();
+  }
+  /** Takes it that a run was deleted: the one that is shown stays in sight, the one behind it goes. */
+  function forget(id) {
+    if (id === run?.id) sayDeleted();
+    if (id === startRun?.id) form.askAgain();
+    if (id !== ghost?.id) return;
+    setGhost(null);
+    if (end) replace(versus, against(run, null, null));
+  }
   const onEvent = ({ detail }) => {
-    if (detail.run_id === run?.id)
+    if (detail.type === "deleted") forget(detail.run_id);
+    else if (detail.run_id === run?.id && !isDeleted)
       timer ??= setTimeout(() => refresh().catch(() => {}), detail.type === "metric" ? REFRESH_MS : 30);
+  };
+  /** Goes on after the service was away. */
+  const goOn = () => {
+    form.askAgain();
+    if (run && !isDeleted) refresh().catch(() => {});
   };
   const keys = (event) => {
     if (event.key === "Enter" && !event.target.closest?.("button, a, input, select, textarea, summary, dialog"))
       form.train();
   };
   store.addEventListener("event", onEvent);
+  store.addEventListener("back", goOn);
   addEventListener("keydown", keys);
 
   const root = h(
@@ -247,8 +277,6 @@ export async function show({ state }) {
       h("section.card.mistakes", h("header", h("h2", "Mistakes"), wrongNote), h(".body", wrong)),
     ),
   );
-  const first = state.get("run") ? await orNull(api.run(state.get("run"))) : newest.data[0];
-  const behind = state.get("ghost") ? await orNull(api.run(state.get("ghost"))) : null;
   return {
     root,
     async entered() {
@@ -256,18 +284,36 @@ export async function show({ state }) {
       if (behind) setGhost(behind);
       if (!first) return replace(versus, h("p.small.faint", "Press Train: it takes a second or two."));
       await showRun(first).catch(() => {});
-      if (Number(state.get("at"))) player.go(Number(state.get("at")));
+      if (isShown() && Number(state.get("at"))) player.go(Number(state.get("at")));
       return undefined;
     },
     leave() {
       clearTimeout(timer);
       form.leave();
       player.stop();
-      watch([]);
+      if (run) watch([]); // a view that was never shown watches nothing, and the one that is may
       store.removeEventListener("event", onEvent);
+      store.removeEventListener("back", goOn);
       removeEventListener("keydown", keys);
     },
   };
+}
+
+const isOfNetwork = ({ kind, config }) => kind === "run" && config.model.kind === "mlp";
+const KINDS = { random_forest: "a forest", ensemble: "an ensemble" };
+
+/** Says what an address asks for that Train cannot show; null: nothing. */
+function missing(state, { names, fromRun, first, behind }) {
+  const texts = [
+    state.get("from") && !fromRun && "The run that this address starts from is gone.",
+    fromRun &&
+      fromRun.model_kind !== "mlp" &&
+      `${fromRun.name || "The run"} is ${KINDS[fromRun.model_kind]}: the knobs are those of networks.`,
+    state.get("preset") && !names.has(state.get("preset")) && `No preset of a network is named ${state.get("preset")}.`,
+    state.get("run") && !first && "The run that this address shows is gone.",
+    state.get("ghost") && !behind && "The run that this address lays behind it is gone.",
+  ];
+  return texts.filter(Boolean).join(" ") || null;
 }
 
 /** Has the run keep snapshots for playback, unless the submission says how many itself. */
