@@ -48,10 +48,11 @@ export function askFirst(button, question, work) {
       Promise.resolve(work()).finally(back),
     );
     button.replaceWith(sure);
+    setTimeout(() => document.activeElement === sure || back(), READING_MS);
   });
 }
 
 /** Moves the focus to a button, unless the reader has moved it elsewhere meanwhile. */
 function takeFocus(button) {
-  if ([document.body, null].includes(document.activeElement)) button.focus({ preventScroll: true });
+  if (document.activeElement?.contains(button)) button.focus({ preventScroll: true });
 }
