@@ -201,7 +201,7 @@ function table(runs) {
             h(
               "tr",
               h("th", h("span.sr", "field")),
-              runs.map(({ name, cls }) => h("th.num", { scope: "col" }, keyOf(cls), name)),
+              runs.map(({ name, cls }) => h("th.num", { scope: "col", title: name }, keyOf(cls), h("span.cut", name))),
             ),
           ),
           h(
