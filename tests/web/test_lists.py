@@ -277,9 +277,7 @@ def test_a_model_is_pinned_rolled_back_and_unpinned(service: Service, open_page:
     assert file.read_bytes() == service.processes.client.get(f"/runs/{service.run_id}/model.onnx").content
 
 
-def test_each_sweep_stands_once_in_the_list_wherever_it_falls(
-    filled_service: Service, open_page: WatchedPages
-) -> None:
+def test_each_sweep_stands_once_in_the_list_wherever_it_falls(filled_service: Service, open_page: WatchedPages) -> None:
     filled_service.processes.start_api()
     client = filled_service.processes.client
     sweep = {"base": {"training": {"epochs": 1}}, "parameters": {"seed": [1]}}

@@ -145,6 +145,7 @@ def test_ages_are_right_although_the_clocks_are_an_hour_apart(
     expect(page.locator(f'tr[data-id="{new}"]')).to_contain_text("just now")
     expect(page.locator(f'tr[data-id="{filled_service.other_id}"]')).to_contain_text("2\u202fh ago")
 
+
 LONG = {"first model": "W" * 150, "narrow": "M" * 150}
 # What ends beyond the window and scrolls nowhere of its own.
 BEYOND = """() => [...document.querySelectorAll("main *, .bar *")].filter((each) => {
@@ -178,6 +179,11 @@ def test_names_without_a_space_make_nothing_wider_than_the_window(
             page.wait_for_timeout(100)
             if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0:
                 found[view, width] = page.evaluate(BEYOND)
+        if view == "runs":
+            ends = page.locator("td.num .acc").evaluate_all(
+                "(all) => all.map((each) => each.getBoundingClientRect().right)"
+            )
+            assert max(ends) < 310, "accuracies are in sight"
         if view == "models":
             names = page.locator(".timeline .who").evaluate_all("(all) => all.map((each) => each.clientWidth)")
             assert min(names) > 80, "names of the history can be told apart"

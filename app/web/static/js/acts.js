@@ -10,7 +10,7 @@ const READING_MS = 600; // the clicks of a double click are closer together
  * @param {(event: MouseEvent) => Promise<void> | void} work
  */
 export function act(button, work) {
-  button.addEventListener("keydown", (event) => event.repeat && event.preventDefault());
+  button.addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
   button.addEventListener("click", async (event) => {
     if (event.detail > 1) return;
     const hadFocus = document.activeElement === button;
@@ -44,8 +44,9 @@ export function askFirst(button, question, work) {
       isOver = true;
       sure.replaceWith(button);
     };
-    const sure = confirming(h("button", { class: button.className, onblur: () => sure.disabled || back() }, question), () =>
-      Promise.resolve(work()).finally(back),
+    const sure = confirming(
+      h("button", { class: button.className, onblur: () => sure.disabled || back() }, question),
+      () => Promise.resolve(work()).finally(back),
     );
     button.replaceWith(sure);
     setTimeout(() => document.activeElement === sure || back(), READING_MS);

@@ -3,7 +3,8 @@ import * as api from "./api.js";
 
 const known = new Map(); // dataset and split → images in val
 
-const keyOf = (dataset, { val_size, test_size, seed }, fold, of) => [dataset, val_size, test_size, seed, fold, of].join();
+const keyOf = (dataset, { val_size, test_size, seed }, fold, of) =>
+  [dataset, val_size, test_size, seed, fold, of].join();
 const keyOfConfig = ({ dataset, split }) => keyOf(dataset, split, split.fold?.number ?? 0, split.fold?.of ?? 1);
 
 /** Asks the service about the splits of these configurations, unless it has told them before. */

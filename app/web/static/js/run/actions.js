@@ -50,6 +50,4 @@ export function runButtons(run, isChampion, onChange) {
 
 /** Saves a run's model as a file. */
 export const modelButton = (selector, id) =>
-  act(h(selector, icon("down"), "ONNX"), () =>
-    attempt(async () => download(await api.modelFile(id), `${id}.onnx`)),
-  );
+  act(h(selector, icon("down"), "ONNX"), () => attempt(async () => download(await api.modelFile(id), `${id}.onnx`)));

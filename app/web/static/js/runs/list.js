@@ -117,7 +117,9 @@ export class RunList extends EventTarget {
   async #read(ids) {
     const sweeps = new Set(this.rows.filter((row) => row.is_sweep).map((row) => row.id));
     const runIds = ids.filter((id) => !sweeps.has(id));
-    const parts = Array.from({ length: Math.ceil(runIds.length / PAGE) }, (_, i) => runIds.slice(i * PAGE, (i + 1) * PAGE));
+    const parts = Array.from({ length: Math.ceil(runIds.length / PAGE) }, (_, i) =>
+      runIds.slice(i * PAGE, (i + 1) * PAGE),
+    );
     const [runs, found] = await Promise.all([
       Promise.all(parts.map(api.runsById)).then((all) => all.flat()),
       Promise.all(ids.filter((id) => sweeps.has(id)).map((id) => api.sweep(id).catch(() => null))),

@@ -32,7 +32,10 @@ export async function show({ state }) {
   async function load() {
     champion = await api.champion();
     if (champion) {
-      const [page, { counts }] = await Promise.all([api.models({ limit: LIMIT }), api.runs({ limit: 1, counts: true })]);
+      const [page, { counts }] = await Promise.all([
+        api.models({ limit: LIMIT }),
+        api.runs({ limit: 1, counts: true }),
+      ]);
       models = page.data;
       total = page.has_more ? counts.succeeded : null;
       await Promise.all([
@@ -48,7 +51,11 @@ export async function show({ state }) {
     const isHere = [champion.model, outsider ?? {}, ...models].some((each) => each.run_id === challenger);
     if (!challenger || isHere) return;
     const run = await api.run(challenger).catch(() => null);
-    outsider = { run_id: challenger, name: run ? run.name : "a run that is gone", val_accuracy: run?.best?.val_accuracy };
+    outsider = {
+      run_id: challenger,
+      name: run ? run.name : "a run that is gone",
+      val_accuracy: run?.best?.val_accuracy,
+    };
   }
   function draw() {
     if (!champion)
@@ -86,7 +93,14 @@ export async function show({ state }) {
     );
     return replace(
       root,
-      h(".head", h("h1", "Models"), h("span.note", total ? `${int(models.length)} best of ${int(total)} saved models` : `${int(models.length)} saved models`)),
+      h(
+        ".head",
+        h("h1", "Models"),
+        h(
+          "span.note",
+          total ? `${int(models.length)} best of ${int(total)} saved models` : `${int(models.length)} saved models`,
+        ),
+      ),
       hero(),
       history(),
       h(
@@ -161,7 +175,12 @@ export async function show({ state }) {
           "div",
           h("p.small.muted", h("code", "POST /predict"), " is answered by"),
           h("h2.heroname", h("a", { href: link(`runs/${model.run_id}`), dir: "auto" }, model.name || "unnamed run")),
-          h("p.why", h("span.chip", { class: isPinned ? "warn" : "accent" }, reason), " ", withNames(why ?? "", models)),
+          h(
+            "p.why",
+            h("span.chip", { class: isPinned ? "warn" : "accent" }, reason),
+            " ",
+            withNames(why ?? "", models),
+          ),
         ),
       ),
       h(
@@ -186,7 +205,13 @@ export async function show({ state }) {
         isPinned
           ? guard(
               act(
-                h("button.btn", h("span.cut", automatic ? `Back to automatic: ${automatic.name || "unnamed run"}` : "Back to automatic")),
+                h(
+                  "button.btn",
+                  h(
+                    "span.cut",
+                    automatic ? `Back to automatic: ${automatic.name || "unnamed run"}` : "Back to automatic",
+                  ),
+                ),
                 () => change(api.unpin, `${automatic?.name || "The best model"} answers, automatically`),
               ),
             )

@@ -148,8 +148,7 @@ async function makeForm(from, draft) {
     before && h("option", { value: "" }, before.name || "unnamed sweep"),
     presets.map((each) => h("option", { value: each.name }, each.name)),
   );
-  const keepText = (isSubmitted = false) =>
-    keepDraft({ from, choice: choose.value, text: area.value, isSubmitted });
+  const keepText = (isSubmitted = false) => keepDraft({ from, choice: choose.value, text: area.value, isSubmitted });
   const fill = (document) => {
     area.value = JSON.stringify(document, null, 2);
     ask();
