@@ -1,4 +1,4 @@
-"""Buttons that change something: a double click is one act, and a question is not answered by the click that asks it."""
+"""Buttons that change something: a double click is one act, and no click answers the question that it asks."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_names_without_a_space_make_nothing_wider_than_the_window(
                 found[view, width] = page.evaluate(BEYOND)
         if view == "runs":
             ends = page.locator("td.num .acc").evaluate_all(
-                "(all) => all.map((each) => each.getBoundingClientRect().right)"
+                "(a) => a.map((each) => each.getBoundingClientRect().right)"
             )
             assert max(ends) < 310, "accuracies are in sight"
         if view == "models":
