@@ -70,10 +70,12 @@ export async function show({ state, rest: [id] }) {
     const { data } = await api.metrics(id, POINTS, zoom);
     if (wanted === zoom) takeRows(data);
   }
+  /** Finds out how many images val has; curves do not wait for it. */
   async function countImages(confusion) {
     if (confusion) numImages = confusion.counts.flat().reduce((sum, n) => sum + n, 0);
     else if (run.best && numImages === null) await readSplits([run.config]).catch(() => {});
     numImages ??= numVal(run.config);
+    drawTop();
   }
   async function load() {
     const isNetwork = run.model_kind === "mlp";
@@ -86,7 +88,7 @@ export async function show({ state, rest: [id] }) {
       hasModel ? optional(api.mistakes(id, { limit: 1000 })) : null,
       optional(api.defaults()).catch(() => null),
     ]);
-    await countImages(confusion);
+    countImages(confusion);
     takeRows(metrics.data);
     const hasCurves = rows.length > 0 || zoom !== null;
     replace(inside, cards({ run, curves, summary, weights, confusion, mistakes, defaults, state, hasCurves }));
@@ -98,7 +100,8 @@ export async function show({ state, rest: [id] }) {
     run = await api.run(id);
     if (run.status !== before) return load();
     const wanted = zoom;
-    const [{ data }] = await Promise.all([api.metrics(id, POINTS, zoom), countImages(null)]);
+    countImages(null);
+    const { data } = await api.metrics(id, POINTS, zoom);
     return wanted === zoom ? takeRows(data) : undefined;
   }
   const onEvent = ({ detail }) => {
