@@ -45,6 +45,7 @@ def test_a_double_click_on_delete_asks_and_a_click_on_the_question_deletes(
         page.get_by_role("button", name="Delete").dblclick()
         answer = page.get_by_role("button", name=question)
         expect(answer).to_be_enabled()
+        page.wait_for_timeout(200)
         assert [client.get(path).status_code for path in paths] == [200] * len(paths), place
         if "select" in place:
             page.get_by_role("button", name="Keep").click()
