@@ -210,9 +210,9 @@ async function makeForm(from, draft) {
         try {
           const sweep = await api.submitSweep(document, key);
           key = newId();
-          keepText(true);
           toast(`${int(sweep.progress.trials)} trials are queued`);
           location.hash = link(`sweeps/${sweep.id}`);
+          keepText(true);
         } catch (error) {
           submit.disabled = false;
           showErrors(error);
