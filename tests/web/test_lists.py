@@ -15,6 +15,7 @@ from sqlalchemy import delete as sql_delete
 from app.run_config import RunConfig
 from app.run_costs import stack_key
 from app.tables import Run, RunStatus
+from tests.e2e.conftest import Processes
 from tests.web.conftest import QUICK, Service, WatchedPages
 
 # Scrolls by less than what is in sight, and waits until the rows are drawn.
@@ -275,3 +276,69 @@ def test_a_model_is_pinned_rolled_back_and_unpinned(service: Service, open_page:
         page.get_by_role("button", name="ONNX").click()
     file = Path(downloaded.value.path())
     assert file.read_bytes() == service.processes.client.get(f"/runs/{service.run_id}/model.onnx").content
+
+
+def test_each_sweep_stands_once_in_the_list_wherever_it_falls(idle_service: Processes, open_page: WatchedPages) -> None:
+    idle_service.start_api()
+    client = idle_service.client
+    sweep = {"base": {"training": {"epochs": 1}}, "parameters": {"seed": [1]}}
+    for made in ("sweep",) * 51 + ("run",) * 3 + ("sweep", *("run",) * 50) * 2 + ("sweep",):
+        document = sweep if made == "sweep" else {}
+        assert client.post(f"/{made}s", json=document).is_success
+    runs, sweeps = ([each["id"] for each in everything(client, path)] for path in ("/runs", "/sweeps"))
+    expected = sorted((*runs, *sweeps), reverse=True)
+    assert len(sweeps) == 54, "more than one page of them"
+    assert [expected.index(each) for each in sweeps[:3]] == [0, 51, 102], "before, between and after pages of 50 runs"
+    page, _ = open_page(f"http://127.0.0.1:{idle_service.port}/#/runs")
+    seen: list[str] = []
+    for _ in range(30):
+        seen += [each for each in shown_ids(page) if each not in seen]
+        if len(seen) == len(expected):
+            break
+        page.evaluate(SCROLL)
+    assert seen == expected
+
+
+def everything(client: Any, path: str) -> list[dict[str, Any]]:
+    """Return all entries of a list, without the trials of sweeps."""
+    found: list[dict[str, Any]] = []
+    parameters: dict[str, Any] = {"limit": 200} | ({"sweep_id": "none"} if path == "/runs" else {})
+    while True:
+        page = client.get(path, params=parameters).json()
+        found += page["data"]
+        if not page["has_more"]:
+            return found
+        parameters["after"] = page["next"]
+
+
+def test_more_than_a_page_of_rows_change_at_once_and_counts_follow(
+    idle_service: Processes, open_page: WatchedPages
+) -> None:
+    idle_service.start_api()
+    client = idle_service.client
+    ids = [idle_service.submit({"name": f"many {number:02}"}) for number in range(60)]
+    page, _ = open_page(f"http://127.0.0.1:{idle_service.port}/#/runs?{urlencode({'select': ids}, doseq=True)}")
+    note = page.locator(".head .note")
+    for _ in range(5):
+        page.evaluate(SCROLL)
+    expect(note).to_have_text("60 of 60")
+    dock = page.get_by_role("toolbar", name="Chosen runs")
+    dock.get_by_role("button", name="Tag").click()
+    page.get_by_label("Tag, as key:value").fill("mark:one")
+    dock.get_by_role("button", name="Tag").click()
+    expect(page.locator(".toast", has_text="60 tagged")).to_be_visible()
+    for name in ("many 00", "many 30", "many 59"):
+        row = page.locator("tbody tr", has_text=name)
+        page.evaluate("scrollTo(0, 0)")
+        for _ in range(8):
+            if row.count():
+                break
+            page.evaluate(SCROLL)
+        expect(row.locator(".chip.line", has_text="mark:one")).to_be_visible()
+    for number in range(3):
+        idle_service.submit({"name": f"later {number}"})
+    expect(note).to_have_text("63 of 63")
+    queued = page.locator('.seg button[value="queued"] .count')
+    expect(queued).to_have_text("63")
+    assert client.post(f"/runs/{ids[0]}/cancel").is_success
+    expect(queued).to_have_text("62")

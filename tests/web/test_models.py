@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from sqlalchemy import update
 
 from app.tables import SavedModel
@@ -115,3 +115,30 @@ def test_a_damaged_champion_is_said_and_the_model_that_answers_is_named(
     expect(page.locator(".draw-by a")).to_have_text(instead)
     assert page.locator(".draw-by .star").count() == 0, "it is not the champion"
     expect(page.locator(".banner", has_text=damage)).to_be_visible()
+
+
+def test_a_challenger_that_is_none_of_the_best_is_asked_for_by_its_id(
+    filled_service: Service, open_page: WatchedPages
+) -> None:
+    filled_service.processes.start_api()
+    client = filled_service.processes.client
+    best = client.get("/models/champion").json()["model"]["run_id"]
+    (other,) = {filled_service.run_id, filled_service.other_id} - {best}
+    name = filled_service.processes.get(other)["name"]
+    page, _ = open_page(f"{filled_service.url}/#/states")
+
+    def cut(route: Route) -> None:
+        """Answer as if the service had more models than the page asks for."""
+        found = route.fetch().json()
+        route.fulfill(json=found | {"data": found["data"][:1], "has_more": True})
+
+    page.route(re.compile(r"/models\?limit=100"), cut)
+    page.goto(f"{filled_service.url}/#/models?against={other}")
+    page.wait_for_selector("html[data-ready=models]")
+    comparison = client.get(f"/runs/{other}/mistakes", params={"against": best}).json()
+    numbers = [len(comparison[part]) for part in ("fixed", "introduced", "shared")]
+    assert [int(text.split()[0]) for text in page.locator(".duel h3").all_inner_texts()] == numbers
+    expect(page.locator(".challenge .note")).to_contain_text(f"{name}, against")
+    expect(page.get_by_label("Challenger").locator("option:checked")).to_contain_text(name)
+    number = client.get("/runs", params={"counts": True, "limit": 1}).json()["counts"]["succeeded"]
+    expect(page.locator(".head .note")).to_have_text(f"1 best of {number} saved models")

@@ -141,3 +141,33 @@ def test_unusual_runs_have_a_page_too(service: Service, open_page: WatchedPages)
     expect(page.locator("#main")).to_contain_text("asks its members")
     for run_id in ids.values():
         assert service.processes.client.delete(f"/runs/{run_id}").is_success
+
+
+def test_an_accuracys_error_is_of_the_images_that_the_run_was_measured_on(
+    service: Service, open_page: WatchedPages
+) -> None:
+    tiny = {"model": {"hidden_sizes": [4]}, "training": {"epochs": 3}}
+    splits: list[tuple[dict[str, Any], int]] = [
+        ({"fold": {"number": 1, "of": 5}}, 252),
+        ({"val_size": 0.05, "test_size": 0.1}, 90),
+        ({}, 540),
+    ]
+    ids = {service.processes.submit({"split": split, **tiny}): number for split, number in splits}
+    page, _ = open_page(service.address("runs"), (409, "/mistakes"))
+    for run_id, number in ids.items():
+        run = service.processes.finish(run_id)
+        share = run["best"]["val_accuracy"]
+        page.goto(f"{service.url}/#/runs/{run_id}")
+        expect(page.locator(".stat.lead small")).to_have_text(f" ± {100 * (share * (1 - share) / number) ** 0.5:.1f}")
+        counts = service.processes.client.get(f"/runs/{run_id}/confusion").json()["counts"]
+        assert sum(map(sum, counts)) == number
+    page.goto("about:blank")
+    page.goto(f"{service.url}/#/compare?" + "&".join(f"run={run_id}" for run_id in ids))
+    page.wait_for_selector("html[data-ready=compare]")
+    found = page.evaluate(NUM_VAL, [service.processes.get(run_id)["config"] for run_id in ids])
+    assert found == list(ids.values())
+    for run_id in ids:
+        assert service.processes.client.delete(f"/runs/{run_id}").is_success
+
+
+NUM_VAL = "async (configs) => configs.map((await import('/web/js/splits.js')).numVal)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -182,3 +183,61 @@ def check_kept(page: Page, kept: set[str], total: int) -> None:
     left = page.locator(".strand:not(.out)").evaluate_all("(all) => all.map((each) => each.dataset.point)")
     assert set(left) == kept
     expect(page.locator(".strand.out")).to_have_count(total - len(kept))
+
+
+def test_a_sweep_of_listed_points_is_made_again_and_what_was_typed_is_there_for_those_who_go_back(
+    filled_service: Service, open_page: WatchedPages
+) -> None:
+    filled_service.processes.start_api()
+    client = filled_service.processes.client
+    points = [{"seed": 1}, {"seed": 2, RATE: 0.1}]
+    listed = {"name": "listed", "base": SHORT, "search": {"kind": "list"}, "points": points}
+    sweep_id = client.post("/sweeps", json=listed).json()["id"]
+    page, _ = open_page(f"{filled_service.url}/#/sweeps/{sweep_id}")
+    page.get_by_role("link", name="Sweep again with").click()
+    area = page.get_by_role("textbox", name="The sweep")
+    expect(page.locator(".newsweep .plan").first).to_contain_text("2 points")
+    assert json.loads(area.input_value())["points"] == points
+    start = page.get_by_label("Start from")
+    start.select_option("practice")
+    expect(area).to_have_value(re.compile('"name": "practice"'))
+    start.select_option("listed")
+    assert json.loads(area.input_value())["points"] == points
+    mine = json.dumps({"name": "mine", "base": SHORT, "parameters": {"seed": [1, 2, 3]}})
+    page.goto(f"{filled_service.url}/#/sweeps")
+    page.get_by_role("button", name="New sweep").click()
+    area.fill(mine)
+    expect(page.locator(".newsweep .plan").first).to_contain_text("3 points")
+    page.goto(f"{filled_service.url}/#/draw")
+    page.wait_for_selector("html[data-ready=draw]")
+    page.go_back()
+    expect(area).to_have_value(mine)
+    page.reload()
+    page.get_by_role("button", name="Start the sweep").click()
+    expect(page.locator("h1")).to_contain_text("mine")
+    page.go_back()
+    expect(area).to_have_value(mine)
+    page.goto(f"{filled_service.url}/#/sweeps")
+    page.get_by_role("button", name="New sweep").click()
+    expect(area).not_to_have_value(re.compile('"mine"'))
+    assert json.loads(area.input_value())["name"] == start.input_value()
+
+
+# Ticks of an axis from 0: of epochs, and of what is measured.
+TICKS = """async () => {
+  const { linear, ticks } = await import("/web/js/scales.js");
+  const whole = [0, 1, 2, 3, 5, 7, 10, 12, 15, 130].map((end) => linear([0, end], [0, 1], true).ticks(5));
+  return [whole, ticks(0, 10, 4), ticks(0, 1, 4)];
+}"""
+
+
+def test_an_axis_of_epochs_has_whole_ticks(service: Service, ids: dict[str, str], open_page: WatchedPages) -> None:
+    page, _ = open_page(f"{service.url}/#/sweeps/{ids['of two']}")
+    labels = page.locator(".s-cost svg text[text-anchor=middle]").all_text_contents()
+    assert len(labels) > 1
+    assert len(labels) == len(set(labels)), "each stands once"
+    whole, tens, shares = page.evaluate(TICKS)
+    assert all(tick == int(tick) for ticks in whole for tick in ticks)
+    assert [ticks[1] for ticks in whole[1:]] == [1, 1, 1, 1, 2, 2, 5, 5, 50]
+    assert tens == [0, 2.5, 5, 7.5, 10], "of what is not counted"
+    assert shares == [0, 0.25, 0.5, 0.75, 1]

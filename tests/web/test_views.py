@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from sqlalchemy import update
 
-from app.tables import Run
+from app.tables import Run, Sweep
 from tests.e2e.conftest import free_port, wait_for
 from tests.web.conftest import PATIENCE_MS, VIEWS, Service, Watched, WatchedPages
 
@@ -144,3 +144,50 @@ def test_ages_are_right_although_the_clocks_are_an_hour_apart(
     assert abs(page.evaluate("Date.now()") / 1000 - datetime.now(UTC).timestamp()) > 3000
     expect(page.locator(f'tr[data-id="{new}"]')).to_contain_text("just now")
     expect(page.locator(f'tr[data-id="{filled_service.other_id}"]')).to_contain_text("2\u202fh ago")
+
+
+LONG = {"first model": "W" * 150, "narrow": "M" * 150}
+# What ends beyond the window and scrolls nowhere of its own.
+BEYOND = """() => [...document.querySelectorAll("main *, .bar *")].filter((each) => {
+  const box = each.getBoundingClientRect();
+  if (!box.width || box.right <= innerWidth + 1 || each.closest("svg, .sr")) return false;
+  for (let at = each.parentElement; at; at = at.parentElement)
+    if (getComputedStyle(at).overflowX !== "visible") return false;
+  return true;
+}).slice(0, 5).map((each) => `${each.tagName} ${each.className}`)"""
+
+
+def test_names_without_a_space_make_nothing_wider_than_the_window(
+    filled_service: Service, open_page: WatchedPages
+) -> None:
+    with filled_service.processes.database.writing() as session:
+        for name, long in LONG.items():
+            session.execute(update(Run).where(Run.name == name).values(name=long, tags={long[:40]: long[:60]}))
+        session.execute(update(Sweep).values(name="M" * 150))
+    filled_service.processes.start_api()
+    client = filled_service.processes.client
+    for run_id in (filled_service.other_id, filled_service.run_id):
+        assert client.put("/models/champion", json={"run_id": run_id}).is_success
+    page, _ = open_page(f"{filled_service.url}/#/draw")
+    found: dict[tuple[str, int], list[str]] = {}
+    for view in VIEWS:
+        page.goto("about:blank")
+        page.goto(filled_service.address(view))
+        page.wait_for_selector("html[data-ready]")
+        for width in (1280, 320):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.wait_for_timeout(100)
+            if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0:
+                found[view, width] = page.evaluate(BEYOND)
+        if view == "runs":
+            ends = page.locator("td.num .acc").evaluate_all(
+                "(a) => a.map((each) => each.getBoundingClientRect().right)"
+            )
+            assert max(ends) < 310, "accuracies are in sight"
+        if view == "models":
+            names = page.locator(".timeline .who").evaluate_all("(all) => all.map((each) => each.clientWidth)")
+            assert min(names) > 80, "names of the history can be told apart"
+        if view == "compare":
+            page.set_viewport_size({"width": 1280, "height": 800})
+            assert page.evaluate("document.querySelector('.plainwrap').scrollWidth") < 700, "it can be read"
+    assert found == {}

@@ -67,34 +67,12 @@ export async function activity(limit = 20) {
 }
 
 /**
- * The rows of Runs: runs without the trials of sweeps, and, where the newest come first, each sweep as a row.
+ * Runs, without the trials of sweeps unless these are asked for; `counts` come with the first page.
  *
  * @param {object} filter {status, q, kind, tag, sweep, sort, trials, limit, after}
  */
-export async function listRuns({ status, q, kind, tag, sweep, sort, trials, limit, after }) {
-  const page = await runs({
-    status,
-    q,
-    model_kind: kind,
-    tag,
-    sweep_id: sweep || (trials ? null : "none"),
-    sort,
-    limit,
-    after,
-    counts: !after,
-  });
-  if (status || q || kind || tag || sweep || trials || sort !== "-created_at") return page;
-  const groups = (await sweeps({ limit: MAX_GROUPS })).data.map(asRow).filter((each) => isOnPage(each, page, after));
-  return { ...page, data: [...page.data, ...groups].sort((a, b) => b.created_at.localeCompare(a.created_at)) };
-}
-
-const MAX_GROUPS = 200;
-
-/** Whether a sweep stands between the first and the last run of a page. */
-function isOnPage({ created_at: time }, { data, has_more: hasMore }, after) {
-  if (!data.length) return !after;
-  return (!after || time <= data[0].created_at) && (!hasMore || time > data.at(-1).created_at);
-}
+export const listRuns = ({ kind, sweep, trials, after, ...filter }) =>
+  runs({ ...filter, model_kind: kind, sweep_id: sweep || (trials ? null : "none"), after, counts: !after });
 
 /** A sweep as a row of Runs. */
 export function asRow(sweep) {
@@ -132,7 +110,7 @@ export async function series(ids, points, fields = ["val_accuracy"], sweepId = n
 
 // --- sweeps, presets, data
 export const sweeps = (parameters) => get("sweeps", parameters);
-export const sweep = (id) => get(`sweeps/${at(id)}`, { points: false });
+export const sweep = (id, points = false) => get(`sweeps/${at(id)}`, { points });
 export const report = (id, trials = true) => get(`sweeps/${at(id)}/report`, { trials });
 export const reportFile = async (id) => (await send(`sweeps/${at(id)}/report?format=csv`)).blob();
 export const planSweep = (document, signal) =>

@@ -1,5 +1,7 @@
 // The digits that were drawn, with the labels that they were given: kept in this browser until they are exported.
+import { act } from "../acts.js";
 import { download, h, replace, toast } from "../dom.js";
+import { newId } from "../http.js";
 import { icon } from "../icons.js";
 import { digitTile } from "../tiles.js";
 
@@ -7,34 +9,41 @@ const PLACE = "digitlab-digits";
 const MAX_KEPT = 500;
 const NUM_SHOWN = 24;
 
-/** Reads what is kept: [{pixels, strokes, digit, verdict, run_id, label, at}], the newest first. */
+/**
+ * Reads what is kept: [{id, pixels, strokes, digit, verdict, run_id, label, at}], the newest first. Entries of earlier
+ * versions have no id.
+ */
 export function kept() {
   try {
-    return JSON.parse(localStorage.getItem(PLACE)) ?? [];
+    const entries = JSON.parse(localStorage.getItem(PLACE));
+    return Array.isArray(entries) ? entries : [];
   } catch {
     return [];
   }
 }
 
-function keep(entries) {
+let shown = () => {}; // draws the strip that is on the page
+
+/** Changes what is kept, beginning with what is stored now: other tabs keep digits too. */
+function change(work) {
   try {
-    localStorage.setItem(PLACE, JSON.stringify(entries.slice(0, MAX_KEPT)));
+    localStorage.setItem(PLACE, JSON.stringify(work(kept()).slice(0, MAX_KEPT)));
   } catch {
     toast("The browser has no room for more digits: export them, then clear them.");
   }
+  shown();
 }
 
+const changeOne = (id, work) => change((entries) => entries.map((each) => (each.id === id ? work(each) : each)));
+
+addEventListener("storage", ({ key }) => [PLACE, null].includes(key) && shown());
+
 export function makeDigits(onShow) {
-  let entries = kept();
-  let isOpen = false; // whether the newest entry is the drawing on the pad
+  let open = null; // id of the entry that is the drawing on the pad
   const strip = h(".recent");
   const note = h("span.note");
-
-  const store = () => {
-    keep(entries);
-    show();
-  };
-  const show = () => {
+  shown = () => {
+    const entries = kept();
     const labelled = entries.filter((each) => each.label !== undefined).length;
     replace(note, "kept in this browser", labelled > 0 && ` · ${labelled} labelled`);
     replace(
@@ -44,12 +53,13 @@ export function makeDigits(onShow) {
         : h("p.small.faint.none", "What you draw will stand here."),
     );
   };
+  shown();
   const clear = () => {
-    entries = [];
-    isOpen = false;
-    store();
+    const gone = kept();
+    open = null;
+    change(() => []);
+    if (gone.length) offerUndo(`${gone.length} forgotten`, () => change((entries) => [...entries, ...gone]));
   };
-  show();
 
   return {
     root: h(
@@ -60,44 +70,42 @@ export function makeDigits(onShow) {
         note,
         h(
           "span.end",
-          h("button.btn.ghost", { onclick: () => entries.length && save(entries) }, icon("down"), "Export"),
-          h("button.btn.ghost.icon", { onclick: clear, "aria-label": "Forget all digits" }, icon("trash")),
+          h("button.btn.ghost", { onclick: save }, icon("down"), "Export"),
+          act(h("button.btn.ghost.icon", { "aria-label": "Forget all digits" }, icon("trash")), clear),
         ),
       ),
       h(".body", strip),
     ),
     /** Keeps the drawing on the pad with its answer; the same drawing, gone on with, stays one entry. */
     remember(entry) {
-      entries = [{ ...entry, at: new Date().toISOString() }, ...(isOpen ? entries.slice(1) : entries)];
-      isOpen = true;
-      store();
+      const id = (open ??= newId());
+      const whole = { id, ...entry, at: new Date().toISOString() };
+      change((entries) => [whole, ...entries.filter((each) => each.id !== id)]);
     },
     /** The pad shows another drawing from now on. */
     close() {
-      isOpen = false;
+      open = null;
     },
-    /** Gives the newest entry its true label. */
+    /** Gives the drawing on the pad its true label. */
     label(label) {
-      if (!isOpen) return;
-      const before = entries;
-      entries = [{ ...entries[0], label }, ...entries.slice(1)];
-      isOpen = false;
-      store();
-      toast(
-        label === before[0].digit ? `Right: kept as a ${label}` : `Kept as a ${label}, in this browser`,
-        h(
-          "button.btn.ghost",
-          {
-            onclick: () => {
-              entries = before;
-              store();
-            },
-          },
-          "Undo",
-        ),
+      const entry = open && kept().find((each) => each.id === open);
+      open = null;
+      if (!entry) return;
+      changeOne(entry.id, (each) => ({ ...each, label }));
+      offerUndo(label === entry.digit ? `Right: kept as a ${label}` : `Kept as a ${label}, in this browser`, () =>
+        changeOne(entry.id, (each) => ({ ...each, label: entry.label })),
       );
     },
   };
+}
+
+/** Says what was done, with a button that takes it back once. */
+function offerUndo(text, work) {
+  const undo = act(h("button.btn.ghost", "Undo"), () => {
+    undo.closest(".toast")?.remove();
+    work();
+  });
+  toast(text, undo);
 }
 
 function tile(each, onShow) {
@@ -116,6 +124,8 @@ function tile(each, onShow) {
   );
 }
 
-function save(entries) {
+function save() {
+  const entries = kept();
+  if (!entries.length) return;
   download(new Blob([JSON.stringify(entries, null, 1)], { type: "application/json" }), "digitlab-digits.json");
 }

@@ -1,22 +1,25 @@
 // The list of saved models: accuracy with its standard error, and which are within noise of the champion.
+import { act } from "../acts.js";
 import { link } from "../address.js";
 import { h, s } from "../dom.js";
 import { int, pct, seconds, short } from "../format.js";
 import { icon } from "../icons.js";
 import { guard } from "../keys.js";
 import { errors } from "../scales.js";
+import { numVal, standardError } from "../splits.js";
 
-const VAL = 540;
 const RANGE = [0.9, 0.9985];
 
-export const standardError = (p) => Math.sqrt((p * (1 - p)) / VAL);
-/** From which val accuracy on a model is no worse than this one but for noise. */
-const noiseFloor = (p) => p - Math.SQRT2 * standardError(p) - 0.0001;
+const errorOf = ({ val_accuracy: p, config }) => standardError(p, numVal(config));
+/** From which val accuracy on a model is no worse than the champion but for noise. */
+const noiseFloor = (champion, model) =>
+  champion.val_accuracy -
+  Math.hypot(errorOf(champion), standardError(champion.val_accuracy, numVal(model.config))) -
+  0.0001;
 
-function interval(p, floor) {
+function interval(p, e, floor) {
   const x = errors(RANGE, [4, 156]);
   const clamp = (v) => Math.max(RANGE[0], Math.min(RANGE[1], v));
-  const e = standardError(p);
   return s(
     "svg",
     { width: 160, height: 24, viewBox: "0 0 160 24", "aria-hidden": "true" },
@@ -44,7 +47,7 @@ const COLUMNS = [
   ["Model", ""],
   [h("span.sr", "within noise?"), ""],
   ["Val accuracy", "num"],
-  ["± standard error, of 540 images", "wide wider"],
+  ["± standard error", "wide wider"],
   ["Shifted", "num wide"],
   ["Val loss", "num wide"],
   ["Parameters", "num wide"],
@@ -54,8 +57,9 @@ const COLUMNS = [
 
 /** @param {object} on challenge(model), pin(model) */
 export function boardTable(models, champion, challenger, on) {
-  const floor = noiseFloor(champion.val_accuracy);
   const row = (each) => {
+    const isKnown = numVal(champion.config) && numVal(each.config);
+    const floor = isKnown ? noiseFloor(champion, each) : champion.val_accuracy;
     const isChampion = each.run_id === champion.run_id;
     const name = each.name || "unnamed run";
     return h(
@@ -75,7 +79,7 @@ export function boardTable(models, champion, challenger, on) {
         isChampion ? h("span.faint", "answers") : each.val_accuracy >= floor ? h("span.chip.good", "within noise") : "",
       ),
       h("td.num", h("b.acc", pct(each.val_accuracy, 2))),
-      h("td.wide.wider", interval(each.val_accuracy, floor)),
+      h("td.wide.wider", isKnown ? interval(each.val_accuracy, errorOf(each), floor) : ""),
       h("td.num.muted.wide", each.shifted_accuracy == null ? "–" : pct(each.shifted_accuracy, 1)),
       h("td.num.muted.wide", short(each.val_loss)),
       h("td.num.muted.wide", int(each.num_parameters)),
@@ -88,7 +92,7 @@ export function boardTable(models, champion, challenger, on) {
             { onclick: () => on.challenge(each), "aria-label": `Challenge with ${name}` },
             "Challenge",
           ),
-          guard(h("button.btn.ghost.icon", { "aria-label": `Pin ${name}`, onclick: () => on.pin(each) }, icon("pin"))),
+          guard(act(h("button.btn.ghost.icon", { "aria-label": `Pin ${name}` }, icon("pin")), () => on.pin(each))),
         ],
       ),
     );

@@ -1,4 +1,5 @@
 // What can be done with a run: which buttons its state allows, and what the server says if it refuses.
+import { act, askFirst } from "../acts.js";
 import { link } from "../address.js";
 import * as api from "../api.js";
 import { download, h, toast } from "../dom.js";
@@ -18,68 +19,35 @@ export async function attempt(work, said) {
 }
 
 export function runButtons(run, isChampion, onChange) {
-  const change = (action, said) =>
-    guard(
-      h(
-        "button.btn",
-        { onclick: async () => (await attempt(() => api.act(run.id, action), said)) && onChange() },
-        action[0].toUpperCase() + action.slice(1),
-      ),
-    );
+  const change = (button, work, said) => guard(act(button, async () => (await attempt(work, said)) && onChange()));
+  const order = (action, said) =>
+    change(h("button.btn", action[0].toUpperCase() + action.slice(1)), () => api.act(run.id, action), said);
   const isFinal = ["succeeded", "failed", "cancelled"].includes(run.status);
+  const name = run.name || "This run";
   return [
     run.model_kind === "mlp" && // Train has the knobs of networks
       h("a.btn", { href: link("train", { from: run.id }) }, icon("play"), "Run again with …"),
-    ["queued", "running"].includes(run.status) && change("pause", "It pauses at the next epoch."),
-    run.status === "paused" && change("resume", "It goes back into the queue."),
-    !isFinal && change("cancel", "It is cancelled at the next epoch."),
+    ["queued", "running"].includes(run.status) && order("pause", "It pauses at the next epoch."),
+    run.status === "paused" && order("resume", "It goes back into the queue."),
+    !isFinal && order("cancel", "It is cancelled at the next epoch."),
     run.status === "succeeded" &&
       !isChampion &&
+      change(
+        h("button.btn.wide", icon("pin"), "Make champion"),
+        () => api.pin(run.id),
+        `${name} answers from now on, pinned`,
+      ),
+    run.status === "succeeded" && modelButton("button.btn.wide", run.id),
+    isFinal &&
+      !run.sweep_id &&
       guard(
-        h(
-          "button.btn.wide",
-          {
-            onclick: async () =>
-              (await attempt(() => api.pin(run.id), `${run.name || "This run"} answers from now on, pinned`)) &&
-              onChange(),
-          },
-          icon("pin"),
-          "Make champion",
-        ),
+        askFirst(h("button.btn.wide", icon("trash"), "Delete"), "Delete for good?", async () => {
+          if (await attempt(() => api.remove(run.id), `${name} is deleted`)) location.hash = "#/runs";
+        }),
       ),
-    run.status === "succeeded" &&
-      h(
-        "button.btn.wide",
-        { onclick: () => attempt(async () => download(await api.modelFile(run.id), `${run.id}.onnx`)) },
-        icon("down"),
-        "ONNX",
-      ),
-    isFinal && !run.sweep_id && guard(deleteButton(run)),
   ];
 }
 
-/** Asks once more before it deletes. */
-function deleteButton(run) {
-  let isArmed = false;
-  const label = h("span", "Delete");
-  const button = h(
-    "button.btn.wide",
-    {
-      onclick: async () => {
-        if (!isArmed) {
-          isArmed = true;
-          label.textContent = "Delete for good?";
-          return;
-        }
-        if (await attempt(() => api.remove(run.id), `${run.name || "The run"} is deleted`)) location.hash = "#/runs";
-      },
-      onblur: () => {
-        isArmed = false;
-        label.textContent = "Delete";
-      },
-    },
-    icon("trash"),
-    label,
-  );
-  return button;
-}
+/** Saves a run's model as a file. */
+export const modelButton = (selector, id) =>
+  act(h(selector, icon("down"), "ONNX"), () => attempt(async () => download(await api.modelFile(id), `${id}.onnx`)));

@@ -1,4 +1,5 @@
 // What can be done with the runs that are chosen.
+import { act, confirming } from "../acts.js";
 import { link } from "../address.js";
 import * as api from "../api.js";
 import { h, replace, toast } from "../dom.js";
@@ -10,6 +11,7 @@ const MAX_COMPARED = 12;
 
 /** @param {object} on clear(), changed(ids) */
 export function makeDock(on) {
+  const keys = new Map(); // run → key of its next submission: one whose answer was lost is not made twice
   const root = h(".dock", { hidden: true, role: "toolbar", "aria-label": "Chosen runs" });
 
   /** Does something with each run; says in the server's words what was refused. */
@@ -21,7 +23,12 @@ export function makeDock(on) {
     on.changed(ids);
   };
   const tag = (ids) => {
-    const field = h("input.input", { "aria-label": "Tag, as key:value", placeholder: "key:value", size: 14 });
+    const field = h("input.input", {
+      "aria-label": "Tag, as key:value",
+      placeholder: "key:value",
+      size: 14,
+      required: true,
+    });
     const form = h(
       "form.tagging",
       {
@@ -46,23 +53,21 @@ export function makeDock(on) {
     replace(
       root,
       h("b", `Delete ${ids.length === 1 ? "this run" : `these ${ids.length} runs`}? This cannot be undone.`),
-      h(
-        "button.btn.primary",
-        {
-          onclick: () => {
-            each(ids, api.remove, (n) => `${n} deleted`);
-            on.clear();
-          },
-        },
-        "Delete",
-      ),
+      confirming(h("button.btn.primary", "Delete"), () => {
+        on.clear();
+        return each(ids, api.remove, (n) => `${n} deleted`);
+      }),
       h("button.btn.ghost", { onclick: () => show(ids) }, "Keep"),
     );
   };
   const again = (ids) =>
     each(
       ids,
-      (id) => api.submit({ from_run: id }, newId()),
+      async (id) => {
+        keys.set(id, keys.get(id) ?? newId());
+        await api.submit({ from_run: id }, keys.get(id));
+        keys.delete(id);
+      },
       (n) => `${n} queued again`,
     );
 
@@ -79,9 +84,9 @@ export function makeDock(on) {
           : { "aria-disabled": "true", title: `Choose two to ${MAX_COMPARED}` },
         "Compare",
       ),
-      guard(h("button.btn.ghost", { onclick: () => again(ids) }, icon("play"), "Run again")),
-      guard(h("button.btn.ghost", { onclick: () => tag(ids) }, "Tag")),
-      guard(h("button.btn.ghost", { onclick: () => remove(ids) }, icon("trash"), "Delete")),
+      guard(act(h("button.btn.ghost", icon("play"), "Run again"), () => again(ids))),
+      guard(act(h("button.btn.ghost", "Tag"), () => tag(ids))),
+      guard(act(h("button.btn.ghost", icon("trash"), "Delete"), () => remove(ids))),
       h("button.btn.ghost.icon", { "aria-label": "Choose none", onclick: on.clear }, icon("close")),
     );
   }

@@ -2,10 +2,12 @@
 import * as api from "../api.js";
 import { store } from "../store.js";
 import { watch } from "../stream.js";
+import { hasGroups, Pages } from "./pages.js";
 
 const PAGE = 50;
 const REFRESH_MS = 1000; // rows in training are read again at most so often
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+const UNCOUNTED = new Set(["metric", "checkpoint", "promoted"]); // events that change no count
 
 export class RunList extends EventTarget {
   rows = [];
@@ -14,11 +16,12 @@ export class RunList extends EventTarget {
   counts = null; // of runs by status, with the other filters
   isFirst = false; // whether the first page is here
   #filter = null;
-  #after = null;
+  #pages = null;
   #isLoading = false;
   #dirty = new Set();
   #timer = null;
-  #number = 0;
+  #countTimer = null;
+  #number = 0; // of the filter: what was asked with another one is out of date
   #wanted = new Set();
   #watched = "";
 
@@ -31,6 +34,8 @@ export class RunList extends EventTarget {
   leave() {
     store.removeEventListener("event", this.onEvent);
     clearTimeout(this.#timer);
+    clearTimeout(this.#countTimer);
+    this.#number += 1;
     watch([]);
   }
 
@@ -38,7 +43,7 @@ export class RunList extends EventTarget {
   async open(filter) {
     this.#filter = filter;
     Object.assign(this, { rows: [], hasMore: false, isFirst: false });
-    this.#after = null;
+    this.#pages = new Pages(filter);
     this.#isLoading = false;
     this.#number += 1;
     await this.more();
@@ -49,13 +54,12 @@ export class RunList extends EventTarget {
     this.#isLoading = true;
     const number = this.#number;
     try {
-      const page = await api.listRuns({ ...this.#filter, limit: PAGE, after: this.#after });
+      const { rows, counts } = await this.#pages.next(PAGE);
       if (number !== this.#number) return;
       const known = new Set(this.rows.map((run) => run.id));
-      this.rows.push(...page.data.filter((run) => !known.has(run.id)));
-      this.#after = page.next;
-      if (page.counts) this.counts = page.counts;
-      this.hasMore = page.has_more;
+      this.rows.push(...rows.filter((run) => !known.has(run.id)));
+      if (counts) this.counts = counts;
+      this.hasMore = this.#pages.hasMore;
       this.isFirst = true;
       this.#tell();
     } finally {
@@ -81,6 +85,8 @@ export class RunList extends EventTarget {
   }
 
   #take(event) {
+    const isListed = !event.sweep_id || this.#filter.trials || this.#filter.sweep;
+    if (isListed && !UNCOUNTED.has(event.type)) this.#countTimer ??= setTimeout(() => this.#count(), REFRESH_MS);
     if (event.type === "deleted") {
       const run = this.rows.find((each) => each.id === event.run_id);
       if (run) run.is_deleted = true;
@@ -104,14 +110,18 @@ export class RunList extends EventTarget {
       this.#timer = null;
       const ids = [...this.#dirty];
       this.#dirty.clear();
-      await this.#read(ids).catch(() => {});
+      await this.#read(ids).catch(() => ids.forEach((id) => this.#dirty.add(id))); // the next event asks again
     }, ms);
   }
 
   async #read(ids) {
     const sweeps = new Set(this.rows.filter((row) => row.is_sweep).map((row) => row.id));
+    const runIds = ids.filter((id) => !sweeps.has(id));
+    const parts = Array.from({ length: Math.ceil(runIds.length / PAGE) }, (_, i) =>
+      runIds.slice(i * PAGE, (i + 1) * PAGE),
+    );
     const [runs, found] = await Promise.all([
-      api.runsById(ids.filter((id) => !sweeps.has(id)).slice(0, PAGE)),
+      Promise.all(parts.map(api.runsById)).then((all) => all.flat()),
       Promise.all(ids.filter((id) => sweeps.has(id)).map((id) => api.sweep(id).catch(() => null))),
     ]);
     const fresh = new Map([...runs, ...found.filter(Boolean).map(api.asRow)].map((row) => [row.id, row]));
@@ -120,12 +130,23 @@ export class RunList extends EventTarget {
     this.#tell();
   }
 
+  async #count() {
+    this.#countTimer = null;
+    const number = this.#number;
+    const page = await api.listRuns({ ...this.#filter, limit: 1 }).catch(() => null);
+    if (!page || number !== this.#number) return;
+    this.counts = page.counts;
+    this.#tell();
+  }
+
   async #addNewest(id, isSweep = false) {
-    const { status, q, kind, tag, sweep, sort, trials } = this.#filter;
-    if (sort !== "-created_at" || status || q || kind || tag || sweep || (isSweep && trials)) return;
+    const { trials } = this.#filter;
+    if (!hasGroups({ ...this.#filter, trials: false }) || (isSweep && trials)) return;
+    const number = this.#number;
     const row = await (isSweep ? api.sweep(id).then(api.asRow) : api.run(id)).catch(() => null);
-    if (!row || row.sweep_id || this.rows.some((each) => each.id === id)) return;
-    this.rows = [row, ...this.rows];
+    if (!row || number !== this.#number || row.sweep_id || this.rows.some((each) => each.id === id)) return;
+    const older = this.rows.findIndex((each) => each.id < id); // answers may come in another order
+    this.rows = this.rows.toSpliced(older < 0 ? this.rows.length : older, 0, row);
     this.#tell();
   }
 

@@ -30,11 +30,12 @@ function place(dim, points) {
   const all = points.map(dim.of).filter((v) => v != null);
   const most = Math.max(...all, 1e-9);
   const least = dim.isSearched ? Math.min(...all) : 0;
+  const isWhole = dim.isSearched ? all.every(Number.isInteger) : !dim.errors;
   // Accuracy by its error, costs downwards, what was drawn from a range upwards.
   if (dim.errors) dim.y = errors([0.05, 0.9965], [BOTTOM, TOP]);
   else dim.y = dim.isSearched ? linear([least, most], [BOTTOM, TOP]) : linear([most, 0], [BOTTOM, TOP]);
   dim.write = (v) => (dim.errors ? pct(v, v > 0.99 ? 1 : 0) : dim.isSearched ? short(v) : int(v));
-  dim.ticks = (dim.errors ? dim.y.ticks(8) : ticks(least, most, 4)).map((v) => [dim.y(v), dim.write(v)]);
+  dim.ticks = (dim.errors ? dim.y.ticks(8) : ticks(least, most, 4, isWhole)).map((v) => [dim.y(v), dim.write(v)]);
   return dim;
 }
 

@@ -55,7 +55,7 @@ export function scatter(report, link, against) {
     const values = points.map((p) => p[cost[0]]);
     const x = cost[2]
       ? log([Math.min(...values) * 0.85, Math.max(...values) * 1.15], [box.left, width - box.right])
-      : linear([0, Math.max(...values) * 1.04], [box.left, width - box.right]);
+      : linear([0, Math.max(...values) * 1.04], [box.left, width - box.right], true);
     const y = errors([0.05, 0.9965], [height - box.bottom, box.top]);
     axes(svg, x, y, { ...box, formatX: (v) => int(v), formatY: (v) => pct(v, v > 0.99 ? 1 : 0), labelX: cost[1] });
     svg.append(

@@ -17,7 +17,7 @@ export function strands(curves, report, link) {
   const draw = () => {
     const [width, height] = [root.clientWidth, 300];
     if (!width) return;
-    scales = { x: linear([0, end], [44, width - 8]), y: errors([0.05, 0.9965], [height - 24, 10]) };
+    scales = { x: linear([0, end], [44, width - 8], true), y: errors([0.05, 0.9965], [height - 24, 10]) };
     const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
     axes(svg, scales.x, scales.y, {
       left: 44,

@@ -1,4 +1,5 @@
 // Runs side by side: curves in one picture, only the settings that differ, and which run makes which mistake.
+import { act } from "../acts.js";
 import { link, read, setState } from "../address.js";
 import * as api from "../api.js";
 import { copy, h, replace } from "../dom.js";
@@ -8,7 +9,7 @@ import { icon } from "../icons.js";
 import { Cursor, lineChart } from "../linechart.js";
 import { duel } from "../models/duel.js";
 import { columns, ERRORS, percent, rangeChip } from "../run/curves.js";
-import { valImages } from "../train/against.js";
+import { numVal, readSplits, standardError } from "../splits.js";
 import { clampRange, readRange, writeRange } from "../zoom.js";
 
 export const title = "Compare";
@@ -30,6 +31,7 @@ export async function show({ state }) {
       metrics: series[run.id] ?? empty(),
       cls: COLOURS[i % COLOURS.length],
     }));
+  await readSplits(runs.map(({ run }) => run.config)).catch(() => {});
   const gone = wanted.length - runs.length;
   if (runs.length < 2) return { root: refusal(runs.length, gone) };
   const pair = (state.get("pair") ?? "").split(",").filter((id) => runs.some(({ run }) => run.id === id));
@@ -86,7 +88,7 @@ export async function show({ state }) {
             "span.chip.line",
             keyOf(cls),
             h("a", { href: link(`runs/${run.id}`), dir: "auto" }, h("b", name)),
-            runs.length > 2 && h("button", { "aria-label": `Leave ${name} out`, onclick: () => leaveOut(run.id) }, "×"),
+            runs.length > 2 && act(h("button", { "aria-label": `Leave ${name} out` }, "×"), () => leaveOut(run.id)),
           ),
         ),
         h("a.chip", { href: link("runs", { select: runs.map(({ run }) => run.id) }) }, icon("plus"), "add"),
@@ -199,7 +201,7 @@ function table(runs) {
             h(
               "tr",
               h("th", h("span.sr", "field")),
-              runs.map(({ name, cls }) => h("th.num", { scope: "col" }, keyOf(cls), name)),
+              runs.map(({ name, cls }) => h("th.num", { scope: "col", title: name }, keyOf(cls), h("span.cut", name))),
             ),
           ),
           h(
@@ -249,12 +251,12 @@ function table(runs) {
 /** By the rule of the sweep reports: no further apart than the standard error of the difference. */
 function noise(all) {
   const [best, ...others] = all
-    .filter(({ run }) => run.best)
+    .filter(({ run }) => run.best && numVal(run.config))
     .sort((a, b) => b.run.best.val_accuracy - a.run.best.val_accuracy);
   if (!others.length) return "";
-  const variance = ({ run }) => (run.best.val_accuracy * (1 - run.best.val_accuracy)) / valImages(run);
+  const errorOf = ({ run }) => standardError(run.best.val_accuracy, numVal(run.config));
   const within = others.filter(
-    (each) => best.run.best.val_accuracy - each.run.best.val_accuracy <= Math.sqrt(variance(best) + variance(each)),
+    (each) => best.run.best.val_accuracy - each.run.best.val_accuracy <= Math.hypot(errorOf(best), errorOf(each)),
   );
   if (!within.length) return `${best.name} is better by more than noise.`;
   return `${within.map(({ name }) => name).join(" and ")} ${within.length > 1 ? "are" : "is"} within noise of ${best.name}${within.length < others.length ? "; the others are not" : ""}.`;

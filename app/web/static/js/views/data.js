@@ -19,9 +19,10 @@ export async function show({ state }) {
   const tiles = h(".tiles.samples");
   const foot = h(".chips");
   const load = async (changes = {}) => {
-    filter = { ...filter, ...changes };
+    const wanted = (filter = { ...filter, ...changes });
     setState({ ...filter, after: filter.after || null });
     const page = await api.samples("digits", { ...filter, limit: PAGE });
+    if (wanted !== filter) return; // another page was asked for meanwhile
     replace(
       tiles,
       page.data.map((each) =>

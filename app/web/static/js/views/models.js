@@ -1,14 +1,16 @@
 // Which model answers /predict, why, and how it came to that; the others, and what is within noise of the champion.
+import { act } from "../acts.js";
 import { link, setState } from "../address.js";
 import * as api from "../api.js";
-import { copy, download, h, replace } from "../dom.js";
+import { copy, h, replace } from "../dom.js";
 import { ago, bytes, int, pct, short } from "../format.js";
 import { now } from "../http.js";
 import { icon } from "../icons.js";
 import { guard } from "../keys.js";
-import { boardTable, standardError } from "../models/board.js";
+import { boardTable } from "../models/board.js";
 import { duel } from "../models/duel.js";
-import { attempt } from "../run/actions.js";
+import { attempt, modelButton } from "../run/actions.js";
+import { numVal, plusMinus, readSplits } from "../splits.js";
 import { store } from "../store.js";
 
 export const title = "Models";
@@ -19,6 +21,8 @@ const ID = /((?:run )?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})/;
 export async function show({ state }) {
   let champion = null;
   let models = [];
+  let total = null; // of all saved models, where those here are only the best
+  let outsider = null; // the challenger of the address, if it is none of these
   let challenger = state.get("against") ?? "";
   let withAll = state.get("trials") === "1";
   const root = h(".page.models");
@@ -27,9 +31,31 @@ export async function show({ state }) {
 
   async function load() {
     champion = await api.champion();
-    models = champion ? (await api.models({ limit: LIMIT })).data : [];
+    if (champion) {
+      const [page, { counts }] = await Promise.all([
+        api.models({ limit: LIMIT }),
+        api.runs({ limit: 1, counts: true }),
+      ]);
+      models = page.data;
+      total = page.has_more ? counts.succeeded : null;
+      await Promise.all([
+        readSplits([champion.model, ...models].map((each) => each.config)).catch(() => {}),
+        findOutsider(),
+      ]);
+    }
     draw();
     await showDuel();
+  }
+  /** Asks for the challenger by its id, if it is neither the champion nor one of the best models. */
+  async function findOutsider() {
+    const isHere = [champion.model, outsider ?? {}, ...models].some((each) => each.run_id === challenger);
+    if (!challenger || isHere) return;
+    const run = await api.run(challenger).catch(() => null);
+    outsider = {
+      run_id: challenger,
+      name: run ? run.name : "a run that is gone",
+      val_accuracy: run?.best?.val_accuracy,
+    };
   }
   function draw() {
     if (!champion)
@@ -67,7 +93,14 @@ export async function show({ state }) {
     );
     return replace(
       root,
-      h(".head", h("h1", "Models"), h("span.note", `${int(models.length)} best of all saved models`)),
+      h(
+        ".head",
+        h("h1", "Models"),
+        h(
+          "span.note",
+          total ? `${int(models.length)} best of ${int(total)} saved models` : `${int(models.length)} saved models`,
+        ),
+      ),
       hero(),
       history(),
       h(
@@ -92,8 +125,8 @@ export async function show({ state }) {
       "select.input.select",
       { "aria-label": "Challenger", onchange: (event) => challenge({ run_id: event.target.value }) },
       h("option", { value: "" }, "Choose a model"),
-      models
-        .filter((each) => each.run_id !== champion.model.run_id)
+      [...models, outsider]
+        .filter((each) => each && each.run_id !== champion.model.run_id)
         .map((each) =>
           h(
             "option",
@@ -111,17 +144,20 @@ export async function show({ state }) {
   }
   async function showDuel() {
     if (!champion) return;
-    const model = models.find((each) => each.run_id === challenger && challenger !== champion.model.run_id);
+    const model = [...models, outsider].find(
+      (each) => each?.run_id === challenger && challenger !== champion.model.run_id,
+    );
     if (!model)
       return replace(
         stage,
         h("p.small.faint", "Choose a model: its mistakes are laid beside the champion's, on the same images."),
       );
     replace(duelNote, `${model.name || "unnamed run"}, against ${champion.model.name || "unnamed run"}`);
-    const found = await api.mistakes(challenger, { against: champion.model.run_id }).catch((error) => error);
+    const found = await api.mistakes(model.run_id, { against: champion.model.run_id }).catch((error) => error);
+    if (model.run_id !== challenger) return; // another one was chosen meanwhile
     replace(stage, found instanceof Error ? h("p.small", found.message) : duel(found, ["mended", "new", "of both"]));
   }
-  const change = async (work, said) => (await attempt(work, said)) && load();
+  const change = async (work, said) => (await attempt(work, said)) && reload();
   const pin = (model) =>
     change(() => api.pin(model.run_id), `${model.name || "unnamed run"} answers from now on, pinned`);
 
@@ -139,12 +175,17 @@ export async function show({ state }) {
           "div",
           h("p.small.muted", h("code", "POST /predict"), " is answered by"),
           h("h2.heroname", h("a", { href: link(`runs/${model.run_id}`), dir: "auto" }, model.name || "unnamed run")),
-          h("p.why", h("span.chip", { class: isPinned ? "warn" : "accent" }, reason), " ", withNames(why ?? "", models)),
+          h(
+            "p.why",
+            h("span.chip", { class: isPinned ? "warn" : "accent" }, reason),
+            " ",
+            withNames(why ?? "", models),
+          ),
         ),
       ),
       h(
         "dl.stats",
-        stat("val accuracy", pct(model.val_accuracy, 2), ` ± ${(standardError(model.val_accuracy) * 100).toFixed(1)}`),
+        stat("val accuracy", pct(model.val_accuracy, 2), plusMinus(model.val_accuracy, numVal(model.config))),
         model.shifted_accuracy != null &&
           stat("shifted val", pct(model.shifted_accuracy, 1), ` ± ${(model.shifted_standard_error * 100).toFixed(1)}`),
         stat("val loss", short(model.val_loss)),
@@ -157,29 +198,26 @@ export async function show({ state }) {
         ".acts",
         before &&
           guard(
-            h(
-              "button.btn",
-              { onclick: () => change(api.rollBack, `${beforeName} answers again, pinned`) },
-              icon("back"),
-              `Roll back to ${beforeName}`,
+            act(h("button.btn", icon("back"), h("span.cut", `Roll back to ${beforeName}`)), () =>
+              change(api.rollBack, `${beforeName} answers again, pinned`),
             ),
           ),
-        guard(
-          h(
-            "button.btn",
-            isPinned
-              ? { onclick: () => change(api.unpin, `${automatic?.name || "The best model"} answers, automatically`) }
-              : { disabled: true, title: "It is automatic already" },
-            isPinned && automatic ? `Back to automatic: ${automatic.name || "unnamed run"}` : "Back to automatic",
-          ),
-        ),
+        isPinned
+          ? guard(
+              act(
+                h(
+                  "button.btn",
+                  h(
+                    "span.cut",
+                    automatic ? `Back to automatic: ${automatic.name || "unnamed run"}` : "Back to automatic",
+                  ),
+                ),
+                () => change(api.unpin, `${automatic?.name || "The best model"} answers, automatically`),
+              ),
+            )
+          : guard(h("button.btn", { disabled: true, title: "It is automatic already" }, "Back to automatic")),
         h("span.spacer"),
-        h(
-          "button.btn.ghost",
-          { onclick: () => attempt(async () => download(await api.modelFile(model.run_id), `${model.run_id}.onnx`)) },
-          icon("down"),
-          "ONNX",
-        ),
+        modelButton("button.btn.ghost", model.run_id),
         h(
           "button.btn.ghost",
           { onclick: () => copy(`curl -s ${new URL("models/champion", new URL(".", location.href))}`, "curl") },

@@ -11,6 +11,7 @@ import { makeConfusion } from "../run/confusion.js";
 import { makeCurves } from "../run/curves.js";
 import { store } from "../store.js";
 import { watch } from "../stream.js";
+import { numVal, plusMinus, readSplits } from "../splits.js";
 import { limitOf, weightTile } from "../tiles.js";
 import { clampRange, readRange, writeRange } from "../zoom.js";
 
@@ -34,6 +35,7 @@ export async function show({ state, rest: [id] }) {
   const inside = h(".inside");
   let timer = null;
   let rows = [];
+  let numImages = null; // of val, once that is known
   let atBest = null; // metrics of the best epoch, which a range of epochs may leave out
 
   const told = h("span.contents");
@@ -44,11 +46,14 @@ export async function show({ state, rest: [id] }) {
   const drawTop = onceAFrame(() => {
     const isChampion = store.champion?.model.run_id === id;
     replace(told, head(run, isChampion));
-    replace(stats, facts(run, atBest));
+    replace(stats, facts(run, atBest, numImages));
     const wanted = [run.status, isChampion].join();
     if (wanted === shownButtons) return; // one of them may have the focus, or ask once more
     shownButtons = wanted;
-    replace(buttons, runButtons(run, isChampion, refresh));
+    replace(
+      buttons,
+      runButtons(run, isChampion, () => refresh().catch(() => {})),
+    );
   });
   function takeRows(found) {
     rows = found;
@@ -65,6 +70,13 @@ export async function show({ state, rest: [id] }) {
     const { data } = await api.metrics(id, POINTS, zoom);
     if (wanted === zoom) takeRows(data);
   }
+  /** Finds out how many images val has; curves do not wait for it. */
+  async function countImages(confusion) {
+    if (confusion) numImages = confusion.counts.flat().reduce((sum, n) => sum + n, 0);
+    else if (run.best && numImages === null) await readSplits([run.config]).catch(() => {});
+    numImages ??= numVal(run.config);
+    drawTop();
+  }
   async function load() {
     const isNetwork = run.model_kind === "mlp";
     const hasModel = run.status === "succeeded";
@@ -76,6 +88,7 @@ export async function show({ state, rest: [id] }) {
       hasModel ? optional(api.mistakes(id, { limit: 1000 })) : null,
       optional(api.defaults()).catch(() => null),
     ]);
+    countImages(confusion);
     takeRows(metrics.data);
     const hasCurves = rows.length > 0 || zoom !== null;
     replace(inside, cards({ run, curves, summary, weights, confusion, mistakes, defaults, state, hasCurves }));
@@ -87,6 +100,7 @@ export async function show({ state, rest: [id] }) {
     run = await api.run(id);
     if (run.status !== before) return load();
     const wanted = zoom;
+    countImages(null);
     const { data } = await api.metrics(id, POINTS, zoom);
     return wanted === zoom ? takeRows(data) : undefined;
   }
@@ -139,17 +153,15 @@ function head(run, isChampion) {
 
 const stat = (name, text, unit, cls = "") =>
   text !== null && h("div.stat", { class: cls }, h("dt", name), h("dd", text, unit && h("small", unit)));
-const error = (p, n) => Math.sqrt((p * (1 - p)) / n) * 100;
 
-function facts(run, atBest) {
+function facts(run, atBest, numImages) {
   const { best, progress } = run;
-  const numVal = Math.round(1797 * (run.config.split?.val_size ?? 0.3) + 0.5);
   return h(
     "dl.stats.facts",
     stat(
       "val accuracy",
       best ? pct(best.val_accuracy, 1) : "–",
-      best && ` ± ${error(best.val_accuracy, numVal).toFixed(1)}`,
+      best && plusMinus(best.val_accuracy, numImages),
       "lead",
     ),
     stat(

@@ -1,4 +1,5 @@
 // A sweep: the answer in a sentence, then the pictures that it rests on, all linked, then every point in a table.
+import { act, askFirst } from "../acts.js";
 import { link as address } from "../address.js";
 import * as api from "../api.js";
 import { download, h, replace } from "../dom.js";
@@ -30,7 +31,7 @@ export async function show({ state, rest: [id] }) {
     body = pointsBody(report, link);
     replace(
       root,
-      head(sweep, refresh),
+      head(sweep, () => refresh().catch(() => {})),
       report.points.some((p) => p.mean_val_accuracy != null)
         ? cards(report, curves, link, body, state)
         : waiting(sweep, report),
@@ -44,7 +45,7 @@ export async function show({ state, rest: [id] }) {
     const before = sweep.status;
     sweep = await api.sweep(id);
     if (FINAL.has(sweep.status) || before === "queued") return draw();
-    return root.querySelector(".head")?.replaceWith(head(sweep, refresh));
+    return root.querySelector(".head")?.replaceWith(head(sweep, () => refresh().catch(() => {})));
   }
   const onEvent = ({ detail }) => {
     if (detail.sweep_id === id && detail.type !== "metric")
@@ -91,49 +92,29 @@ function head(sweep, onChange) {
       ".end",
       h("a.btn", { href: address("sweeps", { from: sweep.id }) }, icon("play"), "Sweep again with …"),
       h("a.btn.wide", { href: address("runs", { sweep: sweep.id, sort: "-val_accuracy" }) }, icon("runs"), "Trials"),
-      h(
-        "button.btn.wide",
-        { onclick: () => attempt(async () => download(await api.reportFile(sweep.id), `${sweep.id}-report.csv`)) },
-        icon("down"),
-        "CSV",
+      act(h("button.btn.wide", icon("down"), "CSV"), () =>
+        attempt(async () => download(await api.reportFile(sweep.id), `${sweep.id}-report.csv`)),
       ),
-      FINAL.has(sweep.status) && guard(deleteButton(sweep)),
+      FINAL.has(sweep.status) &&
+        guard(
+          askFirst(
+            h("button.btn.wide", icon("trash"), "Delete"),
+            `Delete with ${int(progress.trials)} trials?`,
+            async () => {
+              if (await attempt(() => api.removeSweep(sweep.id), `${sweep.name || "The sweep"} is deleted`))
+                location.hash = "#/sweeps";
+            },
+          ),
+        ),
       !FINAL.has(sweep.status) &&
         guard(
-          h(
-            "button.btn",
-            {
-              onclick: async () =>
-                (await attempt(() => api.cancelSweep(sweep.id), "It is cancelled at the next epoch.")) && onChange(),
-            },
-            "Cancel",
+          act(
+            h("button.btn", "Cancel"),
+            async () =>
+              (await attempt(() => api.cancelSweep(sweep.id), "It is cancelled at the next epoch.")) && onChange(),
           ),
         ),
     ),
-  );
-}
-
-/** Asks once more before it deletes. */
-function deleteButton(sweep) {
-  let isArmed = false;
-  const label = h("span", "Delete");
-  return h(
-    "button.btn.wide",
-    {
-      onclick: async () => {
-        if (!isArmed) {
-          isArmed = true;
-          label.textContent = `Delete with ${int(sweep.progress.trials)} trials?`;
-        } else if (await attempt(() => api.removeSweep(sweep.id), `${sweep.name || "The sweep"} is deleted`))
-          location.hash = "#/sweeps";
-      },
-      onblur: () => {
-        isArmed = false;
-        label.textContent = "Delete";
-      },
-    },
-    icon("trash"),
-    label,
   );
 }
 

@@ -1,4 +1,5 @@
 // All sweeps, each with what it has found; and a form that makes one, with a dry run that says how much it is.
+import { act } from "../acts.js";
 import { link, setState } from "../address.js";
 import * as api from "../api.js";
 import { h, replace, toast } from "../dom.js";
@@ -11,6 +12,7 @@ import { cividis, goodness, longName } from "../sweep/link.js";
 
 export const title = "Sweeps";
 const DEBOUNCE_MS = 300;
+const DRAFT = "digitlab-sweep";
 const NUM_REPORTS = 12; // sweeps whose reports are read: the newest
 
 export async function show({ state }) {
@@ -26,11 +28,15 @@ export async function show({ state }) {
     replace(list, page.data.length ? cards.map((each) => each.root) : h("section.card.full", empty()));
     for (const each of cards.slice(0, NUM_REPORTS)) each.load();
   }
-  const open = async (from) => {
+  const open = async (from, isBack = false) => {
     form.hidden = false;
     setState({ new: from ? null : "1", from });
-    replace(form, await makeForm(from));
-    form.querySelector("select, textarea")?.focus();
+    try {
+      replace(form, await makeForm(from, readDraft(from, isBack)));
+      form.querySelector("select, textarea")?.focus();
+    } catch (error) {
+      toast(error.message);
+    }
   };
   const onEvent = ({ detail }) => {
     if (detail.sweep_id && detail.type !== "metric") timer ??= setTimeout(() => load().catch(() => {}), 2000);
@@ -44,12 +50,12 @@ export async function show({ state }) {
         ".head",
         h("h1", "Sweeps"),
         note,
-        h(".end", guard(h("button.btn.primary", { onclick: () => open(null) }, icon("plus"), "New sweep"))),
+        h(".end", guard(act(h("button.btn.primary", icon("plus"), "New sweep"), () => open(null)))),
       ),
       form,
       list,
     ),
-    entered: () => (state.has("new") || state.has("from") ? open(state.get("from")) : null),
+    entered: () => (state.has("new") || state.has("from") ? open(state.get("from"), true) : null),
     leave() {
       clearTimeout(timer);
       store.removeEventListener("event", onEvent);
@@ -105,10 +111,19 @@ function card(sweep) {
   return { root, load };
 }
 
-/** The form: a preset, or the document of an earlier sweep, as JSON that one changes. */
-async function makeForm(from) {
+/** Keeps what was typed in this tab: {from, choice, text, isSubmitted}. */
+const keepDraft = (draft) => sessionStorage.setItem(DRAFT, JSON.stringify(draft));
+
+/** What was typed from the same beginning; one that was submitted is there for those who go back to it. */
+function readDraft(from, isBack) {
+  const draft = JSON.parse(sessionStorage.getItem(DRAFT));
+  return draft?.from === from && (isBack || !draft.isSubmitted) ? draft : null;
+}
+
+/** The form: a preset, the document of an earlier sweep, or what was typed before, as JSON that one changes. */
+async function makeForm(from, draft) {
   const presets = (await api.presets()).data.filter((each) => each.kind === "sweep");
-  const before = from ? await api.sweep(from).catch(() => null) : null;
+  const before = from ? await api.sweep(from, true).catch(() => null) : null;
   const area = h("textarea.input.document", {
     "aria-label": "The sweep, as POST /sweeps takes it",
     spellcheck: "false",
@@ -124,11 +139,16 @@ async function makeForm(from) {
     "select.input.select",
     {
       "aria-label": "Start from",
-      onchange: () => fill({ ...presets.find((each) => each.name === choose.value).config, name: choose.value }),
+      onchange: () => {
+        const preset = presets.find((each) => each.name === choose.value);
+        fill(preset ? { ...preset.config, name: preset.name } : documentOf(before));
+        keepText();
+      },
     },
     before && h("option", { value: "" }, before.name || "unnamed sweep"),
     presets.map((each) => h("option", { value: each.name }, each.name)),
   );
+  const keepText = (isSubmitted = false) => keepDraft({ from, choice: choose.value, text: area.value, isSubmitted });
   const fill = (document) => {
     area.value = JSON.stringify(document, null, 2);
     ask();
@@ -174,6 +194,7 @@ async function makeForm(from) {
     );
   };
   area.addEventListener("input", () => {
+    keepText();
     clearTimeout(timer);
     timer = setTimeout(ask, DEBOUNCE_MS);
   });
@@ -191,6 +212,7 @@ async function makeForm(from) {
           submissions.done(document);
           toast(`${int(sweep.progress.trials)} trials are queued`);
           location.hash = link(`sweeps/${sweep.id}`);
+          keepText(true);
         } catch (error) {
           submit.disabled = false;
           showErrors(error);
@@ -200,7 +222,11 @@ async function makeForm(from) {
     h("header", h("h2", "New sweep"), h("span.note", "every field of a run's configuration can be searched")),
     h(".body.lines", h(".selectwrap", choose), area, errors, h(".plan", plan), h(".chips", submit)),
   );
-  if (before) fill(documentOf(before));
+  if (draft) {
+    choose.value = draft.choice;
+    area.value = draft.text;
+    ask();
+  } else if (before) fill(documentOf(before));
   else if (presets.length) fill({ ...presets[0].config, name: presets[0].name });
   return root;
 }
