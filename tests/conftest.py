@@ -33,10 +33,9 @@ from tests.postgres import Postgres, migrate_url, start_postgres
 # A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What the paths of tests begin with that run in one process; the first that fits counts. The page's tests are two
-# halves, so that no process runs them alone at the end.
+# What the paths of tests begin with that run in one process. Two browsers at once would keep both cores busy, and what
+# the page's tests wait for would take minutes.
 TOGETHER = (
-    "tests/web/test_draw",
     "tests/web/",
     "tests/e2e/test_up.py",
     "tests/app/results/test_run_charts.py",

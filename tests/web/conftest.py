@@ -153,6 +153,17 @@ def service(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path, launc
     database.close()
 
 
+@pytest.fixture(autouse=True)
+def end_runs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Cancel what a test has left unfinished: the shared worker would train it while later tests wait for theirs."""
+    yield
+    if "service" in request.fixturenames:
+        client = request.getfixturevalue("service").processes.client
+        unfinished = client.get("/runs", params={"status": ["queued", "running", "paused"], "limit": 100})
+        for run in unfinished.json()["data"]:
+            client.post(f"/runs/{run['id']}/cancel")
+
+
 @pytest.fixture
 def idle_service(tmp_path: Path, migrated_file: Path, launcher: Launcher) -> Iterator[Processes]:
     """Processes of which none is started yet, with an empty database."""

@@ -16,7 +16,7 @@ from app.run_config import RunConfig
 from app.run_costs import stack_key
 from app.tables import Run, RunStatus
 from tests.e2e.conftest import Processes
-from tests.web.conftest import QUICK, Service, WatchedPages
+from tests.web.conftest import QUICK, Service, WatchedPages, frames
 
 # Scrolls by less than what is in sight, and waits until the rows are drawn.
 SCROLL = """async () => {
@@ -109,6 +109,21 @@ def test_a_paused_run_is_resumed_and_cancelled_by_its_buttons(service: Service, 
     page.get_by_role("button", name="Delete for good?").click()
     expect(page).to_have_url(re.compile("#/runs$"))
     assert service.processes.client.get(f"/runs/{run_id}").status_code == 404
+
+
+def test_a_click_on_a_row_that_is_drawn_anew_meanwhile_counts(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(service.address("runs"))
+    box = page.locator("tbody tr[data-id] input:enabled").first
+    box.hover()
+    page.mouse.down()
+    box.evaluate("(box) => { window.pressed = box; }")
+    added = service.processes.client.post("/runs", json={"name": "meanwhile", "training": {"epochs": 1}}).json()["id"]
+    assert service.processes.finish(added)["status"] == "succeeded"
+    page.wait_for_timeout(1500)  # longer than the list waits before it reads rows again
+    assert page.evaluate("pressed.isConnected")
+    page.mouse.up()
+    expect(page.get_by_role("toolbar", name="Chosen runs")).to_be_visible()
+    expect(page.locator(f'tr[data-id="{added}"]')).to_be_visible()
 
 
 NUM_SEEDED = 1000
@@ -330,7 +345,8 @@ def test_more_than_a_page_of_rows_change_at_once_and_counts_follow(
     for name in ("many 00", "many 30", "many 59"):
         row = page.locator("tbody tr", has_text=name)
         page.evaluate("scrollTo(0, 0)")
-        for _ in range(8):
+        frames(page)
+        for _ in range(20):
             if row.count():
                 break
             page.evaluate(SCROLL)
