@@ -225,8 +225,8 @@ def test_by_a_lan_name_each_tab_has_a_stream_and_closes_it_after_30_s_hidden(
 ) -> None:
     page, watched = open_page(f"{by_name}/#/runs")
     streams: list[str] = []
-    page.context.on("request", lambda request: streams.append(request.url) if "/events/stream" in request.url else None)
     other = page.context.new_page()
+    other.on("request", lambda request: streams.append(request.url) if "/events/stream" in request.url else None)
     watched.follow(other)
     other.clock.install()
     with other.expect_request("**/events/stream*"):
