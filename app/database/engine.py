@@ -71,7 +71,15 @@ class Database:
                     action(session)
 
     def close(self) -> None:
+        """Close all connections; one that a thread still uses, when it comes back."""
+        event.listen(self.engine.pool, "checkin", _close_late)
         self.engine.dispose()
+
+
+def _close_late(connection: Any, _record: Any) -> None:
+    """Close a connection that comes back to a closed pool, which would keep it until it is collected as garbage."""
+    if connection is not None:  # None: it is closed already
+        connection.close()
 
 
 BEFORE_COMMIT = "before_commit"

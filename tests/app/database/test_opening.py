@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from shutil import copyfile
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
@@ -285,3 +286,14 @@ def test_a_record_is_one_line_that_controls_nothing(
         assert [line for line in lines if line and not line.startswith("    ")] == lines[:2]
         assert "ERROR" in lines[0]
         assert "ERROR" in lines[1]
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back_to_a_closed_database(settings: Settings) -> None:
+    database = Database(settings.resolved_database_url)
+    with database.reading() as session:
+        connection = session.connection().connection.dbapi_connection
+        database.close()
+        assert session.scalar(text("select 1")) == 1
+    assert connection is not None
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError)):
+        connection.cursor().execute("select 1")
