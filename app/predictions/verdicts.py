@@ -100,11 +100,11 @@ class Judge:
         """
         if len(pixels) == 1:
             return np.array([self._judge_one(pixels[0], probabilities[0], None if logits is None else logits[0])])
-        confidences = _row_max(probabilities)
+        confidences = probabilities.max(axis=1)
         verdicts: Verdicts = UNSURE - (confidences >= self.sure_confidence)  # uint8: SURE is one less
         if logits is not None:
             # -logsumexp of the logits: the probability is the logit's exponential over their sum.
-            energies = np.log(confidences) - _row_max(logits)
+            energies = np.log(confidences) - logits.max(axis=1)
             verdicts[energies > self.max_energy] = NOT_A_DIGIT
         if self.train_images is not None:
             verdicts[self.train_images.are_beyond(pixels, self.max_distance)] = NOT_A_DIGIT
@@ -125,9 +125,3 @@ class Judge:
         if self.train_images is not None and self.train_images.is_beyond(image, self.max_distance):
             return NOT_A_DIGIT
         return SURE if confidence >= self.sure_confidence else UNSURE
-
-
-def _row_max(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the largest value of each row; by columns, which takes a fifth of numpy's time for short rows."""
-    largest: npt.NDArray[np.float32] = np.ascontiguousarray(values.T).max(axis=0)
-    return largest

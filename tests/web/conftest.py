@@ -218,6 +218,13 @@ def open_page(browser: Browser) -> Iterator[WatchedPages]:
     assert [each for watch in watched for each in watch.found] == []
 
 
+def go(page: Page, address: str) -> None:
+    """Load an address anew: within the page, a click may still reach the view before, on its way out."""
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+
+
 def draw(page: Page, points: list[tuple[float, float]], steps: int = 3) -> None:
     """Draw a stroke with the mouse; points are in units of the pad's height, from its left upper corner."""
     box = page.locator(".pad").bounding_box()

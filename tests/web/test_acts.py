@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import wait_for
-from tests.web.conftest import PATIENCE_MS, Service, WatchedPages, draw, oval
+from tests.web.conftest import PATIENCE_MS, Service, WatchedPages, draw, go, oval
 
 DIGITS = "JSON.parse(localStorage['digitlab-digits'] ?? '[]').map((each) => each.digit)"
 KEPT = "JSON.parse(localStorage['digitlab-digits']).map((each) => [each.strokes.length, each.label ?? null])"
@@ -17,12 +17,6 @@ def total(service: Service) -> int:
     counts = service.processes.client.get("/runs", params={"counts": True, "limit": 1}).json()["counts"]
     number: int = counts["total"]
     return number
-
-
-def go(page: Page, address: str) -> None:
-    page.goto("about:blank")
-    page.goto(address)
-    page.wait_for_selector("html[data-ready]")
 
 
 def test_a_double_click_on_delete_asks_and_a_click_on_the_question_deletes(

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import wait_for
-from tests.web.conftest import Service, WatchedPages
+from tests.web.conftest import Service, WatchedPages, go
 
 RATE, HIDDEN = "training.optimizer.learning_rate", "model.hidden_sizes"
 SHORT = {"model": {"hidden_sizes": [8]}, "training": {"epochs": 4}}
@@ -204,8 +204,7 @@ def test_a_sweep_of_listed_points_is_made_again_and_what_was_typed_is_there_for_
     start.select_option("listed")
     assert json.loads(area.input_value())["points"] == points
     mine = json.dumps({"name": "mine", "base": SHORT, "parameters": {"seed": [1, 2, 3]}})
-    page.goto("about:blank")  # or the button of the view before would be clicked, on its way out
-    page.goto(f"{filled_service.url}/#/sweeps")
+    go(page, f"{filled_service.url}/#/sweeps")
     page.get_by_role("button", name="New sweep").click()
     area.fill(mine)
     expect(page.locator(".newsweep .plan").first).to_contain_text("3 points")
@@ -218,8 +217,7 @@ def test_a_sweep_of_listed_points_is_made_again_and_what_was_typed_is_there_for_
     expect(page.locator("h1")).to_contain_text("mine")
     page.go_back()
     expect(area).to_have_value(mine)
-    page.goto("about:blank")  # or the button of the view before would be clicked, on its way out
-    page.goto(f"{filled_service.url}/#/sweeps")
+    go(page, f"{filled_service.url}/#/sweeps")
     page.get_by_role("button", name="New sweep").click()
     expect(area).not_to_have_value(re.compile('"mine"'))
     assert json.loads(area.input_value())["name"] == start.input_value()

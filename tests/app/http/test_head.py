@@ -47,13 +47,15 @@ def test_a_stream_answers_its_headers_and_ends(
 ) -> None:
     run_id = add_model()
     gc.disable()  # it would give connections back that the service forgot
-    for path in ("/events/stream", f"/runs/{run_id}/events/stream"):
-        response = client.head(path)
-        assert (response.status_code, response.content) == (200, b"")
-        assert response.headers["content-type"].startswith("text/event-stream")
-    state = client.app.state  # type: ignore[attr-defined]
-    assert (state.feed._num_streams, state.database.engine.pool.checkedout()) == (0, 0)
-    gc.enable()
+    try:
+        for path in ("/events/stream", f"/runs/{run_id}/events/stream"):
+            response = client.head(path)
+            assert (response.status_code, response.content) == (200, b"")
+            assert response.headers["content-type"].startswith("text/event-stream")
+        state = client.app.state  # type: ignore[attr-defined]
+        assert (state.feed._num_streams, state.database.engine.pool.checkedout()) == (0, 0)
+    finally:
+        gc.enable()
     assert client.head("/runs/nothing-there/events/stream").status_code == 404
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
