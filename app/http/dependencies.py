@@ -98,9 +98,14 @@ def media_type_of(request: Request, *others: str) -> str:
     raise UnsupportedMedia(f"Send the body with the header {possible}; {got}.")
 
 
+# What many clients call a type, who follow the names of files.
+_ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp", "image/x-bmp": "image/bmp"}
+
+
 @cache_short
 def _media_type(content_type: bytes) -> str:
-    return content_type.decode("latin-1").partition(";")[0].strip().lower()
+    media_type = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    return _ALIASES.get(media_type, media_type)
 
 
 def refuse_compression(request: Request) -> None:

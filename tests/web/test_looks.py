@@ -50,6 +50,18 @@ def test_the_systems_theme_is_taken_and_a_chosen_one_is_kept(service: Service, o
     assert background(page) == DARK
 
 
+def test_on_paper_a_view_is_light_and_without_its_controls(service: Service, open_page: WatchedPages) -> None:
+    page, _ = open_page(service.address("run"), color_scheme="dark")
+    page.get_by_role("button", name="Light or dark").click()
+    page.get_by_role("button", name="Light or dark").click()
+    assert background(page) == DARK
+    page.emulate_media(media="print")
+    assert background(page) == LIGHT
+    expect(page.locator("#main .btn:visible, #bar:visible")).to_have_count(0)
+    expect(page.locator("h1")).to_be_visible()
+    assert page.pdf().startswith(b"%PDF")
+
+
 def test_a_chosen_theme_is_there_at_the_first_paint(service: Service, open_page: WatchedPages) -> None:
     page, _ = open_page(service.address("draw"), color_scheme="light")
     page.get_by_role("button", name="Light or dark").click()

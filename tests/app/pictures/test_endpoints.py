@@ -27,6 +27,7 @@ STROKES = [[[30, 20], [70, 20], [45, 80]]]
 BODIES: dict[str, dict[str, Any]] = {
     "file": {"content": PNG, "headers": {"Content-Type": "image/png"}},
     "another kind of file than it says": {"content": PNG, "headers": {"Content-Type": "image/jpeg"}},
+    "a type as many clients spell it": {"content": PNG, "headers": {"Content-Type": "Image/JPG; name=digit.jpg"}},
     "base64": {"json": {"pictures": [TEXT]}},
     "data URL": {"json": {"pictures": [f"data:image/png;base64,{TEXT}"]}},
     "multipart": {"files": {"digit": ("digit.png", PNG, "image/png")}},

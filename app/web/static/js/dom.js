@@ -1,4 +1,5 @@
 // Elements without a framework. Styles are set through the CSSOM, since the page's policy forbids style attributes.
+import { whenLetGo } from "./held.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -42,10 +43,32 @@ export function append(element, children) {
   return element;
 }
 
+/** Replaces what is inside an element, once nothing in it is held; the focus goes to what stands for what had it. */
 export function replace(element, ...children) {
-  element.replaceChildren();
-  return append(element, children);
+  whenLetGo(element, () => {
+    const focused = element === document.activeElement ? null : placeOf(element, document.activeElement);
+    element.replaceChildren();
+    append(element, children);
+    if (focused) alike(element, focused.one)[focused.number]?.focus({ preventScroll: true });
+  });
+  return element;
 }
+
+/** Where an element stands among those that a reader takes for the same: {one, number}; null: not inside. */
+function placeOf(root, one) {
+  return one && root.contains(one) ? { one, number: alike(root, one).indexOf(one) } : null;
+}
+
+/** The elements inside another one that are named like this one. */
+function alike(root, one) {
+  return [...root.querySelectorAll(one.tagName)].filter((each) => nameOf(each) === nameOf(one));
+}
+
+const nameOf = (element) =>
+  element.dataset.focus ??
+  element.getAttribute("aria-label") ??
+  element.getAttribute("href") ??
+  (element.id || element.name || element.textContent);
 
 let toSay = null;
 let saidAt = 0;

@@ -51,7 +51,7 @@ async function show() {
     const page = await view.show({ state, rest, isShown: () => number === shown, setState });
     clearTimeout(waiting);
     if (number !== shown) return page.leave?.();
-    replace(main, page.root);
+    main.replaceChildren(page.root);
     leave = page.leave ?? null;
     page.entered?.();
     document.title = `${page.title ?? view.title} · digitlab`;

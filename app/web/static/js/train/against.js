@@ -2,11 +2,16 @@
 import { link } from "../address.js";
 import { h } from "../dom.js";
 import { difference, signed } from "../format.js";
+import { numVal, standardError } from "../splits.js";
 
-/** The standard error of a difference of two shares of n images, in points. */
-const noiseOf = (a, b, n) => 100 * Math.sqrt([a, b].reduce((sum, p) => sum + (p * (1 - p)) / n, 0));
-
-export const valImages = (run) => Math.floor(1797 * (run.config.split?.val_size ?? 0.3) + 0.9);
+/** The standard error of the difference of two runs' val accuracies, in points; null: not known yet. */
+function noiseOf(...runs) {
+  const errors = runs.map((run) => {
+    const n = numVal(run.config);
+    return n === null ? null : standardError(run.best.val_accuracy, n);
+  });
+  return errors.includes(null) ? null : 100 * Math.hypot(...errors);
+}
 
 export function against(run, ghost, comparison) {
   if (!ghost) return h("p.small.faint", "Train once more: the last run stays behind the new one.");
@@ -19,15 +24,16 @@ export function against(run, ghost, comparison) {
   );
   if (!run.best || !ghost.best) return h(".versus", chips);
   const points = (run.best.val_accuracy - ghost.best.val_accuracy) * 100;
-  const n = valImages(run);
-  const noise = noiseOf(run.best.val_accuracy, ghost.best.val_accuracy, n);
+  const noise = noiseOf(run, ghost);
   return h(
     ".versus",
     chips,
     h(
       "p.small.muted",
       h("b", { class: points < 0 ? "down" : "up" }, `${signed(points)} points`),
-      ` on val: ${Math.abs(points) <= noise ? "within" : "beyond"} noise, which is ±${noise.toFixed(1)} for ${n} images.`,
+      " on val",
+      noise !== null &&
+        `: ${Math.abs(points) <= noise ? "within" : "beyond"} noise, which is ±${noise.toFixed(1)} for ${numVal(run.config)} images.`,
     ),
     comparison &&
       h(

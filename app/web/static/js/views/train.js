@@ -5,6 +5,7 @@ import { kept } from "../draw/digits.js";
 import { int, pct, share } from "../format.js";
 import { Problem, SubmissionKeys } from "../http.js";
 import { mistakeTile } from "../run/confusion.js";
+import { readSplits } from "../splits.js";
 import { store } from "../store.js";
 import { watch } from "../stream.js";
 import { digitTile, limitOf, rowsOf, weightTile } from "../tiles.js";
@@ -140,6 +141,7 @@ export async function show({ state, isShown, setState }) {
       hasModel && run.model_kind === "mlp" ? orNull(api.weights(id)) : null,
       hasModel ? orNull(api.mistakes(id, { limit: NUM_MISTAKES })) : null,
       hasModel && ghost ? orNull(api.mistakes(id, { against: ghost.id })) : null,
+      orNull(readSplits([run, ghost ?? run].map((each) => each.config))),
     ]);
     if (id !== run.id || !isShown()) return;
     if (run.config.training?.snapshots) await loadSnapshots(id);
