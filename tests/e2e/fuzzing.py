@@ -38,6 +38,7 @@ def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
 sessions = {client: requests.Session() for client in OTHERS}
 for session in sessions.values():
     session.headers.clear()  # they would replace a case's headers
+    session.trust_env = False  # looks for no proxy and no .netrc with each request
 statuses: dict[str, set[int]] = {client: set() for client in OTHERS}  # the statuses seen so far
 
 

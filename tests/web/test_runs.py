@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.web.conftest import Service, WatchedPages
+from tests.web.conftest import QUICK, Service, WatchedPages
 
 UNUSUAL: dict[str, dict[str, Any]] = {
     "diverged": {"training": {"epochs": 20, "optimizer": {"learning_rate": 100.0, "weight_decay": 10.0}}},
@@ -171,3 +171,17 @@ def test_an_accuracys_error_is_of_the_images_that_the_run_was_measured_on(
 
 
 NUM_VAL = "async (configs) => configs.map((await import('/web/js/splits.js')).numVal)"
+
+
+def test_names_at_the_ends_of_lines_are_told_apart(service: Service, open_page: WatchedPages) -> None:
+    client = service.processes.client
+    names = ["dropout-tanh, with dropout", "dropout-tanh, none"]
+    ids = [client.post("/runs", json={"name": name, **QUICK}).json()["id"] for name in names]
+    for run_id in ids:
+        assert service.processes.finish(run_id)["status"] == "succeeded"
+    page, _ = open_page(f"{service.url}/#/compare?run={ids[0]}&run={ids[1]}")
+    labels = page.locator(".chart").first.locator("text.direct")
+    expect(labels).to_have_count(2)
+    assert sorted(labels.all_text_contents()) == ["dropou…, none", "dropou…ropout"]
+    right = page.locator(".chart svg").first.evaluate("(svg) => svg.getBoundingClientRect().right")
+    assert all(label.evaluate("(text) => text.getBoundingClientRect().right") <= right for label in labels.all())

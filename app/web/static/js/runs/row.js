@@ -50,7 +50,7 @@ export function makeRow(run, { defaults, series, isChampion, isChosen, onChoose 
     h("td.num.wide.wider.muted", run.shifted_accuracy == null ? "" : pct(run.shifted_accuracy, 1)),
     h(
       "td.wide.wider.sparkcell",
-      series
+      series?.epoch.length > 1
         ? sparkline(series.epoch, series.val_accuracy, {
             width: 96,
             height: 26,

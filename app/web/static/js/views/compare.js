@@ -3,7 +3,7 @@ import { act } from "../acts.js";
 import { link, read, setState } from "../address.js";
 import * as api from "../api.js";
 import { copy, h, replace } from "../dom.js";
-import { flatten, int, LABELS, pct, short, value } from "../format.js";
+import { flatten, int, LABELS, pct, short, shorten, value } from "../format.js";
 import { Problem } from "../http.js";
 import { icon } from "../icons.js";
 import { Cursor, lineChart } from "../linechart.js";
@@ -146,7 +146,7 @@ function curves(runs, onzoom) {
     })),
     ...runs.map(({ name, metrics, cls }) => ({
       name,
-      label: labelled ? name.slice(0, 14) : null,
+      label: labelled ? shorten(name, 13) : null,
       cls,
       xs: metrics.epoch,
       ys: metrics[val] ?? [],
@@ -154,7 +154,7 @@ function curves(runs, onzoom) {
   ];
   const marks = (field) =>
     runs.filter(({ run }) => run.best).map(({ run, cls }) => ({ x: run.best.epoch, y: run.best[field], cls }));
-  const shared = { cursor, onzoom, height: 250, right: 96, series: [] };
+  const shared = { cursor, onzoom, height: 250, right: 104, series: [] };
   const chart = (name, y) => lineChart({ ...shared, y, summary: `Val ${name} of the runs over epochs` });
   const accuracy = chart("accuracy", { ...ERRORS, format: percent, label: "accuracy" });
   const loss = chart("loss", { log: true, domain: "fit", format: short, label: "loss" });
