@@ -133,7 +133,7 @@ def emulate() -> Iterator[tuple[torch.dtype, Kernels]]:
 
 def train_all(engine: FusedEngine, size: int, first: int, epochs: int, *, evaluates: bool) -> Any:
     dues = np.full((size, epochs), evaluates)
-    return engine.train_epochs(range(size), first, dues, Decisions.none(size))
+    return engine.train_epochs(range(size), first, dues, [Decisions()] * size)
 
 
 Rows = list[str]  # of a part's result: lines of Markdown
@@ -265,7 +265,7 @@ def grid(where: Environment) -> Rows:
         stacks = [where.stack(members) for members in grid_stacks(where)]
         engines = [FusedEngine(stack, where.kernels(), threads=256) for stack in stacks]
         return [
-            Part(engine, range(stack.size), 1, np.tile(due, (stack.size, 1)), Decisions.none(stack.size))
+            Part(engine, range(stack.size), 1, np.tile(due, (stack.size, 1)), [Decisions()] * stack.size)
             for engine, stack in zip(engines, stacks, strict=True)
         ]
 
