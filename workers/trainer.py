@@ -7,11 +7,11 @@ parent has gone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection
+from typing import Concatenate, ParamSpec
 
 import torch
 from sqlalchemy.exc import DBAPIError
@@ -45,9 +45,11 @@ from workers.training.bank import Banks
 from workers.training.engines import choice
 from workers.training.ensemble import UnusableMember
 from workers.training.loop import warm_up
-from workers.training.side_by_side import SideBySideTraining
+from workers.training.side_by_side import Evaluations, SideBySideTraining
 
 logger = logging.getLogger(__name__)
+
+Arguments = ParamSpec("Arguments")
 
 
 def preload() -> None:
@@ -148,8 +150,7 @@ class Trainer:
         try:
             try:
                 for stack in claimed:
-                    with self._containing(stack, recorder):
-                        self._begin(stack, preparation, recorder)
+                    self._contain(self._begin, stack, recorder, preparation)
                 self._run_epochs([stack for stack in claimed if stack.active], recorder)
             finally:
                 recorder.close()
@@ -158,11 +159,17 @@ class Trainer:
         except Exception as error:
             self._fail([claim for stack in claimed if not stack.has_failed for claim in stack.claims], error)
 
-    @contextmanager
-    def _containing(self, stack: _Stack, recorder: Recorder) -> Iterator[None]:
-        """Let an error end this stack's runs alone, while others are trained."""
+    def _contain(
+        self,
+        action: Callable[Concatenate[_Stack, Recorder, Arguments], None],
+        stack: _Stack,
+        recorder: Recorder,
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> None:
+        """Do something for a stack; an error ends its runs alone, while others are trained."""
         try:
-            yield
+            action(stack, recorder, *arguments, **options)
         except (EOFError, ConnectionError, DBAPIError):
             raise
         except Exception as error:
@@ -179,7 +186,7 @@ class Trainer:
         for claim in claims:
             self._give_up(claim, error, is_alone=len(claims) == 1)
 
-    def _begin(self, stack: _Stack, preparation: Preparation, recorder: Recorder) -> None:
+    def _begin(self, stack: _Stack, recorder: Recorder, preparation: Preparation) -> None:
         """Read the runs of a stack, and make its training."""
         prepared = self._prepare(preparation, stack.claims)
         if not prepared:
@@ -218,22 +225,27 @@ class Trainer:
                 self._pulse.mark_progress()
                 self._hear_parent()
                 for stack in stacks:
-                    with self._containing(stack, recorder):
-                        self._leave_lost(stack, recorder)
-                        self._end_runs(stack, recorder)
+                    self._contain(self._end_runs, stack, recorder)
                 active = [run for stack in stacks for run in stack.active]
                 if active:
                     recorder.commit_if_due(active)
                 for training, train in trainings.advance():
-                    stack = by_training[training]
-                    with self._containing(stack, recorder):
-                        evaluated = train()
-                        for run, metrics in evaluated:
-                            recorder.add(run, metrics)
-                        end_hopeless(self._database, stack.by_run, evaluated)
+                    self._contain(self._advance, by_training[training], recorder, train)
+
+    def _advance(self, stack: _Stack, recorder: Recorder, train: Callable[[], Evaluations]) -> None:
+        evaluated = train()
+        for run, metrics in evaluated:
+            recorder.add(run, metrics)
+        end_hopeless(self._database, stack.by_run, evaluated)
 
     def _end_runs(self, stack: _Stack, recorder: Recorder) -> None:
-        """Record the runs that end here, a transaction at a time: it is written while the next results are computed."""
+        """Record the runs that end here, a transaction at a time: it is written while the next results are computed.
+
+        Those that another worker has claimed leave.
+        """
+        for run in list(stack.active):
+            if recorder.is_lost(run):
+                run.leave()
         outcomes = (
             (run, outcome) for run in stack.active if (outcome := self._outcome(run, stack.by_run[run])) is not None
         )
@@ -244,11 +256,6 @@ class Trainer:
             ended += part
         for run in ended:
             run.leave()
-
-    def _leave_lost(self, stack: _Stack, recorder: Recorder) -> None:
-        for run in list(stack.active):
-            if recorder.is_lost(run):
-                run.leave()
 
     def _outcome(self, run: TrainingRun, prepared: PreparedRun) -> Outcome | None:
         """The outcome of a run that ends at this epoch boundary; None: it continues."""

@@ -105,7 +105,7 @@ def test_a_run_that_is_killed_in_launches_ends_with_the_bits_of_one_that_is_not(
 def test_stacks_that_are_killed_in_a_launch_that_they_share_end_with_the_bits_of_each_alone(
     prepared_processes: Processes, library: Path
 ) -> None:
-    """Three shapes are queued before the worker starts, which claims them together, and after the kill one at a time."""
+    """Three shapes are queued before the worker starts, which claims them together; after the kill, one at a time."""
     processes = prepared_processes
     documents = [{**RUN, "model": {**RUN["model"], "hidden_sizes": sizes}} for sizes in ([16, 12], [24], [40, 8])]
     run_ids = [processes.submit(document) for document in documents]

@@ -19,8 +19,8 @@ from workers.training.evaluation import Metrics
 from workers.training.loop import StackTraining
 from workers.training.stretches import CALL_SECONDS, Pace, epoch_work, find_length
 
-Evaluated = Sequence[tuple[TrainingRun, Metrics]]
-Step = tuple[TrainingLoop, Callable[[], Evaluated]]
+Evaluations = Sequence[tuple[TrainingRun, Metrics]]
+Step = tuple[TrainingLoop, Callable[[], Evaluations]]
 
 
 class SideBySideTraining:
@@ -115,7 +115,7 @@ def _group(trainings: Sequence[StackTraining]) -> list[list[StackTraining]]:
     return list(groups.values())
 
 
-def _take_turn(training: StackTraining) -> Evaluated:
+def _take_turn(training: StackTraining) -> Evaluations:
     """Train epoch by epoch for about as long as a launch takes, or until the caller may have to act."""
     until = time.perf_counter() + CALL_SECONDS
     evaluated: list[tuple[TrainingRun, Metrics]] = []

@@ -220,7 +220,7 @@ class Queued:
     def mark(self) -> None:
         """Let `read` wait for all that has been queued so far."""
         if self.part.engine.device.type == "cuda":
-            self.event = torch.cuda.Event()
+            self.event = torch.cuda.Event(blocking=True)  # the recorder's threads have the core meanwhile
             self.event.record()
 
     def read(self) -> Stretch:
