@@ -26,8 +26,8 @@ from workers.trainer import Trainer
 from workers.training import side_by_side
 from workers.training.engines import choice
 from workers.training.engines.choice import SharedLaunches
+from workers.training.engines.cuda_engine import queue_together
 from workers.training.loop import StackTraining
-from workers.training.side_by_side import queue_together
 from workers.training.stretches import Pace
 
 pytestmark = [

@@ -48,8 +48,10 @@ class SideBySideTraining:
         others = [training for training in self._others if training.active]
         is_alone = len(others) == 1 and not any(launches.is_active for launches in self._series)
         for training in others:
-            takes_turns = isinstance(training, StackTraining) and not is_alone
-            yield training, partial(_take_turn, training) if takes_turns else training.run_epoch
+            if isinstance(training, StackTraining) and not is_alone:
+                yield training, partial(_take_turn, training)
+            else:
+                yield training, training.run_epoch
 
 
 class _Launch(NamedTuple):

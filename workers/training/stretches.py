@@ -57,7 +57,8 @@ class Planned(NamedTuple, Generic[AnyRun]):
 
     @property
     def length(self) -> int:
-        return self.dues.shape[1]
+        length: int = self.dues.shape[1]
+        return length
 
     @property
     def last(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_stacks_side_by_side_have_the_bits_of_each_alone(digits: Digits) -> None
     shapes: list[tuple[int, ...]] = [(12, 12), (24,), (52, 52)]
     stacks = [[digits.member(hidden_sizes=each, activation=name, epochs=40) for name in ACTIVATIONS] for each in shapes]
     alone = [StackTraining(members, device, cuda_engine="fused") for members in stacks]
-    expected: list[dict[tuple[int, str], dict[str, Any]]] = [{} for _ in stacks]
+    expected: list[dict[tuple[int, str], Mapping[str, Any]]] = [{} for _ in stacks]
     for training, states in zip(alone, expected, strict=True):
         for epoch in range(1, 41):
             training.run_epochs(1)

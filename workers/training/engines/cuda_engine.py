@@ -220,7 +220,8 @@ class Queued:
     def mark(self) -> None:
         """Let `read` wait for all that has been queued so far."""
         if self.part.engine.device.type == "cuda":
-            self.event = torch.cuda.Event(blocking=True)  # the recorder's threads have the core meanwhile
+            # A thread that waits for it leaves its core to the recorder's.
+            self.event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self.event.record()
 
     def read(self) -> Stretch:

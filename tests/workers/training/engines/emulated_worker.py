@@ -39,7 +39,7 @@ def make_fused(stack: Stack, **_: Any) -> FusedEngine:
     return FusedEngine(stack, MarkedKernels(Path(os.environ["EMULATED_KERNELS"])), threads=64)
 
 
-def find_shared_launches(_device: torch.device, _cuda_engine: choice.CudaEngine) -> SharedLaunches:
+def find_shared_launches(device: torch.device, cuda_engine: choice.CudaEngine) -> SharedLaunches:  # noqa: ARG001
     return SharedLaunches(H100.num_multiprocessors, 2**30)
 
 

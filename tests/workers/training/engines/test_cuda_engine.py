@@ -264,7 +264,7 @@ def test_launches_that_are_queued_at_once_have_the_bits_of_one(digits: Digits, e
     """Best epochs, early stopping and divergence are carried from launch to launch on the device; some runs leave."""
     kernels = emulated[torch.float64]
     members = make_members(digits, (16,), split=few(digits), batch_size=50, optimizer=SGD, dropout=0.0)
-    wild = replace(members[2].config, optimizer=replace(SGD, learning_rate=1e30))
+    wild = replace(members[2].config, optimizer=replace(SGD, learning_rate=1e200))
     members = [*members, members[2]._replace(config=wild)]
     patience = [Decisions(), Decisions(patience=2, min_delta=0.2), Decisions(patience=1), Decisions()]
     one, several = (Stack.build(members, CPU, torch.float64) for _ in range(2))
