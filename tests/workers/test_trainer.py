@@ -215,9 +215,3 @@ def test_a_trainer_says_what_can_be_trained_side_by_side(
     assert trainer._find_side_by_side() == SideBySide(("auto", default), 132, 2**30)
     trainer._default_device = "another"
     assert trainer._find_side_by_side() == SideBySide((default,), 132, 2**30)
-
-
-def test_only_the_fused_engine_shares_launches() -> None:
-    for device in ("cpu", "cuda", "mps"):
-        assert choice.find_shared_launches(torch.device(device), "batched") is None
-    assert choice.find_shared_launches(torch.device("cpu"), "fused") is None
