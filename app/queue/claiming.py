@@ -119,7 +119,7 @@ class _Lease(NamedTuple):
 
 
 class _Room:
-    """What is left of a claim's limits.
+    """The limits of a claim, and what its stacks have taken of them.
 
     Args:
         max_stack_bytes: See `claim_stacks`.
@@ -127,29 +127,28 @@ class _Room:
     """
 
     def __init__(self, max_stack_bytes: int, side_by_side: SideBySide | None) -> None:
-        self._bytes = max_stack_bytes
+        self._max_stack_bytes = max_stack_bytes
         self._side_by_side = side_by_side
-        self._is_untouched = True
-        self._runs = 0 if side_by_side is None else min(side_by_side.max_runs, MAX_RUNS_SIDE_BY_SIDE)
+        self._num_runs = self._num_bytes = 0
 
     def limit_for(self, first: Run) -> int:
         """The number of runs that may train in one stack with `first`, itself included; 0: no further stack."""
         config = self._shared_config(first)
-        if config is not None and self._side_by_side is not None:
-            self._bytes = min(self._bytes, self._side_by_side.max_bytes)
-        if self._is_untouched:
-            return _stack_limit(first, self._bytes)
-        return 0 if config is None else min(self._runs, num_fitting(config, self._bytes))
+        if config is None or self._side_by_side is None:
+            return 0 if self._num_runs else _stack_limit(first, self._max_stack_bytes)
+        room = min(self._max_stack_bytes, self._side_by_side.max_bytes) - self._num_bytes
+        if self._num_runs == 0:
+            return _stack_limit(first, room)
+        max_runs = min(self._side_by_side.max_runs, MAX_RUNS_SIDE_BY_SIDE)
+        return min(max_runs - self._num_runs, num_fitting(config, room))
 
     def take(self, first: Run, size: int) -> bool:
-        """Take the room of a stack; returns whether another one may follow."""
-        self._is_untouched = False
+        """Take the room of a stack; returns whether others may share its launches."""
         config = self._shared_config(first)
-        if config is None:
-            return False
-        self._bytes -= shared_bytes(config) + size * stack_bytes(config)
-        self._runs -= size
-        return self._bytes > 0 and self._runs > 0
+        self._num_runs += size
+        if config is not None:
+            self._num_bytes += shared_bytes(config) + size * stack_bytes(config)
+        return config is not None
 
     def _shared_config(self, run: Run) -> RunConfig | None:
         """The configuration of a run whose stack may share its launches; None: it may not.
