@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.tables import RunStatus
 from app.wording import count
 from workers.backfill import Backfill
-from workers.halving import end_hopeless
+from workers.halving import Halving
 from workers.messages import (
     EXIT_DATABASE_FAILED,
     Done,
@@ -219,7 +219,7 @@ class Trainer:
     def _run_epochs(self, stacks: Sequence[_Stack], recorder: Recorder) -> None:
         """Train stacks side by side; one that is over is recorded, and its runs end, while the others go on."""
         by_training = {stack.training: stack for stack in stacks if stack.training is not None}
-        trainings = SideBySideTraining(list(by_training))
+        trainings, halving = SideBySideTraining(list(by_training)), Halving(self._database)
         with self._pulse.following(lambda: sum(training.num_done for training in by_training)):
             while any(stack.active for stack in stacks):
                 self._pulse.mark_progress()
@@ -230,13 +230,13 @@ class Trainer:
                 if active:
                     recorder.commit_if_due(active)
                 for training, train in trainings.advance():
-                    self._contain(self._advance, by_training[training], recorder, train)
+                    self._contain(self._advance, by_training[training], recorder, halving, train)
 
-    def _advance(self, stack: _Stack, recorder: Recorder, train: Callable[[], Evaluations]) -> None:
+    def _advance(self, stack: _Stack, recorder: Recorder, halving: Halving, train: Callable[[], Evaluations]) -> None:
         evaluated = train()
         for run, metrics in evaluated:
             recorder.add(run, metrics)
-        end_hopeless(self._database, stack.by_run, evaluated)
+        halving.end_hopeless(stack.by_run, evaluated)
 
     def _end_runs(self, stack: _Stack, recorder: Recorder) -> None:
         """Record the runs that end here, a transaction at a time: it is written while the next results are computed.

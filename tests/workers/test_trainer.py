@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from sqlalchemy import select
 
 from app.database import Database
 from app.queue import claiming
 from app.queue.claiming import Claim, SideBySide
 from app.run_config import RunConfig, complete
 from app.settings import Settings
-from app.tables import RunStatus
-from tests.conftest import AddRun, get_run
+from app.tables import Metric, Run, RunStatus
+from tests.conftest import AddRun, TestClient, get_run
 from tests.workers.training.engines.emulation import EmulatedKernels
 from workers.messages import Done, Release, Stop
 from workers.preparation import Preparation, register_datasets
@@ -215,3 +216,27 @@ def test_a_trainer_says_what_can_be_trained_side_by_side(
     assert trainer._find_side_by_side() == SideBySide(("auto", default), 132, 2**30)
     trainer._default_device = "another"
     assert trainer._find_side_by_side() == SideBySide((default,), 132, 2**30)
+
+
+def test_trials_of_other_stacks_count_at_a_rung_before_they_are_committed(
+    database: Database, client: TestClient, train: Callable[[], Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is judged against those before it, in the same launch: of three or fewer, the best one goes on."""
+    monkeypatch.setattr(Pace, "follow", lambda _self, _work, _seconds: None)  # a launch has an epoch
+    monkeypatch.setattr(Recorder, "commit_if_due", lambda _self, _runs: None)
+    document = {
+        "base": {"training": {"batch_size": None, "epochs": 9, "evaluate_every": 9}},
+        "search": {"kind": "grid"},
+        "parameters": {"model.hidden_sizes": [[width] for width in reversed(WIDTHS)]},
+        "stopping": {"kind": "successive_halving", "rungs": 1, "reduction": 3},
+    }
+    response = client.post("/sweeps", json=document)
+    assert response.status_code == 202, response.text
+    assert train().sizes == [1, 1, 1]
+    with database.reading() as session:
+        runs = session.scalars(select(Run).order_by(Run.id)).all()
+        at_rung = {row.run_id: row for row in session.scalars(select(Metric).where(Metric.epoch == 3))}
+    standings = [(at_rung[run.id].val_accuracy, -at_rung[run.id].val_loss) for run in runs]
+    expected = [9 if standing == max(standings[: number + 1]) else 3 for number, standing in enumerate(standings)]
+    assert [(run.status, run.epoch) for run in runs] == [(RunStatus.SUCCEEDED, epochs) for epochs in expected]
+    assert 3 in expected

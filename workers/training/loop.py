@@ -180,7 +180,7 @@ class StackTraining:
     def may_plan_ahead(self) -> bool:
         """Whether the stretch that was planned last can be followed by another before it is recorded.
 
-        It can if the caller has to act at its end in no case, and the stack stays as it is.
+        It cannot where the caller may have to act at its end, or where the stack is to be made smaller.
         """
         last = self._planned[-1]
         return not self._is_to_shrink and all(run.next_stop(last.first - 1) > last.last for run in self.active)
