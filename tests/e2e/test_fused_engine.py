@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,17 @@ def start_worker(processes: Processes) -> int:
     return worker.pid
 
 
+def is_training(mark: Path) -> bool:
+    """Whether a launch of several epochs is under way; the file may go at any moment."""
+    with suppress(FileNotFoundError):
+        return mark.read_text() == "train_epochs"
+    return False
+
+
 def kill_in_a_launch(worker: int, mark: Path) -> None:
     trainer = find_trainer(worker)
     assert trainer is not None
-    wait_for(lambda: mark.exists() and mark.read_text() == "train_epochs")
+    wait_for(partial(is_training, mark))
     os.kill(trainer, signal.SIGKILL)
     wait_for(partial(has_ended, trainer))
     mark.unlink(missing_ok=True)  # the dead trainer's
