@@ -53,9 +53,14 @@ def shared_bytes(config: RunConfig) -> int:
     return 0 if config.augmentation is None else MAX_COPIES * NUM_PIXELS * DATASETS[config.dataset].num_samples
 
 
+def num_fitting(config: RunConfig, num_bytes: int) -> int:
+    """The number of networks like this one whose stack takes at most so many bytes; it may be 0."""
+    return max(0, (num_bytes - shared_bytes(config)) // stack_bytes(config))
+
+
 def max_stack_size(config: RunConfig, max_bytes: int) -> int:
-    """The number of runs like this one that fit into a stack of so many bytes, at least one."""
-    return max(1, (max_bytes - shared_bytes(config)) // stack_bytes(config))
+    """The number of networks like this one that are trained in a stack of so many bytes, at least one."""
+    return max(1, num_fitting(config, max_bytes))
 
 
 def estimated_bytes(config: RunConfig) -> int:

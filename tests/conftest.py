@@ -18,11 +18,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient as AnyTestClient
 from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.main import create_app
 from app.models import promotion
-from app.queue import lifecycle
+from app.queue import claiming, lifecycle
+from app.queue.claiming import Claim
 from app.run_config import RunConfig
 from app.run_costs import stack_key
 from app.settings import Settings
@@ -185,6 +187,13 @@ def insert_run(database: Database, config: RunConfig | None = None, **columns: A
         if run.status is RunStatus.QUEUED:
             lifecycle.enter_queue(session, run)
         return run.id
+
+
+def claim_stack(session: Session, **options: Any) -> list[Claim]:
+    """Claim as a worker does whose trainer trains one stack at a time; returns the stack, empty if there is none."""
+    stacks = claiming.claim_stacks(session, **options)
+    assert len(stacks) <= 1
+    return stacks[0] if stacks else []
 
 
 class AddModel(Protocol):

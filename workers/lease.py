@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, describe_failure
 from app.queue import claiming
-from app.queue.claiming import Claim, StaleClaim
+from app.queue.claiming import Claim, SideBySide, StaleClaim
 from app.queue.lease_watch import LeaseWatch
 from app.settings import Settings
 from app.worker_registry import repository as registry
@@ -40,26 +40,27 @@ class Lease:
         self._has_failed = False
         self.claims: set[Claim] = set()  # of the runs in training that are not done
 
-    def claim_stack(self, devices: Collection[str]) -> list[Claim]:
-        """Claim the runs of a stack, if any are queued for these devices."""
+    def claim_stacks(self, devices: Collection[str], side_by_side: SideBySide | None = None) -> list[list[Claim]]:
+        """Claim the runs of one stack or, side by side, of several, if any are queued for these devices."""
         with self._trying():
             with self._database.reading() as session:
                 if not claiming.has_work(session, devices, self._watch):
                     return []
             with self._database.writing() as session:
                 started = _wait_for_write_lock(session)
-                claims = claiming.claim_stack(
+                stacks = claiming.claim_stacks(
                     session,
                     worker=self._worker,
                     devices=devices,
                     lease_seconds=self._settings.lease_seconds,
                     max_stack_bytes=self._settings.max_stack_bytes,
                     watch=self._watch,
+                    side_by_side=side_by_side,
                 )
-            if claims:  # the transaction is committed
-                self.claims = set(claims)
+            if stacks:  # the transaction is committed
+                self.claims = {claim for stack in stacks for claim in stack}
                 self._hold_from(started)
-            return claims
+            return stacks
         return []
 
     def beat_if_due(self, info: WorkerInfo) -> set[Claim]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.queue.claiming import Claim
+from app.queue.claiming import Claim, SideBySide
 
 EXIT_DATABASE_FAILED = 77  # the child's exit code when a write failed, which is no crash of its runs
 
@@ -17,13 +17,14 @@ class Ready:
     devices: list[str]  # the values of `device` that the child can train, `auto` included
     device: str  # the device of runs with `device: auto`
     provenance: dict[str, Any]
+    side_by_side: SideBySide | None = None  # None: the child trains one stack at a time
 
 
 @dataclass(frozen=True)
 class Train:
-    """Parent to child: train these runs together."""
+    """Parent to child: train these stacks."""
 
-    claims: list[Claim]
+    stacks: list[list[Claim]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Idle:
-    """Child to parent: the whole stack is done; the child is free for another."""
+    """Child to parent: all stacks are done; the child is free for others."""
 
 
 @dataclass(frozen=True)

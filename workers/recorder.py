@@ -44,11 +44,11 @@ class _Recorded:
 
 
 class Recorder:
-    """Collects metrics and outcomes of the runs of a stack and commits them at intervals.
+    """Collects metrics and outcomes of the runs of a claim and commits them at intervals.
 
     Args:
         database: Receives the results.
-        commit_seconds: The interval between commits; it is longer for large stacks.
+        commit_seconds: The interval between commits; it is longer for many runs.
         on_done: Called when a run's outcome has been committed or its claim is lost; in the recorder's thread, unless
             `start` finds the claim lost.
     """
@@ -114,8 +114,19 @@ class Recorder:
         self._collect_finished()
         self._write([self._take_snapshot(run, outcome) for run, outcome in outcomes.items()])
 
+    def wait(self) -> None:
+        """Wait until everything is written that was recorded so far.
+
+        Raises:
+            Exception: A write has failed, of whatever run.
+        """
+        while self._pending:
+            self._busy_seconds += self._pending.popleft().result()
+        if self._failure is not None:
+            raise self._failure
+
     def close(self) -> None:
-        """Wait until everything is written."""
+        """Wait until everything is written, and end the threads."""
         self._preparing.shutdown()
         self._writing.shutdown()
         self._collect_finished()

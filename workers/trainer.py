@@ -1,4 +1,4 @@
-"""The trainer child: trains one stack after the other, each run from its configuration to its saved model.
+"""The trainer child: trains what one claim holds after the other, each run from its configuration to its saved model.
 
 Only this process has both a database and torch. It handles the parent's messages at epoch boundaries, and ends when the
 parent has gone.
@@ -7,22 +7,23 @@ parent has gone.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection
+from typing import Concatenate, ParamSpec
 
 import torch
 from sqlalchemy.exc import DBAPIError
 
 from app.database import Database, describe_failure
 from app.queue import claiming, lifecycle
-from app.queue.claiming import Claim, StaleClaim
+from app.queue.claiming import Claim, SideBySide, StaleClaim
 from app.settings import Settings
 from app.tables import RunStatus
 from app.wording import count
 from workers.backfill import Backfill
-from workers.halving import end_hopeless
+from workers.halving import Halving
 from workers.messages import (
     EXIT_DATABASE_FAILED,
     Done,
@@ -41,12 +42,14 @@ from workers.results import Failed, Outcome, Released, Succeeded
 from workers.shared_clocks import Pulse
 from workers.training import TrainingLoop, TrainingRun, device, shifted
 from workers.training.bank import Banks
+from workers.training.engines import choice
 from workers.training.ensemble import UnusableMember
-from workers.training.evaluation import Metrics
-from workers.training.loop import StackTraining, warm_up
-from workers.training.stretches import Pace
+from workers.training.loop import warm_up
+from workers.training.side_by_side import Evaluations, SideBySideTraining
 
 logger = logging.getLogger(__name__)
+
+Arguments = ParamSpec("Arguments")
 
 
 def preload() -> None:
@@ -70,6 +73,20 @@ def main(connection: Connection, settings: Settings, pulse: Pulse) -> None:
         raise SystemExit(EXIT_DATABASE_FAILED) from None
     finally:
         database.close()
+
+
+@dataclass
+class _Stack:
+    """A claimed stack, and its training once that is prepared."""
+
+    claims: Sequence[Claim]
+    training: TrainingLoop | None = None
+    by_run: Mapping[TrainingRun, PreparedRun] = field(default_factory=dict)
+    has_failed: bool = False
+
+    @property
+    def active(self) -> Sequence[TrainingRun]:
+        return () if self.training is None else self.training.active
 
 
 class Trainer:
@@ -98,36 +115,89 @@ class Trainer:
         if self._default_device != "cpu":
             warm_up(torch.device(self._default_device), self._settings.cuda_engine)
         provenance = device.describe(self._default_device)
-        self._connection.send(Ready(["auto", *self._devices], self._default_device, provenance))
+        ready = Ready(["auto", *self._devices], self._default_device, provenance, self._find_side_by_side())
+        self._connection.send(ready)
         while not self._is_stopping:
             message: FromParent = self._connection.recv()
             if isinstance(message, Train):
                 self._to_release.clear()
-                self._train(message.claims)
+                self._train(message.stacks)
                 self._connection.send(Idle())
             elif isinstance(message, Evaluate):
                 self._connection.send(Evaluated(is_complete=self._backfill.run(self._connection.poll)))
             elif isinstance(message, Stop):
                 return
 
-    def _train(self, claims: Sequence[Claim]) -> None:
-        """Train a stack until all of its runs have ended or been released.
+    def _find_side_by_side(self) -> SideBySide | None:
+        """What stacks may share on the device whose engine trains several in one launch, if there is one."""
+        for name in self._devices:
+            shared = choice.find_shared_launches(torch.device(name), self._settings.cuda_engine)
+            if shared is not None:
+                values = ("auto", name) if name == self._default_device else (name,)
+                return SideBySide(values, shared.max_runs, shared.max_bytes)
+        return None
 
-        An `Exception` fails a lone run; the runs of a larger stack are tried again in smaller ones. If the database
-        fails, this process exits with 77, and the worker releases the runs at once. If the parent has gone, their
-        leases run out.
+    def _train(self, stacks: Sequence[Sequence[Claim]]) -> None:
+        """Train stacks until all of their runs have ended or been released.
+
+        An `Exception` fails a lone run; the runs of a larger stack are tried again in smaller ones, and so are those of
+        several stacks if it may be the fault of each. If the database fails, this process exits with 77, and the
+        worker releases the runs at once. If the parent has gone, their leases run out.
         """
         preparation = Preparation(self._database, self._default_device, self._banks, self._settings.cuda_engine)
+        recorder = Recorder(self._database, self._settings.commit_seconds, self._say_done)
+        claimed = [_Stack(claims) for claims in stacks]
         try:
-            prepared = self._prepare(preparation, claims)
-            if prepared:
-                self._train_prepared(preparation, prepared)
+            try:
+                for stack in claimed:
+                    self._contain(self._begin, stack, recorder, preparation)
+                self._run_epochs([stack for stack in claimed if stack.active], recorder)
+            finally:
+                recorder.close()
         except (EOFError, ConnectionError, DBAPIError):
             raise
         except Exception as error:
-            _log_failure(f"A stack of {count(len(claims), 'run')}", error)
-            for claim in claims:
-                self._give_up(claim, error, is_alone=len(claims) == 1)
+            self._fail([claim for stack in claimed if not stack.has_failed for claim in stack.claims], error)
+
+    def _contain(
+        self,
+        action: Callable[Concatenate[_Stack, Recorder, Arguments], None],
+        stack: _Stack,
+        recorder: Recorder,
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> None:
+        """Do something for a stack; an error ends its runs alone, while others are trained."""
+        try:
+            action(stack, recorder, *arguments, **options)
+        except (EOFError, ConnectionError, DBAPIError):
+            raise
+        except Exception as error:
+            recorder.wait()  # what was recorded before the error counts
+            stack.has_failed = True
+            for run in list(stack.active):
+                run.leave()
+            self._fail(stack.claims, error)
+            for claim in stack.claims:
+                self._say_done(claim)
+
+    def _fail(self, claims: Sequence[Claim], error: Exception) -> None:
+        _log_failure(f"A stack of {count(len(claims), 'run')}", error)
+        for claim in claims:
+            self._give_up(claim, error, is_alone=len(claims) == 1)
+
+    def _begin(self, stack: _Stack, recorder: Recorder, preparation: Preparation) -> None:
+        """Read the runs of a stack, and make its training."""
+        prepared = self._prepare(preparation, stack.claims)
+        if not prepared:
+            return
+        training, runs = preparation.make_training(prepared)
+        stack.training, stack.by_run = training, dict(zip(runs, prepared, strict=True))
+        place = preparation.device_of(prepared[0])
+        engine, epoch = training.provenance["engine"], runs[0].epoch
+        logger.info("Training a stack of %d on %s by %s, from epoch %d", len(runs), place, engine, epoch)
+        claims = {run: prepared.claim for run, prepared in stack.by_run.items()}
+        recorder.start(claims, {**device.describe(place), **training.provenance})
 
     def _prepare(self, preparation: Preparation, claims: Sequence[Claim]) -> list[PreparedRun]:
         """Read the runs; a run that cannot be read fails, and the others continue."""
@@ -142,45 +212,42 @@ class Trainer:
                 prepared.append(found)
         return prepared
 
-    def _train_prepared(self, preparation: Preparation, prepared: Sequence[PreparedRun]) -> None:
-        training, runs = preparation.make_training(prepared)
-        by_run = dict(zip(runs, prepared, strict=True))
-        place = preparation.device_of(prepared[0])
-        engine, epoch = training.provenance["engine"], runs[0].epoch
-        logger.info("Training a stack of %d on %s by %s, from epoch %d", len(runs), place, engine, epoch)
-        recorder = Recorder(self._database, self._settings.commit_seconds, self._say_done)
-        try:
-            claims = {run: prepared.claim for run, prepared in by_run.items()}
-            recorder.start(claims, {**device.describe(place), **training.provenance})
-            with self._pulse.following(lambda: training.num_done):
-                self._run_epochs(training, by_run, recorder)
-        finally:
-            recorder.close()
-
     def _say_done(self, claim: Claim) -> None:
         self._pulse.mark_progress()
         self._connection.send(Done(claim))
 
-    def _run_epochs(
-        self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder
-    ) -> None:
-        pace = Pace()
-        while training.active:
-            self._pulse.mark_progress()
-            self._hear_parent()
-            self._leave_lost(training, recorder)
-            self._end_runs(training, by_run, recorder)
-            if training.active:
-                recorder.commit_if_due(training.active)
-                evaluated = _train_for_a_while(training, pace)
-                for run, metrics in evaluated:
-                    recorder.add(run, metrics)
-                end_hopeless(self._database, by_run, evaluated)
+    def _run_epochs(self, stacks: Sequence[_Stack], recorder: Recorder) -> None:
+        """Train stacks side by side; one that is over is recorded, and its runs end, while the others go on."""
+        by_training = {stack.training: stack for stack in stacks if stack.training is not None}
+        trainings, halving = SideBySideTraining(list(by_training)), Halving(self._database)
+        with self._pulse.following(lambda: sum(training.num_done for training in by_training)):
+            while any(stack.active for stack in stacks):
+                self._pulse.mark_progress()
+                self._hear_parent()
+                for stack in stacks:
+                    self._contain(self._end_runs, stack, recorder)
+                active = [run for stack in stacks for run in stack.active]
+                if active:
+                    recorder.commit_if_due(active)
+                for training, train in trainings.advance():
+                    self._contain(self._advance, by_training[training], recorder, halving, train)
 
-    def _end_runs(self, training: TrainingLoop, by_run: Mapping[TrainingRun, PreparedRun], recorder: Recorder) -> None:
-        """Record the runs that end here, a transaction at a time: it is written while the next results are computed."""
+    def _advance(self, stack: _Stack, recorder: Recorder, halving: Halving, train: Callable[[], Evaluations]) -> None:
+        evaluated = train()
+        for run, metrics in evaluated:
+            recorder.add(run, metrics)
+        halving.end_hopeless(stack.by_run, evaluated)
+
+    def _end_runs(self, stack: _Stack, recorder: Recorder) -> None:
+        """Record the runs that end here, a transaction at a time: it is written while the next results are computed.
+
+        Those that another worker has claimed leave.
+        """
+        for run in list(stack.active):
+            if recorder.is_lost(run):
+                run.leave()
         outcomes = (
-            (run, outcome) for run in training.active if (outcome := self._outcome(run, by_run[run])) is not None
+            (run, outcome) for run in stack.active if (outcome := self._outcome(run, stack.by_run[run])) is not None
         )
         ended: list[TrainingRun] = []
         while part := dict(islice(outcomes, RUNS_PER_TRANSACTION)):
@@ -189,11 +256,6 @@ class Trainer:
             ended += part
         for run in ended:
             run.leave()
-
-    def _leave_lost(self, training: TrainingLoop, recorder: Recorder) -> None:
-        for run in list(training.active):
-            if recorder.is_lost(run):
-                run.leave()
 
     def _outcome(self, run: TrainingRun, prepared: PreparedRun) -> Outcome | None:
         """The outcome of a run that ends at this epoch boundary; None: it continues."""
@@ -236,16 +298,6 @@ class Trainer:
                     claiming.report_crash(session, claim)
         except StaleClaim:
             logger.warning("Run %s is no longer this worker's; its failure is not recorded", claim.run_id)
-
-
-def _train_for_a_while(training: TrainingLoop, pace: Pace) -> Sequence[tuple[TrainingRun, Metrics]]:
-    """Train a stack for some epochs, as the pace says, if its engine can do several at once; else for one."""
-    if not isinstance(training, StackTraining):
-        return training.run_epoch()
-    before, started = training.active[0].epoch, time.monotonic()
-    evaluated = training.run_epochs(pace.limit)
-    pace.follow(max(run.epoch for run in training.active) - before, time.monotonic() - started)
-    return evaluated
 
 
 def _log_failure(what: str, error: Exception) -> None:

@@ -52,7 +52,7 @@ EVALUATION_SECONDS = 60.0  # an idle trainer looks so often for models that miss
 
 
 class Worker:
-    """One worker: trains one stack after the other until a signal stops it.
+    """One worker: trains stack after stack until a signal stops it.
 
     Args:
         settings: The service's settings.
@@ -146,7 +146,7 @@ class Worker:
         self._end_if_stuck(child)
         self._housekeeping.clean_if_due()
         if child.ready is not None and not self._is_training and not self._is_stopping:
-            self._claim_stack(child, child.ready)
+            self._claim_stacks(child, child.ready)
             if not self._is_training:
                 self._evaluate_if_due(child)
         return child
@@ -179,12 +179,12 @@ class Worker:
             child.kill()
             child.join()
 
-    def _claim_stack(self, child: TrainerProcess, ready: Ready) -> None:
-        claims = self._lease.claim_stack(ready.devices)
-        if claims:
+    def _claim_stacks(self, child: TrainerProcess, ready: Ready) -> None:
+        stacks = self._lease.claim_stacks(ready.devices, ready.side_by_side)
+        if stacks:
             self._is_training = True
             self._pulse.mark_progress()
-            child.send(Train(claims))
+            child.send(Train(stacks))
 
     def _evaluate_if_due(self, child: TrainerProcess) -> None:
         """Have an idle child evaluate the saved models of earlier versions: now, and from time to time.

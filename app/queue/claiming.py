@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Select, func, or_, select, tuple_, update
@@ -21,12 +21,14 @@ from app.events import journal
 from app.queue import lifecycle
 from app.queue.lease_watch import LeaseWatch
 from app.run_config import RunConfig
-from app.run_costs import max_stack_size
+from app.run_costs import max_stack_size, num_fitting, shared_bytes, stack_bytes
 from app.tables import EventType, Run, RunStatus, new_id
 
 Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
 SMALLER_STACKS = 4  # number of stacks into which a stack is divided after its worker was lost
+MAX_STACKS = 8  # of a claim
+MAX_RUNS_SIDE_BY_SIDE = 256  # of a claim of several stacks
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Claim:
 
     run_id: str
     claim_number: int
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What a trainer can train in launches that several stacks share."""
+
+    devices: tuple[str, ...]  # values of `device` whose runs it trains so
+    max_runs: int  # that the device computes at once, whatever their shape
+    max_bytes: int  # of the device's memory
 
 
 class StaleClaim(Exception):
@@ -48,7 +59,7 @@ def has_work(session: Session, devices: Collection[str], watch: LeaseWatch) -> b
     return bool(expired) or session.scalar(is_queued) is not None
 
 
-def claim_stack(
+def claim_stacks(
     session: Session,
     *,
     worker: str,
@@ -56,8 +67,13 @@ def claim_stack(
     lease_seconds: float,
     max_stack_bytes: int,
     watch: LeaseWatch | None = None,
-) -> list[Claim]:
-    """Claim the first run, by priority, then by age, and others that can be trained with it.
+    side_by_side: SideBySide | None = None,
+) -> list[list[Claim]]:
+    """Claim the first run, by priority, then by age, and others that can be trained with it, as one stack.
+
+    Where launches can be shared, the next run in the queue begins another stack, and so on, as long as there is room.
+    The claim ends at the first run that cannot be trained side by side with the others, so that it is the first of the
+    next claim: it waits for no stack that begins behind it.
 
     Args:
         session: A writing session.
@@ -66,35 +82,96 @@ def claim_stack(
         lease_seconds: How long the claims hold without a renewal.
         max_stack_bytes: Memory that the runs may take together; the first is claimed in any case.
         watch: This process's observations of leases; None: no observations yet.
+        side_by_side: What the worker's trainer can train in shared launches; None: one stack a claim.
 
     Returns:
-        A claim for each run; empty if there is nothing to do.
+        The stacks, a claim for each run; empty if there is nothing to do.
     """
     _end_expired_leases(session, watch or LeaseWatch(lease_seconds))
+    lease = _Lease(worker, lease_seconds)
     claimable = select(Run).where(Run.status == RunStatus.QUEUED, Run.device.in_(devices))
     claimable = claimable.order_by(Run.priority.desc(), Run.id).with_for_update(skip_locked=True)
-    first = session.scalar(claimable.limit(1))
-    if first is None:
-        return []
-    run_ids = [first.id]
-    limit = _stack_limit(first, max_stack_bytes)
-    if limit > 1:
-        others = claimable.with_only_columns(Run.id).where(
-            Run.stack_key == first.stack_key,
-            Run.epoch == first.epoch,
-            Run.crashes_without_progress == first.crashes_without_progress,
-            Run.id != first.id,
-        )
-        run_ids += session.scalars(others.limit(limit - 1))
+    stacks: list[list[Claim]] = []
+    room = _Room(max_stack_bytes, side_by_side)
+    # A claimed run is no longer queued: each turn finds the next one.
+    while len(stacks) < MAX_STACKS and (first := session.scalar(claimable.limit(1))) is not None:
+        limit = room.limit_for(first)
+        if limit < 1:
+            break
+        run_ids = [first.id]
+        if limit > 1:
+            others = claimable.with_only_columns(Run.id).where(
+                Run.stack_key == first.stack_key,
+                Run.epoch == first.epoch,
+                Run.crashes_without_progress == first.crashes_without_progress,
+                Run.id != first.id,
+            )
+            run_ids += session.scalars(others.limit(limit - 1))
+        stacks.append(_claim_stack(session, run_ids, lease))
+        if not room.take(first, len(run_ids)):
+            break
+    return stacks
+
+
+class _Lease(NamedTuple):
+    worker: str
+    seconds: float
+
+
+class _Room:
+    """The limits of a claim, and what its stacks have taken of them.
+
+    Args:
+        max_stack_bytes: See `claim_stacks`.
+        side_by_side: See `claim_stacks`.
+    """
+
+    def __init__(self, max_stack_bytes: int, side_by_side: SideBySide | None) -> None:
+        self._max_stack_bytes = max_stack_bytes
+        self._side_by_side = side_by_side
+        self._num_runs = self._num_bytes = 0
+
+    def limit_for(self, first: Run) -> int:
+        """The number of runs that may train in one stack with `first`, itself included; 0: no further stack."""
+        config = self._shared_config(first)
+        if config is None or self._side_by_side is None:
+            return 0 if self._num_runs else _stack_limit(first, self._max_stack_bytes)
+        room = min(self._max_stack_bytes, self._side_by_side.max_bytes) - self._num_bytes
+        if self._num_runs == 0:
+            return _stack_limit(first, room)
+        max_runs = min(self._side_by_side.max_runs, MAX_RUNS_SIDE_BY_SIDE)
+        return min(max_runs - self._num_runs, num_fitting(config, room))
+
+    def take(self, first: Run, size: int) -> bool:
+        """Take the room of a stack; returns whether others may share its launches."""
+        config = self._shared_config(first)
+        self._num_runs += size
+        if config is not None:
+            self._num_bytes += shared_bytes(config) + size * stack_bytes(config)
+        return config is not None
+
+    def _shared_config(self, run: Run) -> RunConfig | None:
+        """The configuration of a run whose stack may share its launches; None: it may not.
+
+        A run whose worker was just lost is tried in a stack of its own: it may be the cause.
+        """
+        is_network = run.stack_key is not None
+        if self._side_by_side is None or not is_network or run.device not in self._side_by_side.devices:
+            return None
+        return None if run.crashes_without_progress else _read_config(run)
+
+
+def _claim_stack(session: Session, run_ids: Sequence[str], lease: _Lease) -> list[Claim]:
+    """Claim these queued runs, whose rows are locked, as one stack."""
     claiming = (
         update(Run)
         .where(Run.id.in_(run_ids))
         .values(
             status=RunStatus.RUNNING,
             claim_number=Run.claim_number + 1,
-            worker=worker,
-            lease_expires_at=database_now() + lease_seconds,
-            lease_seconds=lease_seconds,
+            worker=lease.worker,
+            lease_expires_at=database_now() + lease.seconds,
+            lease_seconds=lease.seconds,
             stack_id=new_id(),
             stack_size=len(run_ids),
             started_at=func.coalesce(Run.started_at, utc_now()),
@@ -105,8 +182,8 @@ def claim_stack(
     rows = {row.id: row for row in session.execute(claiming)}
     claimed = [rows[run_id] for run_id in run_ids]
     for row in claimed:
-        data = {"status": RunStatus.RUNNING, "epoch": row.epoch, "worker": worker, "claim_number": row.claim_number}
-        data |= {"stack_id": row.stack_id, "stack_size": len(claimed)}
+        data = {"status": RunStatus.RUNNING, "epoch": row.epoch, "worker": lease.worker}
+        data |= {"claim_number": row.claim_number, "stack_id": row.stack_id, "stack_size": len(claimed)}
         journal.record_for(session, EventType.STARTED, run_id=row.id, sweep_id=row.sweep_id, data=data)
     return [Claim(row.id, row.claim_number) for row in claimed]
 
@@ -118,13 +195,21 @@ def _stack_limit(first: Run, max_stack_bytes: int) -> int:
     """
     if first.stack_key is None or first.crashes_without_progress > 1:
         return 1
-    try:
-        limit = max_stack_size(RunConfig.model_validate(first.config), max_stack_bytes)
-    except ValidationError:  # the trainer will report what is wrong with it
+    config = _read_config(first)
+    if config is None:
         return 1
+    limit = max_stack_size(config, max_stack_bytes)
     if first.crashes_without_progress == 1:
         limit = min(limit, math.ceil((first.stack_size or 1) / SMALLER_STACKS))
     return limit
+
+
+def _read_config(run: Run) -> RunConfig | None:
+    """A run's configuration; None if it is not valid: the trainer will report what is wrong with it."""
+    try:
+        return RunConfig.model_validate(run.config)
+    except ValidationError:
+        return None
 
 
 def _end_expired_leases(session: Session, watch: LeaseWatch) -> None:

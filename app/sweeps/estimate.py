@@ -27,7 +27,7 @@ def plan(session: Session, trials: Sequence[RunConfig], *, num_points: int, max_
 
 
 def count_stacks(trials: Iterable[RunConfig], max_stack_bytes: int) -> int:
-    """Count a worker's claims if each stack is as large as `max_stack_bytes` allows."""
+    """Count the stacks, if each is as large as `max_stack_bytes` allows."""
     num_runs = Counter(stack_key(config) for config in trials)
     sizes = {
         stack_key(config): max_stack_size(config, max_stack_bytes) for config in trials if stack_key(config) is not None

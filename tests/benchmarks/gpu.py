@@ -38,8 +38,8 @@ from workers.training.engines.cuda_engine import FusedEngine, Part, train_togeth
 from workers.training.engines.cuda_plan import DoesNotFit
 from workers.training.layout import Layout
 from workers.training.loop import StackTraining
+from workers.training.side_by_side import SideBySideTraining
 from workers.training.stack import ACTIVATIONS, Decisions, Member, Stack
-from workers.training.stretches import Pace
 from workers.training.tensors import SplitIndices
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +133,7 @@ def emulate() -> Iterator[tuple[torch.dtype, Kernels]]:
 
 def train_all(engine: FusedEngine, size: int, first: int, epochs: int, *, evaluates: bool) -> Any:
     dues = np.full((size, epochs), evaluates)
-    return engine.train_epochs(range(size), first, dues, Decisions.none(size))
+    return engine.train_epochs(range(size), first, dues, [Decisions()] * size)
 
 
 Rows = list[str]  # of a part's result: lines of Markdown
@@ -265,7 +265,7 @@ def grid(where: Environment) -> Rows:
         stacks = [where.stack(members) for members in grid_stacks(where)]
         engines = [FusedEngine(stack, where.kernels(), threads=256) for stack in stacks]
         return [
-            Part(engine, range(stack.size), 1, np.tile(due, (stack.size, 1)), Decisions.none(stack.size))
+            Part(engine, range(stack.size), 1, np.tile(due, (stack.size, 1)), [Decisions()] * stack.size)
             for engine, stack in zip(engines, stacks, strict=True)
         ]
 
@@ -285,11 +285,16 @@ def grid(where: Environment) -> Rows:
                 size = len(where.split.val)
                 best.append(max(stretch.val.corrects.max() for stretches in done for stretch in stretches) / size)
         rows.append(f"| {way} | {' | '.join(texts)} |")
-    texts = []
-    for every in (1, 5, epochs):
-        trainings = [_looped(where, members, epochs, every) for members in grid_stacks(where)]
-        texts.append(f"{where.time(_finish_all, trainings, epochs):.3f} s")
-    rows.append(f"| stack by stack, by `StackTraining.run_epochs` | {' | '.join(texts)} |")
+    groups: dict[str, Callable[[list[StackTraining]], list[list[StackTraining]]]] = {
+        "side by side, through the training loop": lambda trainings: [trainings],
+        "stack by stack, through the training loop": lambda trainings: [[each] for each in trainings],
+    }
+    for way, group in groups.items():
+        texts = []
+        for every in (1, 5, epochs):
+            trainings = [_looped(where, members, epochs, every) for members in grid_stacks(where)]
+            texts.append(f"{where.time(_finish_all, group(trainings)):.3f} s")
+        rows.append(f"| {way} | {' | '.join(texts)} |")
     return [*rows, "", "best val accuracy: " + ", ".join(f"{each:.4f}" for each in best)]
 
 
@@ -308,13 +313,15 @@ def _launch_all(launches: Sequence[Sequence[Part]], done: list[Any]) -> None:
     done += map(train_together, launches)
 
 
-def _finish_all(trainings: Sequence[StackTraining], epochs: int) -> None:
-    for training in trainings:
-        pace = Pace()
-        while training.active[0].epoch < epochs:
-            before, started = training.active[0].epoch, time.perf_counter()
-            training.run_epochs(pace.limit)
-            pace.follow(training.active[0].epoch - before, time.perf_counter() - started)
+def _finish_all(groups: Sequence[Sequence[StackTraining]]) -> None:
+    """Train group after group to the end, each side by side, as the trainer does it."""
+    for trainings in groups:
+        together = SideBySideTraining(trainings)
+        while any(training.active for training in trainings):
+            for _, train in together.advance():
+                train()
+            for run in [run for training in trainings for run in training.active if run.is_finished or run.failure]:
+                run.leave()
 
 
 def service(where: Environment) -> Rows:

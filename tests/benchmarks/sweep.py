@@ -172,7 +172,9 @@ def prepare_training(database: Database, document: dict[str, Any]) -> Iterator[t
         prepared = submission.prepare(session, document, max_trials=NUM_RUNS, max_parameters=10)
         sweeps.enqueue(session, submission.draft(prepared), max_queued_runs=NUM_RUNS)
     with database.writing() as session:
-        claims = claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30)
+        (claims,) = claiming.claim_stacks(
+            session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**30
+        )
     preparation = Preparation(database, "cpu")
     prepared_runs = [preparation.read(claim) for claim in claims]
     training, runs = preparation.make_training(prepared_runs)

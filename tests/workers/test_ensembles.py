@@ -17,7 +17,7 @@ from app.queue import claiming, lifecycle
 from app.run_config import RunConfig
 from app.settings import Settings
 from app.tables import Evaluation, Metric, Run, RunStatus, SavedModel
-from tests.conftest import AddModel, TestClient, get_run
+from tests.conftest import AddModel, TestClient, claim_stack, get_run
 from tests.graphs import random_graph
 from workers.preparation import register_datasets
 from workers.shared_clocks import Pulse
@@ -48,11 +48,9 @@ def train(settings: Settings, database: Database) -> Train:
     def claim_and_train() -> None:
         with database.writing() as session:
             devices = ["auto", "cpu"]
-            claims = claiming.claim_stack(
-                session, worker="w", devices=devices, lease_seconds=3600, max_stack_bytes=2**26
-            )
+            claims = claim_stack(session, worker="w", devices=devices, lease_seconds=3600, max_stack_bytes=2**26)
         assert len(claims) == 1
-        trainer._train(claims)
+        trainer._train([claims])
 
     claim_and_train.worker = _worker  # type: ignore[attr-defined]  # keeps the pipe open
     return claim_and_train
@@ -161,9 +159,7 @@ def test_an_ensemble_whose_worker_was_lost_is_combined_again(
     client: TestClient, database: Database, train: Train, ensemble: str
 ) -> None:
     with database.writing() as session:
-        (claim,) = claiming.claim_stack(
-            session, worker="lost", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26
-        )
+        (claim,) = claim_stack(session, worker="lost", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
         lifecycle.record_worker_loss(session, claiming.fence(session, claim))
     train()
     run = get_run(database, ensemble)

@@ -49,7 +49,7 @@ def test_the_work_has_to_be_over_before_the_lease_is(lease: Lease, pulse: Pulse,
     assert pulse.lease_until == math.inf
     add_run()
     before = time.monotonic()
-    (claim,) = lease.claim_stack(["auto"])
+    ((claim,),) = lease.claim_stacks(["auto"])
     assert before + 5 <= pulse.lease_until <= time.monotonic() + 5
     lease.remove(claim)
     assert pulse.lease_until == math.inf
@@ -59,7 +59,7 @@ def test_a_heartbeat_renews_and_tells_what_is_to_be_let_go(
     lease: Lease, pulse: Pulse, database: Database, add_run: AddRun
 ) -> None:
     run_id = add_run()
-    (claim,) = lease.claim_stack(["auto"])
+    ((claim,),) = lease.claim_stacks(["auto"])
     until = pulse.lease_until
     assert lease.beat_if_due(INFO) == set()
     assert pulse.lease_until > until
@@ -70,7 +70,7 @@ def test_a_heartbeat_renews_and_tells_what_is_to_be_let_go(
 
 def test_a_claim_that_another_worker_has_is_to_be_let_go(lease: Lease, add_run: AddRun) -> None:
     add_run()
-    (claim,) = lease.claim_stack(["auto"])
+    ((claim,),) = lease.claim_stacks(["auto"])
     lease.claims = {claim, replace(claim, claim_number=0)}
     assert lease.beat_if_due(INFO) == {replace(claim, claim_number=0)}
 
@@ -79,7 +79,7 @@ def test_a_renewal_that_fails_prolongs_nothing(
     lease: Lease, pulse: Pulse, database: Database, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_run()
-    lease.claim_stack(["auto"])
+    lease.claim_stacks(["auto"])
     until = pulse.lease_until
     break_database(database, monkeypatch)
     assert lease.beat_if_due(INFO) == set()
@@ -99,7 +99,7 @@ def test_a_claim_that_was_not_committed_is_none(
 
     with monkeypatch.context() as patch:
         patch.setattr("sqlalchemy.orm.SessionTransaction.commit", fail)
-        assert lease.claim_stack(["auto"]) == []
+        assert lease.claim_stacks(["auto"]) == []
     assert (lease.claims, pulse.lease_until) == (set(), math.inf)
     assert get_run(database, run_id).status is RunStatus.QUEUED
 
@@ -123,7 +123,7 @@ def test_what_is_given_back_is_queued_and_held_no_longer(
     lease: Lease, pulse: Pulse, database: Database, add_run: AddRun, how: str
 ) -> None:
     run_id = add_run()
-    lease.claim_stack(["auto"])
+    lease.claim_stacks(["auto"])
     getattr(lease, how)()
     run = get_run(database, run_id)
     assert (run.status, run.crashes_without_progress) == (RunStatus.QUEUED, int(how == "report_crash"))
@@ -132,7 +132,7 @@ def test_what_is_given_back_is_queued_and_held_no_longer(
 
 def test_what_others_have_taken_over_is_not_given_back(lease: Lease, database: Database, add_run: AddRun) -> None:
     run_id = add_run()
-    (claim,) = lease.claim_stack(["auto"])
+    ((claim,),) = lease.claim_stacks(["auto"])
     lease.claims = {replace(claim, claim_number=claim.claim_number - 1)}
     lease.report_crash()
     assert get_run(database, run_id).status is RunStatus.RUNNING

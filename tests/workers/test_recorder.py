@@ -15,13 +15,12 @@ from sqlalchemy.exc import OperationalError
 
 from app.database import Database
 from app.events.repository import EventFilter, list_events
-from app.queue import claiming
 from app.queue.claiming import Claim
 from app.run_config import Fold, RunConfig, Split, complete
 from app.runs import service
 from app.runs.schemas import MetricView
 from app.tables import Checkpoint, Event, EventType, Metric, Promotion, Run, RunStatus, SavedModel
-from tests.conftest import AddRun, counting_statements
+from tests.conftest import AddRun, claim_stack, counting_statements
 from tests.e2e.conftest import wait_for
 from workers import recorder as recorder_module
 from workers import results
@@ -66,7 +65,7 @@ class Stack:
 
 def _claim(database: Database) -> list[Claim]:
     with database.writing() as session:
-        return claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
+        return claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ leave between epochs:
         for run in [run for run in training.active if run.is_finished or run.failure]:
             run.result()  # unless it failed
             run.leave()
+
+`side_by_side.SideBySideTraining` drives several of them, and lets each train as many epochs at once as it can.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ from workers.training.config import (
 )
 from workers.training.engines import choice
 from workers.training.engines.choice import CudaEngine
+from workers.training.engines.cuda_engine import FusedEngine, Part, train_together
 from workers.training.evaluation import Best, EarlyStopping, Metrics, Probabilities
 from workers.training.layout import read_layers, widths, write_layers
 from workers.training.result import MlpModel, Result
-from workers.training.stack import ACTIVATIONS, Member, Stack, StretchEngine
+from workers.training.stack import ACTIVATIONS, Member, Stack, Stretch
+from workers.training.stretches import Planned
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
 # The arrays of each optimizer's state: their names in a checkpoint and in `Stack`.
@@ -93,6 +96,8 @@ class StackTraining:
             "cuda_engine": cuda_engine,
         }
         self.engine = choice.make_engine(self.stack, **self._engine_options)
+        self._planned: deque[Planned[MlpTraining]] = deque()  # stretches that are not recorded yet
+        self._state: Mapping[str, torch.Tensor] | None = None  # see `state_of`
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -145,18 +150,60 @@ class StackTraining:
         Raises:
             ValueError: The runs are not at the same epoch.
         """
-        if not hasattr(self.engine, "train_epochs"):  # isinstance of a protocol takes ten microseconds or more
+        if not isinstance(self.engine, FusedEngine):
             return self.run_epoch()
         started = time.perf_counter()
-        self._shrink()
-        engine = cast(StretchEngine, self.engine)
-        first = self._common_epoch() + 1
+        (stretch,) = train_together([self.plan_stretch(limit)])
+        return self.record_stretch(stretch, time.perf_counter() - started)
+
+    def plan_stretch(self, limit: int) -> Part:
+        """Plan the epochs after the last planned ones, up to `limit`, as `run_epochs` trains them.
+
+        `record_stretch` then wants what the engine gives, in the order of the plans. There may be a second plan before
+        that, if `may_plan_ahead` says so.
+
+        Raises:
+            ValueError: The runs are not at the same epoch.
+        """
+        is_ahead = bool(self._planned)
+        if not is_ahead:
+            self._shrink()
+        assert isinstance(self.engine, FusedEngine), "only its stacks are trained in stretches"
+        after = self._planned[-1].last if is_ahead else self._common_epoch()
         runs = sorted(self.active, key=lambda run: run.slot)
-        length = stretches.find_length(runs, limit)
-        dues = stretches.find_dues(runs, first, length)
-        stretch = engine.train_epochs([run.slot for run in runs], first, dues, stretches.known_of(runs))
-        epoch_seconds = (time.perf_counter() - started) / length  # each run counts the whole time of the stack
-        return stretches.replay(stretch, runs, first, dues, self.stack.shape, epoch_seconds)
+        dues = stretches.find_dues(runs, after + 1, stretches.find_length(runs, after, limit))
+        self._planned.append(Planned(runs, after + 1, dues))
+        decisions = None if is_ahead else [stretches.known_of(run) for run in runs]
+        return Part(self.engine, [run.slot for run in runs], after + 1, dues, decisions)
+
+    @property
+    def may_plan_ahead(self) -> bool:
+        """Whether the stretch that was planned last can be followed by another before it is recorded.
+
+        It cannot where the caller may have to act at its end, or where the stack is to be made smaller.
+        """
+        last = self._planned[-1]
+        return not self._is_to_shrink and all(run.next_stop(last.first - 1) > last.last for run in self.active)
+
+    def record_stretch(
+        self, stretch: Stretch, seconds: float, state: Mapping[str, torch.Tensor] | None = None
+    ) -> list[tuple[MlpTraining, Metrics]]:
+        """Record the epochs of the stretch that was planned first; returns what `run_epochs` does.
+
+        Args:
+            stretch: What the engine gave.
+            seconds: How long that took; each run counts the whole time of the stack.
+            state: The stack's parameters, optimizer state and best parameters after this stretch (R × P each), if
+                another stretch has been queued since.
+        """
+        planned = self._planned.popleft()
+        self._state = state
+        return stretches.replay(stretch, planned, self.stack.shape, seconds / planned.length)
+
+    def state_of(self, name: str) -> torch.Tensor:
+        """A field of the stack (R × P) as it is at the epoch that the runs have recorded last."""
+        found: torch.Tensor = self._state[name] if self._state else getattr(self.stack, name)
+        return found
 
     def _common_epoch(self) -> int:
         """The epoch at which all active runs are.
@@ -209,13 +256,17 @@ class StackTraining:
         """Remove a run; its `result` is not available afterwards. The other runs' bits do not change on a CPU."""
         self.active.remove(run)
 
+    @property
+    def _is_to_shrink(self) -> bool:
+        return 0 < len(self.active) <= self.stack.size // 2
+
     def _shrink(self) -> None:
         """Move the runs into a smaller stack if half of the slots or more are empty.
 
         An engine that computes every slot then does not compute mostly empty ones. Done before an epoch, since many
         runs may leave between two.
         """
-        if self.active and len(self.active) <= self.stack.size // 2:
+        if self._is_to_shrink:
             runs = sorted(self.active, key=lambda each: each.slot)
             self.stack = self.stack.select([each.slot for each in runs])
             for slot, each in enumerate(runs):
@@ -241,6 +292,7 @@ class MlpTraining:
         self._stopping = EarlyStopping(member.config.early_stopping) if member.config.early_stopping else None
         self._has_stopped = False  # before its last epoch: early stopping, or a sweep's rung
         self._is_best_new = False
+        self.has_left = False  # the stack
         every, epochs = self.config.evaluate_every, self.config.epochs
         self._snapshot_epochs = frozenset(snapshot_epochs(self.config.snapshots, evaluate_every=every, epochs=epochs))
         self._stops = (*self.config.rungs, *self._snapshot_epochs, epochs)
@@ -250,10 +302,9 @@ class MlpTraining:
     def is_finished(self) -> bool:
         return self._has_stopped or self.epoch == self.config.epochs
 
-    @property
-    def next_stop(self) -> int:
-        """The next epoch after which the loop or its caller may have to act: a rung, a snapshot or the last one."""
-        return min(stop for stop in self._stops if stop > self.epoch)
+    def next_stop(self, after: int) -> int:
+        """The next epoch at whose end the loop or its caller may have to act: a rung, a snapshot or the last one."""
+        return min(stop for stop in self._stops if stop > after)
 
     @property
     def stopping_reference(self) -> Best | None:
@@ -331,7 +382,7 @@ class MlpTraining:
 
         `best` holds weights alone, without optimizer state.
         """
-        stack, config = self._training.stack, self._config_values
+        config = self._config_values
         values = {
             "config": config,
             "seconds": self.seconds,
@@ -341,12 +392,13 @@ class MlpTraining:
             "stopping_reference": _as_dict(self._stopping.reference if self._stopping else None),
         }
         # weights1, biases1, … and the same of the optimizer's state, such as momentum.weights1: without padding.
-        arrays = self._read(stack.parameters)
+        arrays = self._read(self._training.state_of("parameters"))
         for name, field in STATE_NAMES[self.config.optimizer.kind].items():
-            arrays |= {f"{name}.{layer}": array for layer, array in self._read(getattr(stack, field)).items()}
+            arrays |= {f"{name}.{layer}": array for layer, array in self._read(self._training.state_of(field)).items()}
         found = {"last": TrainingState(self.epoch, arrays, values)}
         if self.best is not None and self._is_best_new:
-            found["best"] = TrainingState(self.best.epoch, self._read(stack.best), {"config": config})
+            best = self._read(self._training.state_of("best"))
+            found["best"] = TrainingState(self.best.epoch, best, {"config": config})
             self._is_best_new = False
         return found
 
@@ -398,6 +450,7 @@ class MlpTraining:
 
     def leave(self) -> None:
         """Leave the stack; the other runs are not affected."""
+        self.has_left = True
         self._training.remove(self)
 
     def _probabilities(self, rows: torch.Tensor, split: SplitName) -> Probabilities:

@@ -228,24 +228,18 @@ class Engine(Protocol):
 
 
 class Decisions(NamedTuple):
-    """What the loop knows of S runs before a stretch of epochs, so that an engine can decide as the loop does.
+    """What the loop has decided of a run so far, so that an engine can go on as the loop would.
 
     Accuracies and losses are the means of `evaluation.Best`, as Python computes them.
     """
 
-    best_accuracies: Floats  # S: val accuracy of each run's best epoch so far; below 0: it has none
-    best_losses: Floats  # S: its val loss
-    reference_epochs: npt.NDArray[np.int64]  # S: see `evaluation.EarlyStopping`; 0: it has none
-    reference_accuracies: Floats  # S
-    reference_losses: Floats  # S
-    patiences: npt.NDArray[np.int64]  # S; 0: no early stopping
-    min_deltas: Floats  # S
-
-    @classmethod
-    def none(cls, size: int) -> Decisions:
-        """Runs that nothing is known of, without early stopping."""
-        zeros, integers = np.zeros(size), np.zeros(size, np.int64)
-        return cls(np.full(size, -1.0), zeros, integers, zeros, zeros, integers, zeros)
+    best_accuracy: float = -1.0  # val accuracy of the best epoch so far; below 0: there is none
+    best_loss: float = 0.0  # its val loss
+    reference_epoch: int = 0  # see `evaluation.EarlyStopping`; 0: there is none
+    reference_accuracy: float = 0.0
+    reference_loss: float = 0.0
+    patience: int = 0  # 0: no early stopping
+    min_delta: float = 0.0
 
 
 class Stretch(NamedTuple):
@@ -260,25 +254,6 @@ class Stretch(NamedTuple):
     gradient_norms: Floats  # S × K × L
     weight_norms: Floats  # S × K × L
     ends: npt.NDArray[np.int64]  # S: the last epoch that each run trained: the stretch's last, or where it ended
-
-
-class StretchEngine(Engine, Protocol):
-    """An engine that trains several epochs in one call, and decides on the way as the loop would: see `Decisions`."""
-
-    def train_epochs(
-        self, slots: Sequence[int], epoch: int, dues: npt.NDArray[np.bool_], decisions: Decisions
-    ) -> Stretch:
-        """Train K epochs, and write the weights of each run's best epoch to `Stack.best`.
-
-        A run ends early where a loss is not finite, or where early stopping says so; its tensors are then those of that
-        epoch.
-
-        Args:
-            slots: In ascending order (S).
-            epoch: The first epoch of the stretch, from 1.
-            dues: Which epochs each run evaluates: S × K.
-            decisions: Of the runs in `slots`.
-        """
 
 
 def clip_bounds(dtype: torch.dtype) -> tuple[float, float]:

@@ -8,16 +8,16 @@ import pytest
 
 from app.database import Database
 from app.queue import claiming, lifecycle
-from app.queue.claiming import Claim, StaleClaim
+from app.queue.claiming import MAX_STACKS, Claim, SideBySide, StaleClaim
 from app.run_config import RunConfig, complete
 from app.run_costs import shared_bytes, stack_bytes, stack_key
 from app.tables import Run, RunStatus
-from tests.conftest import AddRun, TestClient, get_run
+from tests.conftest import AddRun, TestClient, claim_stack, get_run
 
 
 def _claim_stack(database: Database, worker: str = "one", *, max_stack_bytes: int = 2**26) -> list[Claim]:
     with database.writing() as session:
-        return claiming.claim_stack(
+        return claim_stack(
             session, worker=worker, devices=["auto", "cpu"], lease_seconds=3600, max_stack_bytes=max_stack_bytes
         )
 
@@ -191,3 +191,115 @@ def test_a_succeeded_run_stays_so_when_it_is_cancelled(database: Database, add_r
     run_id = add_run(status=RunStatus.SUCCEEDED)
     assert client.post(f"/runs/{run_id}/cancel").status_code == 409
     assert get_run(database, run_id).status == RunStatus.SUCCEEDED
+
+
+SIDE_BY_SIDE = SideBySide(devices=("auto", "cuda"), max_runs=132, max_bytes=2**30)
+WIDTHS = (16, 32, 48, 64)
+
+
+def _network(width: int, **changes: Any) -> RunConfig:
+    return _config(model={"hidden_sizes": [width]}, **changes)
+
+
+def _claim_stacks(
+    database: Database, *, max_stack_bytes: int = 2**26, side_by_side: SideBySide = SIDE_BY_SIDE
+) -> list[list[str]]:
+    """Claim for a trainer whose launches can be shared; returns the run ids of each stack."""
+    with database.writing() as session:
+        stacks = claiming.claim_stacks(
+            session,
+            worker="one",
+            devices=["auto", "cuda", "cpu"],
+            lease_seconds=3600,
+            max_stack_bytes=max_stack_bytes,
+            side_by_side=side_by_side,
+        )
+    return [[claim.run_id for claim in stack] for stack in stacks]
+
+
+def test_stacks_of_several_shapes_share_a_claim_in_the_order_of_the_queue(database: Database, add_run: AddRun) -> None:
+    first, second, third, again, resumed = (
+        add_run(_network(16)),
+        add_run(_network(32, device="cuda")),
+        add_run(_network(64)),
+        add_run(_network(16, seed=1)),
+        add_run(_network(64), epoch=5),
+    )
+    urgent = add_run(_network(32, device="cuda"), priority=1)
+    expected = [[urgent, second], [first, again], [third], [resumed]]
+    assert _claim_stacks(database) == expected
+    assert _claim_stacks(database) == []
+    runs = [[get_run(database, run_id) for run_id in stack] for stack in expected]
+    assert [{(run.stack_id, run.stack_size) for run in stack} for stack in runs] == [
+        {(stack[0].stack_id, len(stack))} for stack in runs
+    ]
+    assert len({stack[0].stack_id for stack in runs}) == len(runs)
+    assert {(run.status, run.worker, run.claim_number) for stack in runs for run in stack} == {
+        (RunStatus.RUNNING, "one", 1)
+    }
+
+
+def test_a_trainer_that_shares_no_launches_claims_one_stack(database: Database, add_run: AddRun) -> None:
+    """So does one that shares them on CUDA, for runs on the CPU."""
+    runs = [add_run(_network(width, device="cpu")) for width in WIDTHS]
+    assert [claim.run_id for claim in _claim_stack(database)] == [runs[0]]
+    assert [_claim_stacks(database) for _ in runs[1:]] == [[[run_id]] for run_id in runs[1:]]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_run_that_lost_its_worker_shares_no_claim_with_other_stacks(
+    database: Database, add_run: AddRun, place: int
+) -> None:
+    """Wherever it stands in the queue, it is claimed with its own stack, as without shared launches."""
+    runs = [add_run(_network(width)) for width in WIDTHS[:3]]
+    (stack, *_) = _claim_stacks(database, side_by_side=SideBySide(("auto",), 1, 2**30))
+    assert stack == [runs[0]]
+    with database.writing() as session:
+        claiming.report_crash(session, Claim(runs[0], 1))
+        session.get_one(Run, runs[0]).priority = -place  # 0: first; -1: last
+    claims = [_claim_stacks(database) for _ in range(2)]
+    assert claims == [[[runs[0]]], [[runs[1]], [runs[2]]]][:: -1 if place else 1]
+
+
+def test_a_run_that_cannot_share_waits_for_no_stack_behind_it(database: Database, add_run: AddRun) -> None:
+    """A claim ends at the first run that must be trained otherwise; that one is first in the next claim."""
+    before = [add_run(_network(width)) for width in (16, 32)]
+    forest = add_run(_config(model={"kind": "random_forest"}))
+    behind = [add_run(_network(48)), add_run(_network(32, seed=1))]
+    assert _claim_stacks(database) == [[before[0]], [before[1], behind[1]]]  # a stack takes all that fit, as ever
+    assert _claim_stacks(database) == [[forest]]
+    assert _claim_stacks(database) == [[behind[0]]]
+
+
+def test_the_memory_of_a_claim_bounds_all_its_stacks(database: Database, add_run: AddRun) -> None:
+    narrow = [add_run(_network(16, seed=seed)) for seed in range(2)]
+    wide = [add_run(_network(64, seed=seed)) for seed in range(3)]
+    room = 2 * stack_bytes(_network(16)) + 2 * stack_bytes(_network(64))
+    assert _claim_stacks(database, max_stack_bytes=room) == [narrow, wide[:2]]
+    other = add_run(_network(16, training={"augmentation": {}}))
+    config = _network(16, training={"augmentation": {}})
+    room = stack_bytes(_network(64)) + stack_bytes(config) + shared_bytes(config)
+    assert _claim_stacks(database, max_stack_bytes=room - 1) == [wide[2:]]
+    more = add_run(_network(32))
+    claims = _claim_stacks(database, max_stack_bytes=2**40, side_by_side=SideBySide(("auto",), 132, room))
+    assert claims == [[other], [more]]
+    assert shared_bytes(config) > 0
+
+
+def test_the_devices_memory_bounds_the_first_stack_too(database: Database, add_run: AddRun) -> None:
+    runs = [add_run(_network(16, seed=seed)) for seed in range(3)]
+    side_by_side = SideBySide(("auto",), 132, 2 * stack_bytes(_network(16)))
+    assert _claim_stacks(database, side_by_side=side_by_side) == [runs[:2]]
+    assert _claim_stacks(database, max_stack_bytes=0) == [runs[2:]]
+
+
+def test_a_claim_has_so_many_runs_and_stacks(database: Database, add_run: AddRun) -> None:
+    """The first stack is as large as without shared launches; others fill what the device computes at once."""
+    narrow = [add_run(_network(16, seed=seed)) for seed in range(3)]
+    wide = [add_run(_network(32, seed=seed)) for seed in range(3)]
+    few = SideBySide(("auto",), 4, 2**30)
+    assert _claim_stacks(database, side_by_side=few) == [narrow, wide[:1]]
+    assert _claim_stacks(database, side_by_side=SideBySide(("auto",), 1, 2**30)) == [wide[1:]]
+    many = [add_run(_network(16 * number)) for number in range(1, MAX_STACKS + 2)]
+    assert _claim_stacks(database) == [[run_id] for run_id in many[:MAX_STACKS]]
+    assert _claim_stacks(database) == [[many[MAX_STACKS]]]

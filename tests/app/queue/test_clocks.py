@@ -15,7 +15,7 @@ from app.runs import service
 from app.tables import Run, RunStatus
 from app.worker_registry import repository as registry
 from app.worker_registry.repository import WorkerInfo, WorkerWatch
-from tests.conftest import AddRun, get_run
+from tests.conftest import AddRun, claim_stack, get_run
 
 LEASE_SECONDS = 6.0
 DAY = 86_400.0
@@ -69,7 +69,7 @@ class Observer:
             if not claiming.has_work(session, ["auto"], self.watch):
                 return []
         with self.database.writing() as session:
-            return claiming.claim_stack(
+            return claim_stack(
                 session,
                 worker="observer",
                 devices=["auto"],
@@ -89,9 +89,7 @@ class Observer:
 
 def claim_and_die(database: Database, lease_seconds: float = LEASE_SECONDS) -> claiming.Claim:
     with database.writing() as session:
-        (claim,) = claiming.claim_stack(
-            session, worker="gone", devices=["auto"], lease_seconds=lease_seconds, max_stack_bytes=0
-        )
+        (claim,) = claim_stack(session, worker="gone", devices=["auto"], lease_seconds=lease_seconds, max_stack_bytes=0)
     return claim
 
 

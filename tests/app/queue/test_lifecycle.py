@@ -9,10 +9,10 @@ from sqlalchemy import select
 
 from app.database import Database
 from app.models import promotion
-from app.queue import claiming, lifecycle
+from app.queue import lifecycle
 from app.runs import repository
 from app.tables import Checkpoint, Event, Metric, Promotion, PromotionReason, Run, RunStatus, SavedModel
-from tests.conftest import AddRun, AssertProblem, TestClient, get_run
+from tests.conftest import AddRun, AssertProblem, TestClient, claim_stack, get_run
 
 RUNNING = RunStatus.RUNNING
 
@@ -22,7 +22,7 @@ def add_in_state(database: Database, add_run: AddRun, status: RunStatus) -> str:
     with database.writing() as session:
         run = session.get_one(Run, run_id)
         if status is RUNNING:
-            claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=0)
+            claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=0)
         elif status is RunStatus.PAUSED:
             lifecycle.pause(session, run)
         elif status.is_finished():
@@ -108,7 +108,7 @@ def test_a_changed_priority_counts_at_the_next_claim(client: TestClient, databas
         assert client.patch(f"/runs/{young}", json={"priority": 7}).json()["priority"] == 7
     assert client.get(f"/runs/{young}").json()["queue_position"] == 1
     with database.writing() as session:
-        claims = claiming.claim_stack(session, worker="w", devices=["auto"], lease_seconds=60, max_stack_bytes=0)
+        claims = claim_stack(session, worker="w", devices=["auto"], lease_seconds=60, max_stack_bytes=0)
     assert [claim.run_id for claim in claims] == [young]
     assert get_run(database, old).status is RunStatus.QUEUED
 

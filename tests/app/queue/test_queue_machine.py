@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from app.database import Database
 from app.errors import Conflict
 from app.queue import claiming, lifecycle
-from app.queue.claiming import Claim, StaleClaim
+from app.queue.claiming import Claim, SideBySide, StaleClaim
 from app.run_config import RunConfig
 from app.runs import service
 from app.runs.schemas import RunLabels, RunPatch
@@ -106,24 +106,39 @@ class QueueMachine(RuleBasedStateMachine):
             run = service.enqueue(session, submission, max_queued_runs=1000)
         self.expected[run.id] = Expected(priority=priority)
 
-    @rule(worker=any_worker, max_stack_bytes=st.sampled_from([0, 2**20, 2**30]))
-    def claim(self, worker: str, max_stack_bytes: int) -> None:
+    @rule(
+        worker=any_worker,
+        max_stack_bytes=st.sampled_from([0, 2**20, 2**30]),
+        side_by_side=st.sampled_from([None, SideBySide(("auto",), 3, 2**30), SideBySide(("auto",), 132, 2**30)]),
+    )
+    def claim(self, worker: str, max_stack_bytes: int, side_by_side: SideBySide | None) -> None:
         with self.database.writing() as session:
-            claims = claiming.claim_stack(
-                session, worker=worker, devices=["auto"], lease_seconds=3600, max_stack_bytes=max_stack_bytes
+            stacks = claiming.claim_stacks(
+                session,
+                worker=worker,
+                devices=["auto"],
+                lease_seconds=3600,
+                max_stack_bytes=max_stack_bytes,
+                side_by_side=side_by_side,
             )
         for expected in self.expected.values():
             if expected.is_expired:
                 expected.lose()
         queued = {run_id: run for run_id, run in self.expected.items() if run.status is QUEUED}
         order = sorted(queued, key=lambda run_id: (-queued[run_id].priority, run_id))
-        assert [claim.run_id for claim in claims][:1] == order[:1]
-        assert len({queued[claim.run_id].epoch for claim in claims}) <= 1
-        for claim in claims:
-            run = queued.pop(claim.run_id)
-            run.status, run.claim_number = RUNNING, run.claim_number + 1
-            assert claim.claim_number == run.claim_number
-        self.claims += claims
+        assert bool(stacks) == bool(order)
+        if len(stacks) > 1:
+            assert side_by_side is not None
+            assert {queued[claim.run_id].crashes for stack in stacks for claim in stack} == {0}
+            assert sum(map(len, stacks)) <= max(len(stacks[0]), side_by_side.max_runs)
+        for stack in stacks:
+            assert stack[0].run_id == next(run_id for run_id in order if run_id in queued)
+            assert len({queued[claim.run_id].epoch for claim in stack}) == 1
+            for claim in stack:
+                run = queued.pop(claim.run_id)
+                run.status, run.claim_number = RUNNING, run.claim_number + 1
+                assert claim.claim_number == run.claim_number
+            self.claims += stack
 
     def write(self, number: int, what: Callable[[Session, Claim], Any]) -> Expected | None:
         """Write under one of the claims; a stale claim must be refused, and the result is then None."""

@@ -8,12 +8,11 @@ import safetensors.numpy
 from sqlalchemy import func, select, update
 
 from app.database import Database
-from app.queue import claiming
 from app.run_config import MAX_SNAPSHOT_NUMBERS, RunConfig, complete
 from app.run_costs import estimated_bytes
 from app.runs import repository
 from app.tables import Snapshot
-from tests.conftest import AddRun, AssertProblem, TestClient
+from tests.conftest import AddRun, AssertProblem, TestClient, claim_stack
 from workers.preparation import Preparation, register_datasets
 from workers.recorder import Recorder
 from workers.results import Succeeded
@@ -31,9 +30,7 @@ def run_id(database: Database, add_run: AddRun) -> str:
     register_datasets(database)
     run_id = add_run(configure(snapshots=3))
     with database.writing() as session:
-        (claim,) = claiming.claim_stack(
-            session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26
-        )
+        (claim,) = claim_stack(session, worker="w", devices=["auto"], lease_seconds=3600, max_stack_bytes=2**26)
     preparation = Preparation(database, "cpu")
     prepared = preparation.read(claim)
     training, (run,) = preparation.make_training([prepared])

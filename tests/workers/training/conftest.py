@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.training.engines.emulation import EmulatedKernels, build
 from workers.training.bank import Banks
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.data import Labels, Pixels, Scaling, SplitData, load_dataset, split_indices, to_image_tensors
-from workers.training.engines import choice
-from workers.training.engines.cuda_engine import FusedEngine
 from workers.training.loop import StackTraining
 from workers.training.result import MlpModel, Result
-from workers.training.stack import Member, Stack
+from workers.training.stack import Member
 from workers.training.tensors import ImageTensors, SplitIndices
 
 SEED = 20231110
@@ -70,23 +67,6 @@ def digits() -> Digits:
     pixels, labels = load_dataset("digits")
     scalings: tuple[Scaling, ...] = ("byte", "unit")
     return Digits(pixels, labels, {scaling: to_image_tensors(pixels, labels, scaling) for scaling in scalings})
-
-
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[torch.dtype, EmulatedKernels]:
-    """The CUDA engine's kernels on a CPU, by number type."""
-    folder = tmp_path_factory.mktemp("emulated")
-    return {dtype: EmulatedKernels(build(folder, dtype)) for dtype in (torch.float32, torch.float64)}
-
-
-@pytest.fixture
-def fused(emulated: dict[torch.dtype, EmulatedKernels], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train every stack by the CUDA engine, emulated."""
-
-    def make_fused(stack: Stack, **_: Any) -> FusedEngine:
-        return FusedEngine(stack, emulated[stack.parameters.dtype], threads=64)  # the fewest: quickest to emulate
-
-    monkeypatch.setattr(choice, "make_engine", make_fused)
 
 
 @pytest.fixture(params=["compiled", "batched", "fused"])

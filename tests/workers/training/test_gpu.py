@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from tests.workers.training.conftest import CPU, Digits, finish
 from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
 from workers.training.engines.choice import CudaEngine
 from workers.training.loop import StackTraining
+from workers.training.side_by_side import SideBySideTraining
 from workers.training.stack import ACTIVATIONS
 
 pytestmark = [
@@ -75,3 +79,30 @@ def test_a_run_resumes_on_the_device(digits: Digits, cuda_engine: CudaEngine) ->
         expected = torch.from_numpy(whole.take_checkpoints()["last"].arrays[name].copy())
         rtol, atol = (0.0, 0.0) if cuda_engine == "fused" else (1e-4, 1e-5)
         torch.testing.assert_close(torch.from_numpy(array.copy()), expected, rtol=rtol, atol=atol)
+
+
+def test_stacks_side_by_side_have_the_bits_of_each_alone(digits: Digits) -> None:
+    """So have their checkpoints, which are copied between a launch and the next, queued one."""
+    device = torch.device("cuda")
+    shapes: list[tuple[int, ...]] = [(12, 12), (24,), (52, 52)]
+    stacks = [[digits.member(hidden_sizes=each, activation=name, epochs=40) for name in ACTIVATIONS] for each in shapes]
+    alone = [StackTraining(members, device, cuda_engine="fused") for members in stacks]
+    expected: list[dict[tuple[int, str], Mapping[str, Any]]] = [{} for _ in stacks]
+    for training, states in zip(alone, expected, strict=True):
+        for epoch in range(1, 41):
+            training.run_epochs(1)
+            for run in training.active:
+                states[epoch, run.config.activation] = run.take_checkpoints()["last"].arrays
+    trainings = [StackTraining(members, device, cuda_engine="fused") for members in stacks]
+    together, num_ahead = SideBySideTraining(trainings), 0
+    while any(training.active for training in trainings):
+        for _, train in together.advance():
+            train()
+        num_ahead += len(together._series[0]._under_way)
+        for training, states in zip(trainings, expected, strict=True):
+            for run in list(training.active):
+                for name, array in run.take_checkpoints()["last"].arrays.items():
+                    assert (array == states[run.epoch, run.config.activation][name]).all()
+                if run.is_finished:
+                    run.leave()
+    assert num_ahead > 0

@@ -207,11 +207,9 @@ def test_runs_at_different_epochs_are_refused(digits: Digits) -> None:
 def test_a_stretch_ends_where_the_caller_must_act(digits: Digits) -> None:
     members = members_of(digits, [{"epochs": 30, "rungs": (7, 25)}, {"epochs": 30, "snapshots": 3}])
     runs = StackTraining(members, CPU).active
-    lengths = []
-    while runs[0].epoch < 30:
-        lengths.append(find_length(runs, 10))
-        for run in runs:
-            run.epoch += lengths[-1]
+    lengths: list[int] = []
+    while sum(lengths) < 30:
+        lengths.append(find_length(runs, sum(lengths), 10))
     assert lengths == [1, 4, 2, 10, 8, 5]  # ends at 1 (snapshot), 5 (snapshot), 7 (rung), 17, 25 (rung), 30
     assert find_dues(runs, 28, 3).tolist() == [[True] * 3] * 2
 

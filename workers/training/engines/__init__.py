@@ -16,10 +16,11 @@ a single torch operation about six: in torch, a step is nearly all overhead. The
 
 * `cuda_engine.FusedEngine`, on CUDA where the setting DIGITLAB_CUDA_ENGINE says so and the networks fit a block's
   shared memory: a block of threads trains a run for many epochs in one launch of `train.cu`, with its evaluations and
-  the decisions that they lead to. It is CUDA C++, compiled by NVRTC when a trainer first starts, and needs nothing
-  beyond torch's CUDA wheels. `train.cu` tells what a block does between which barriers; `network.cuh`, `draws.cuh` and
-  `products.cuh` are its parts, `cuda_plan.py` says what lies where in shared memory, `cuda_driver.py` compiles and
-  launches. No GPU has run it yet: the default is the batched engine.
+  the decisions that they lead to. Stacks of several shapes may share a launch (`side_by_side.py`). It is CUDA C++,
+  compiled by NVRTC when a trainer first starts, and needs nothing beyond torch's CUDA wheels. `train.cu` tells what a
+  block does between which barriers; `network.cuh`, `draws.cuh` and `products.cuh` are its parts, `cuda_plan.py` says
+  what lies where in shared memory, `cuda_driver.py` compiles and launches. No GPU has run it yet: the default is the
+  batched engine.
 
 `choice.make_engine` chooses. All are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
 the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 
@@ -17,6 +17,24 @@ logger = logging.getLogger(__name__)
 
 # What trains on CUDA: `batched` torch operations, `fused` kernels, or what is thought to be the faster one.
 CudaEngine = Literal["auto", "fused", "batched"]
+
+
+class SharedLaunches(NamedTuple):
+    """What a device can train in one launch, of stacks of several shapes."""
+
+    max_runs: int  # a multiprocessor for each, so that none waits for room, whatever shared memory another one needs
+    max_bytes: int  # of memory
+
+
+def find_shared_launches(device: torch.device, cuda_engine: CudaEngine) -> SharedLaunches | None:
+    """What a device's stacks may share; None: its engine trains one stack after the other."""
+    if device.type != "cuda" or cuda_engine == "batched":
+        return None
+    kernels = _find_kernels(torch.empty(0, device=device).device, torch.float32)  # cuda:0, as a stack's tensors say
+    if kernels is None:
+        return None
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return SharedLaunches(kernels.limits.num_multiprocessors, free_bytes // 2)  # other processes need some, too
 
 
 def make_engine(

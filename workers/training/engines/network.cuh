@@ -32,8 +32,9 @@ enum Setting {  // columns of `settings`, as in stack.Setting
     LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BETA1, BETA2, EPSILON, KEEP_SCALE, WARMUP_STEPS, TOTAL_STEPS, NESTEROV,
     NUM_SETTINGS
 };
-enum Decision {  // columns of `decisions`, as in stack.Decisions
-    BEST_ACCURACY, BEST_LOSS, REFERENCE_EPOCH, REFERENCE_ACCURACY, REFERENCE_LOSS, PATIENCE, MIN_DELTA, NUM_DECISIONS
+enum Decision {  // columns of `decisions`, as in stack.Decisions; and the epoch at which the run ended, or 0
+    BEST_ACCURACY, BEST_LOSS, REFERENCE_EPOCH, REFERENCE_ACCURACY, REFERENCE_LOSS, PATIENCE, MIN_DELTA, END_EPOCH,
+    NUM_DECISIONS
 };
 enum Metric { SEEN_LOSS, SEEN_CORRECTS, TRAIN_LOSS, TRAIN_CORRECTS, VAL_LOSS, VAL_CORRECTS, NORMS };
 enum Phase { ORDER, FORWARD, SOFTMAX, BACKWARD, MASKS, UPDATE, EVALUATE, NUM_PHASES };
@@ -65,9 +66,9 @@ struct Job {  // a stack's launch; the same in Python: cuda_plan.Job
     const uint8_t* bank;           // copies x images of the dataset x 64
     const int* slots;              // of each block
     const uint8_t* dues;           // blocks x K: which epochs are evaluated
-    const double* decisions;       // blocks x NUM_DECISIONS
+    double* decisions;             // R x NUM_DECISIONS: read, and written for the next launch
     double* metrics;               // blocks x K x (NORMS + 2 L)
-    int* ends;                     // of each block: the last epoch that it trained
+    int* ends;                     // of each block: the last epoch that its run has trained
     const int* samples;            // R x N: the split that evaluate_runs and write_logits read
     const real* row;               // P: the parameters that write_logits reads
     real* logits;                  // N x C

@@ -311,6 +311,13 @@ struct Judge {
         return is_better;
     }
 
+    // What the next launch must know, if it is queued before the host has read this one's results
+    __device__ void write(double* known) const {
+        known[BEST_ACCURACY] = best_accuracy, known[BEST_LOSS] = best_loss;
+        known[REFERENCE_EPOCH] = reference_epoch;
+        known[REFERENCE_ACCURACY] = reference_accuracy, known[REFERENCE_LOSS] = reference_loss;
+    }
+
     // Whether early stopping ends the run here; a reference epoch of 0 stands for none
     __device__ bool stops(int epoch, double accuracy, double loss) {
         if (patience == 0) return false;
@@ -364,25 +371,36 @@ __device__ __noinline__ bool enter(const Job* jobs) {
     return true;
 }
 
-// The epochs of a launch. A run that diverges or stops early trains no further: its weights are those of that epoch.
+// The epochs of a launch. A run that diverges or stops early trains no further, in the launches that were queued
+// meanwhile either: its weights are those of that epoch.
 extern "C" __global__ void train_epochs(const Job* jobs) {
     if (!enter(jobs)) return;
+    double* known = job.decisions + NUM_DECISIONS * run.slot;
+    if (known[END_EPOCH] > 0) {  // the same for all threads; written below, in an earlier launch
+        if (threadIdx.x == 0) job.ends[blockIdx.x] = (int)known[END_EPOCH];
+        return;
+    }
     real* rows[] = {job.parameters, job.first, job.second};
     int Layer::*places[] = {&Layer::weights_at, &Layer::first_at, &Layer::second_at};
     int num_rows = !job.state_in_shared ? 1 : job.is_adam ? 3 : 2;
     for (int i = 0; i < num_rows; i++) move_row(places[i], rows[i] + run.row_at, true);  // read after (1) and (2)
     const int *train = job.train + (uint64_t)run.slot * job.num_train, *val = job.val + (uint64_t)run.slot * job.num_val;
-    Judge judge(job.decisions + NUM_DECISIONS * blockIdx.x);
+    Judge judge(known);
+    bool goes_on = true;
     int epoch = job.first_epoch, end = epoch + job.num_epochs - 1;
     for (;; epoch++) {
         uint64_t place = (uint64_t)blockIdx.x * job.num_epochs + (epoch - job.first_epoch);
         double* metrics = job.metrics + place * (NORMS + 2 * job.num_layers);
         train_epoch(train, epoch, metrics);
-        bool goes_on = is_finite(totals[0] / job.num_train);
+        goes_on = is_finite(totals[0] / job.num_train);
         if (goes_on && job.dues[place]) goes_on = assess(train, val, epoch, metrics, judge);
         if (!goes_on || epoch == end) break;
     }
-    if (threadIdx.x == 0) job.ends[blockIdx.x] = epoch;
+    if (threadIdx.x == 0) {
+        job.ends[blockIdx.x] = epoch;
+        judge.write(known);
+        if (!goes_on) known[END_EPOCH] = epoch;
+    }
     for (int i = 0; i < num_rows; i++) move_row(places[i], rows[i] + run.row_at, false);
 }
 

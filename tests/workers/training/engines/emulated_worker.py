@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tests.workers.training.engines.emulation import EmulatedKernels
+from tests.workers.training.engines.emulation import H100, EmulatedKernels
 from workers.__main__ import main
 from workers.training.engines import choice
+from workers.training.engines.choice import SharedLaunches
 from workers.training.engines.cuda_engine import FusedEngine
 from workers.training.stack import Stack
 
@@ -37,6 +39,11 @@ def make_fused(stack: Stack, **_: Any) -> FusedEngine:
     return FusedEngine(stack, MarkedKernels(Path(os.environ["EMULATED_KERNELS"])), threads=64)
 
 
+def find_shared_launches(device: torch.device, cuda_engine: choice.CudaEngine) -> SharedLaunches:  # noqa: ARG001
+    return SharedLaunches(H100.num_multiprocessors, 2**30)
+
+
 if __name__ == "__main__":
     choice.make_engine = make_fused
+    choice.find_shared_launches = find_shared_launches
     sys.exit(main("fork"))

@@ -25,7 +25,7 @@ def train(kernels: Kernels) -> Stack:
     pixels, labels = load_dataset("digits")
     digits = Digits(pixels, labels, {"unit": to_image_tensors(pixels, labels, "unit")})
     stack = Stack.build(make_members(digits, (12, 20), split=few(digits), batch_size=20), CPU)
-    FusedEngine(stack, kernels).train_epochs(range(3), 1, all_due(3), Decisions.none(3))
+    FusedEngine(stack, kernels).train_epochs(range(3), 1, all_due(3), [Decisions()] * 3)
     return stack
 
 

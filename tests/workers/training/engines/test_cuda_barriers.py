@@ -74,7 +74,7 @@ def launches(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> list[P
         (_, member, _) = make_members(digits, hidden_sizes, split=split, dropout=0.25, **changes)
         stack = Stack.build([member], CPU)
         engine = FusedEngine(stack, recorder, threads=64)
-        engine.train_epochs([0], 1, all_due(1, 3), Decisions.none(1))
+        engine.train_epochs([0], 1, all_due(1, 3), [Decisions()] * 1)
     engine.evaluate([0], "val")
     engine.logits(0, stack.parameters[0], "train")
     return recorder.files

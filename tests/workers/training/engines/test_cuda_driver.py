@@ -180,3 +180,9 @@ def test_networks_that_are_too_wide_are_trained_by_torch(
     assert "Networks of 512-304 do not fit the fused CUDA engine" in caplog.text
     assert isinstance(choice.make_engine(on_cuda, cuda_engine="fused"), FusedEngine)
     choice._find_kernels.cache_clear()
+
+
+def test_only_the_fused_engine_shares_launches() -> None:
+    for device in ("cpu", "cuda", "mps"):
+        assert choice.find_shared_launches(torch.device(device), "batched") is None
+    assert choice.find_shared_launches(torch.device("cpu"), "fused") is None

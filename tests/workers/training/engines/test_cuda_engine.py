@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import torch
 from tests.workers.training.conftest import CPU, Digits
 from tests.workers.training.engines.emulation import EmulatedKernels
 from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
-from workers.training.engines.cuda_engine import FusedEngine, Part, train_together
+from workers.training.engines.cuda_engine import FusedEngine, Part, queue_together, train_together
+from workers.training.engines.cuda_plan import Limits
 from workers.training.engines.numba_engine import CompiledEngine
 from workers.training.stack import ACTIVATIONS, Decisions, Member, Stack, Stretch, Tally
 from workers.training.tensors import SplitIndices
@@ -86,7 +88,7 @@ def test_the_engine_agrees_with_the_compiled_one(
     engine, compiled = FusedEngine(mine, emulated[dtype]), CompiledEngine(theirs)
     slots = range(len(members))
     tolerance = 5e-6 if dtype == torch.float32 else 1e-13
-    stretch = engine.train_epochs(slots, 1, all_due(len(members)), Decisions.none(len(members)))
+    stretch = engine.train_epochs(slots, 1, all_due(len(members)), [Decisions()] * len(members))
     for epoch in range(EPOCHS):
         assert_close(stretch.seen, epoch, compiled.train(slots, epoch + 1), tolerance)
         assert_close(stretch.train, epoch, compiled.evaluate(slots, "train"), tolerance)
@@ -127,7 +129,7 @@ def train(members: Sequence[Member], kernels: EmulatedKernels, **options: Any) -
     stack = Stack.build(members, CPU)
     engine = FusedEngine(stack, kernels, **options)
     slots = range(len(members))
-    return stack, engine.train_epochs(slots, 1, all_due(len(members)), Decisions.none(len(members)))
+    return stack, engine.train_epochs(slots, 1, all_due(len(members)), [Decisions()] * len(members))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +187,7 @@ def test_slots_that_are_left_out_do_not_change(emulated: Emulated, varied: list[
     other = Stack.build(varied, CPU)
     before = other.parameters.clone()
     engine = FusedEngine(other, emulated[torch.float32])
-    some = engine.train_epochs([1, 4], 1, all_due(2), Decisions.none(2))
+    some = engine.train_epochs([1, 4], 1, all_due(2), [Decisions()] * 2)
     for name in ("parameters", "first", "best"):
         assert torch.equal(getattr(other, name)[[1, 4]], getattr(stack, name)[[1, 4]])
     np.testing.assert_array_equal(some.val.losses, stretch.val.losses[[1, 4]])
@@ -196,7 +198,7 @@ def test_slots_that_are_left_out_do_not_change(emulated: Emulated, varied: list[
 def test_epochs_may_be_split_into_launches(emulated: Emulated, varied: list[Member], state_in_shared: bool) -> None:
     """Launches of 1, 2 and 1 epochs, the last ones on a copy of the stack, as after a restart, give the bits of one."""
     whole = Stack.build(varied, CPU)
-    slots, none = range(len(varied)), Decisions.none(len(varied))
+    slots, none = range(len(varied)), [Decisions()] * len(varied)
     expected = FusedEngine(whole, emulated[torch.float32]).train_epochs(slots, 1, all_due(len(slots), 4), none)
     stack, rows = Stack.build(varied, CPU), []
     options: dict[str, Any] = {"state_in_shared": state_in_shared}
@@ -210,25 +212,25 @@ def test_epochs_may_be_split_into_launches(emulated: Emulated, varied: list[Memb
 
 
 def test_stacks_of_different_shapes_share_a_launch(digits: Digits, emulated: Emulated, varied: list[Member]) -> None:
-    """The larger stack has more blocks; what each gives is what it gives alone."""
+    """One has more blocks, and the other larger ones, whose threads both get; each gives what it gives alone."""
     wide = make_members(digits, (52,), split=few(digits), batch_size=None, epochs=EPOCHS)
     alone = [train(members, emulated[torch.float32]) for members in (varied, wide)]
     stacks = [Stack.build(members, CPU) for members in (varied, wide)]
     parts = [
         Part(
-            FusedEngine(stack, emulated[torch.float32], threads=128),
+            FusedEngine(stack, emulated[torch.float32], threads=threads),
             range(stack.size),
             1,
             all_due(stack.size),
-            Decisions.none(stack.size),
+            [Decisions()] * stack.size,
         )
-        for stack in stacks
+        for stack, threads in zip(stacks, (64, 128), strict=True)
     ]
     for stack, stretch, (expected, expected_stretch) in zip(stacks, train_together(parts), alone, strict=True):
         for slot in range(stack.size):
             assert bits_of(stack, [stretch], slot) == bits_of(expected, [expected_stretch], slot)
-    other = FusedEngine(stacks[1], emulated[torch.float32], threads=64)
-    with pytest.raises(ValueError, match="the same kernels, device and number of threads"):
+    other = FusedEngine(Stack.build(wide, CPU, torch.float64), emulated[torch.float64])
+    with pytest.raises(ValueError, match="the same kernels and device"):
         train_together([parts[0], parts[1]._replace(engine=other)])
 
 
@@ -237,9 +239,52 @@ def test_only_due_epochs_are_evaluated_and_all_work_is_counted(emulated: Emulate
     engine = FusedEngine(stack, emulated[torch.float32])
     dues = np.zeros((2, 3), np.bool_)
     dues[0, 1] = dues[1, 2] = True
-    stretch = engine.train_epochs([0, 3], 1, dues, Decisions.none(2))
+    stretch = engine.train_epochs([0, 3], 1, dues, [Decisions()] * 2)
     assert ((stretch.val.losses > 0) == dues).all()
     assert (stretch.seen.losses > 0).all()
     assert engine.num_done == 2 * 3 * stack.shape.num_steps + 4
     engine.evaluate([1], "val")
     assert engine.num_done == 2 * 3 * stack.shape.num_steps + 5
+
+
+def test_a_stack_that_does_not_fit_beside_the_threads_of_another_shares_no_launch(
+    emulated: Emulated, varied: list[Member]
+) -> None:
+    """The memory that a block needs grows with its threads."""
+    (stack, other), whole = (Stack.build(varied, CPU) for _ in range(2)), emulated[torch.float32]
+    needed = FusedEngine(stack, whole, threads=64, state_in_shared=False).plan.shared_bytes
+    kernels = EmulatedKernels(Path(whole.library._name), limits=Limits(needed, 2 * needed, 132))
+    engines = [FusedEngine(each, kernels, threads=64, state_in_shared=False) for each in (stack, other)]
+    assert engines[0].launch_key(64) == engines[1].launch_key(64)
+    assert [engine.launch_key(128) for engine in engines] == engines
+    assert FusedEngine(stack, whole).launch_key(512) == FusedEngine(other, whole).launch_key(512)
+
+
+def test_launches_that_are_queued_at_once_have_the_bits_of_one(digits: Digits, emulated: Emulated) -> None:
+    """Best epochs, early stopping and divergence are carried from launch to launch on the device; some runs leave."""
+    kernels = emulated[torch.float64]
+    members = make_members(digits, (16,), split=few(digits), batch_size=50, optimizer=SGD, dropout=0.0)
+    wild = replace(members[2].config, optimizer=replace(SGD, learning_rate=1e200))
+    members = [*members, members[2]._replace(config=wild)]
+    patience = [Decisions(), Decisions(patience=2, min_delta=0.2), Decisions(patience=1), Decisions()]
+    one, several = (Stack.build(members, CPU, torch.float64) for _ in range(2))
+    expected = FusedEngine(one, kernels).train_epochs(range(4), 1, all_due(4, 12), patience)
+    engine, queued = FusedEngine(several, kernels), []
+    for epoch, slots, count in ((1, [0, 1, 2, 3], 1), (2, [0, 1, 2, 3], 4), (6, [0, 1, 2], 2), (8, [0, 1], 5)):
+        decisions = patience if epoch == 1 else None
+        queued += queue_together([Part(engine, slots, epoch, all_due(len(slots), count), decisions)])
+        if epoch == 2:
+            queued[-1].keep_state()
+            kept = several.select(range(4))
+    assert [2 <= end < 12 for end in expected.ends] == [False, True, True, False]
+    assert expected.ends[3] == 1
+    for name, copy in queued[1].state.items():
+        assert torch.equal(copy.nan_to_num(), getattr(kept, name).nan_to_num())
+    for name in STATE:
+        assert torch.equal(getattr(one, name).nan_to_num(), getattr(several, name).nan_to_num())
+    stretches = [each.read() for each in queued]
+    assert stretches[1].ends.tolist() == [min(5, end) for end in expected.ends.tolist()]
+    assert stretches[3].ends.tolist() == expected.ends[:2].tolist()
+    np.testing.assert_array_equal(np.concatenate([each.val.losses[0] for each in stretches]), expected.val.losses[0])
+    steps = int(expected.ends.sum()) * one.shape.num_steps
+    assert engine.num_done == steps + 2 * int(expected.ends.sum())

@@ -53,10 +53,8 @@ def test_the_structures_are_those_of_the_kernels(emulated: dict[torch.dtype, Emu
 
 def test_the_columns_and_constants_are_those_of_the_kernels() -> None:
     assert enum_of(NETWORK, "Setting") == [*(column.name for column in Setting), "NUM_SETTINGS"]
-    singular = {"accuracies": "accuracy", "losses": "loss", "epochs": "epoch", "patiences": "patience"}
-    words = [name.split("_") for name in Decisions._fields]
-    names = ["_".join(singular.get(word, word.removesuffix("s")) for word in each).upper() for each in words]
-    assert enum_of(NETWORK, "Decision") == [*names, "NUM_DECISIONS"]
+    names = [name.upper() for name in Decisions._fields]
+    assert enum_of(NETWORK, "Decision") == [*names, "END_EPOCH", "NUM_DECISIONS"]
     purposes = dict(each.split(" = ") for each in enum_of(DRAWS, "Purpose"))
     assert {name: int(number) for name, number in purposes.items()} == {name: Purpose[name] for name in purposes}
     for name in ("MAX_LAYERS", "PAD", "TILE", "SUM_THREADS"):
