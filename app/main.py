@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -138,7 +139,10 @@ def create_from_environment() -> FastAPI:
     settings = Settings()
     configure_logging("api", settings.log_format)
     lifeline.end_with_parent(partial(os.kill, os.getpid(), signal.SIGTERM))
-    return create_app(settings)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # a full collection took 55 ms, in which every request waits: it looked at each object of all modules
+    return app
 
 
 @asynccontextmanager

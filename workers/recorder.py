@@ -16,9 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import update
+
 from app.database import Database
 from app.queue import claiming
 from app.queue.claiming import Claim
+from app.tables import Run
 from workers import results
 from workers.results import Failed, Outcome, Prepared, Snapshot
 from workers.training import TrainingRun
@@ -71,8 +74,8 @@ class Recorder:
         """Begin to record these runs, and write their provenance (device, engine) to their rows."""
         with self._database.writing() as session:
             rows = claiming.fence_all(session, list(runs.values()))
-            for row in rows.values():
-                row.provenance = dict(provenance)
+            held = update(Run).where(Run.id.in_([claim.run_id for claim in rows]))  # one statement, whatever the number
+            session.execute(held.values(provenance=dict(provenance)), execution_options={"synchronize_session": False})
         for run, claim in runs.items():
             if claim in rows:
                 self._runs[run] = _Recorded(claim, rows[claim].epoch, run.epoch, run.seconds)

@@ -30,6 +30,9 @@ from workers.training.shifted import SplitImages, evaluate_session, run_on_val
 
 logger = logging.getLogger(__name__)
 
+SHOWN_WITH_A_RUN = "shifted_accuracy", "shifted_standard_error"  # columns of saved models that runs have too
+EVALUATED = *SHOWN_WITH_A_RUN, "shifted_loss", "shifted_right", "sure_confidence", "max_energy", "max_distance"
+
 
 @dataclass(frozen=True)
 class Succeeded:
@@ -76,10 +79,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Exported:
-    """A trained model as it is saved."""
+    """A trained model as it is saved: what a commit writes of it, apart from the outcome."""
 
-    graph: bytes
-    evaluation: ShiftedEvaluation | None  # on shifted val; None for a fold
+    saved_model: dict[str, Any]  # row of the table `saved_models`
+    evaluations: list[dict[str, Any]]  # rows of the table `evaluations`
+    of_run: dict[str, Any]  # columns of the run that lists of runs show
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Prepared:
 
 def prepare(snapshot: Snapshot) -> Prepared:
     """Serialize a run's checkpoints, export and evaluate its model, before a transaction holds the write lock."""
-    return Prepared(snapshot, _serialize(snapshot), _serialize_kept(snapshot), _export(snapshot.outcome))
+    return Prepared(snapshot, _serialize(snapshot), _serialize_kept(snapshot), _export(snapshot))
 
 
 def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepared]) -> None:
@@ -111,17 +115,20 @@ def write(session: Session, rows: Mapping[Claim, Run], prepared: Sequence[Prepar
     _replace_checkpoints(session, [row for each in prepared for row in each.checkpoints])
     if kept := [row for each in prepared for row in each.kept]:
         session.connection().execute(insert(KeptSnapshot), kept)
+    exported = [each.model for each in prepared if isinstance(each.model, Exported)]
+    _insert_models(session, exported)  # before the outcomes: a sweep's last fold chooses by the saved models of all
     _write_progress(session, rows, snapshots)
     for each in prepared:
         run = rows[each.snapshot.claim]
         _write_events(session, run, each.snapshot, each.checkpoints)
         _write_outcome(session, run, each.snapshot, each.model)
-    if any(isinstance(snapshot.outcome, Succeeded) for snapshot in snapshots):
-        promotion.elect(session)
+    if saved := [each.saved_model["run_id"] for each in exported]:
+        promotion.elect(session, newcomers=saved)
 
 
-def _export(outcome: Outcome | None) -> Exported | Failed | None:
+def _export(snapshot: Snapshot) -> Exported | Failed | None:
     """A trained run's model as it is saved, or the reason why it cannot be saved; None if the run is not trained."""
+    outcome = snapshot.outcome
     if not isinstance(outcome, Succeeded):
         return None
     try:
@@ -135,7 +142,7 @@ def _export(outcome: Outcome | None) -> Exported | Failed | None:
     except Exception as error:
         logger.exception("The model could not be exported")
         return Failed("internal_error", f"{type(error).__name__}: {error}")
-    return Exported(model, evaluation)
+    return _rows_of(snapshot.claim.run_id, outcome, model, evaluation)
 
 
 def _evaluate(session: InferenceSession, on_val: export.Answers, images: SplitImages) -> ShiftedEvaluation | None:
@@ -145,6 +152,64 @@ def _evaluate(session: InferenceSession, on_val: export.Answers, images: SplitIm
     except Exception:
         logger.exception("The model could not be evaluated on shifted val")
         return None
+
+
+def _rows_of(run_id: str, outcome: Succeeded, graph: bytes, evaluation: ShiftedEvaluation | None) -> Exported:
+    """The rows of a saved model."""
+    result = outcome.result
+    saved_model = {
+        "run_id": run_id,
+        "epoch": result.chosen.epoch,
+        "onnx": graph,
+        "sha256": blobs.digest(graph),
+        "size_bytes": len(graph),
+        "num_parameters": result.num_parameters,
+        "train_accuracy": result.chosen.train_accuracy,
+        "val_accuracy": result.chosen.val_accuracy,
+        "val_loss": result.chosen.val_loss,
+        "on_canonical_split": outcome.config.split.is_canonical,
+        **_columns(evaluation),
+    }
+    evaluations = []
+    for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
+        if probabilities is not None:
+            blob = probabilities.tobytes()
+            row = {"run_id": run_id, "split": split, "probabilities": blob, "sha256": blobs.digest(blob)}
+            evaluations.append(row)
+    of_run = {name: saved_model[name] for name in ("num_parameters", *SHOWN_WITH_A_RUN)}
+    return Exported(saved_model, evaluations, {**of_run, "test_accuracy": result.test_accuracy})
+
+
+def _columns(evaluation: ShiftedEvaluation | None) -> dict[str, Any]:
+    """The columns of a saved model that hold its evaluation on shifted val; None: they are null."""
+    if evaluation is None:
+        return dict.fromkeys(EVALUATED)
+    thresholds = evaluation.thresholds
+    values = (
+        evaluation.accuracy,
+        evaluation.standard_error,
+        evaluation.loss,
+        evaluation.right,
+        thresholds.sure_confidence,
+        thresholds.max_energy,
+        thresholds.max_distance,
+    )
+    return dict(zip(EVALUATED, values, strict=True))
+
+
+def store_evaluation(run: Run, model: SavedModel, evaluation: ShiftedEvaluation) -> None:
+    """Set the columns of a saved model and its run that hold its evaluation on shifted val."""
+    for name, value in _columns(evaluation).items():
+        setattr(model, name, value)
+        if name in SHOWN_WITH_A_RUN:
+            setattr(run, name, value)
+
+
+def _insert_models(session: Session, models: Sequence[Exported]) -> None:
+    """Insert saved models and their evaluations by the connection: as ORM objects they would take twice as long."""
+    if models:
+        session.connection().execute(insert(SavedModel), [each.saved_model for each in models])
+        session.connection().execute(insert(Evaluation), [row for each in models for row in each.evaluations])
 
 
 def _serialize(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -235,45 +300,10 @@ def _write_events(session: Session, run: Run, snapshot: Snapshot, checkpoints: S
 def _write_outcome(session: Session, run: Run, snapshot: Snapshot, model: Exported | Failed | None) -> None:
     outcome = model if isinstance(model, Failed) else snapshot.outcome
     if isinstance(outcome, Succeeded) and isinstance(model, Exported):
-        _save_model(session, run, outcome, model)
+        for name, value in model.of_run.items():
+            setattr(run, name, value)
         lifecycle.end(session, run, RunStatus.SUCCEEDED)
     elif isinstance(outcome, Failed):
         lifecycle.end(session, run, RunStatus.FAILED, code=outcome.code, detail=outcome.detail)
     elif isinstance(outcome, Released):
         lifecycle.release(session, run)
-
-
-def _save_model(session: Session, run: Run, outcome: Succeeded, exported: Exported) -> None:
-    """Add the run's saved model and its evaluations."""
-    result = outcome.result
-    run.num_parameters, run.test_accuracy = result.num_parameters, result.test_accuracy
-    model = SavedModel(
-        run_id=run.id,
-        epoch=result.chosen.epoch,
-        onnx=exported.graph,
-        sha256=blobs.digest(exported.graph),
-        size_bytes=len(exported.graph),
-        num_parameters=result.num_parameters,
-        train_accuracy=result.chosen.train_accuracy,
-        val_accuracy=result.chosen.val_accuracy,
-        val_loss=result.chosen.val_loss,
-        on_canonical_split=outcome.config.split.is_canonical,
-    )
-    session.add(model)
-    if exported.evaluation is not None:
-        store_evaluation(run, model, exported.evaluation)
-    for split, probabilities in (("val", result.val_probabilities), ("test", result.test_probabilities)):
-        if probabilities is not None:
-            blob = probabilities.tobytes()
-            digest = blobs.digest(blob)
-            session.add(Evaluation(run_id=run.id, split=split, probabilities=blob, sha256=digest))
-
-
-def store_evaluation(run: Run, model: SavedModel, evaluation: ShiftedEvaluation) -> None:
-    """Set the columns of a saved model and its run that hold its evaluation on shifted val."""
-    run.shifted_accuracy = model.shifted_accuracy = evaluation.accuracy
-    run.shifted_standard_error = model.shifted_standard_error = evaluation.standard_error
-    model.shifted_loss, model.shifted_right = evaluation.loss, evaluation.right
-    thresholds = evaluation.thresholds
-    model.sure_confidence = thresholds.sure_confidence
-    model.max_energy, model.max_distance = thresholds.max_energy, thresholds.max_distance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound
@@ -10,11 +12,16 @@ from app.models import repository
 from app.tables import EventType, Promotion, PromotionReason, RankedBy, Run, SavedModel
 
 
-def elect(session: Session) -> Promotion | None:
+def elect(session: Session, *, newcomers: Collection[str] | None = None) -> Promotion | None:
     """Promote the best saved model, unless it is the champion already or another one is pinned.
 
     Callers do this in the transaction that finishes or deletes a run, fills in a saved model's shifted accuracy, or
     changes the order. Elections run one at a time, so that the last one sees all models.
+
+    Args:
+        session: A writing session.
+        newcomers: Runs whose models this transaction has saved, if it has changed nothing else: only they are compared
+            with the champion, which has won against all others. None: all models are compared.
 
     Returns:
         The new promotion; None if nothing changed.
@@ -24,7 +31,8 @@ def elect(session: Session) -> Promotion | None:
     if champion is not None and champion.reason is PromotionReason.PINNED:
         return None
     ranked_by = RankedBy.VAL if _is_unevaluated(session, champion) else None
-    best = repository.best_canonical(session, ranked_by=ranked_by)
+    candidates = None if champion is None or newcomers is None or ranked_by else [champion.run_id, *newcomers]
+    best = repository.best_canonical(session, among=candidates, ranked_by=ranked_by)
     if best is None or (champion is not None and champion.run_id == best.run_id):
         return None
     return _promote(session, best, PromotionReason.AUTOMATIC, champion)

@@ -39,10 +39,23 @@ def ranking(session: Session, ranked_by: RankedBy | None = None) -> Select[Saved
 
 
 def best_canonical(
-    session: Session, *, excluding: Collection[str] = (), ranked_by: RankedBy | None = None
+    session: Session,
+    *,
+    among: Collection[str] | None = None,
+    excluding: Collection[str] = (),
+    ranked_by: RankedBy | None = None,
 ) -> SavedModel | None:
-    """Return the best model whose val accuracy was measured on the canonical split, except those in `excluding`."""
+    """Return the best model whose val accuracy was measured on the canonical split.
+
+    Args:
+        session: Reads the models.
+        among: Run ids of the models to compare; None: all.
+        excluding: Run ids of models to leave out.
+        ranked_by: See `ranking`.
+    """
     query = ranking(session, ranked_by).where(SavedModel.on_canonical_split, SavedModel.run_id.not_in(excluding))
+    if among is not None:
+        query = query.where(SavedModel.run_id.in_(among))
     return session.scalar(query.limit(1))
 
 

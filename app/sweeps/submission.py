@@ -172,11 +172,11 @@ def _list_trials(submission: SweepSubmission, points: Sequence[Point]) -> list[T
     trials = []
     for number, point in enumerate(points):
         for repeat in range(submission.repeats):
-            document = point.config.model_dump()
-            document["seed"] = (point.config.seed + repeat) % (MAX_SEED + 1)
+            seed = (point.config.seed + repeat) % (MAX_SEED + 1)
             if not num_folds:
-                trials.append(Trial(number, RunConfig.model_validate(document)))
+                trials.append(Trial(number, point.config.model_copy(update={"seed": seed})))  # any seed is valid
                 continue
+            document = {**point.config.model_dump(), "seed": seed}
             if document["training"] is not None:
                 document["training"]["keep"] = "last"  # the fold must not choose the epoch either
             for fold in range(num_folds):

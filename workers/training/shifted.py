@@ -16,7 +16,7 @@ from onnxruntime import InferenceSession
 
 from workers.training import export
 from workers.training.augmentation import make_copies
-from workers.training.config import NUM_PIXELS
+from workers.training.config import NUM_CLASSES, NUM_PIXELS
 from workers.training.data import Labels, Pixels
 from workers.training.randomness import Purpose
 from workers.training.tensors import SplitIndices
@@ -79,7 +79,7 @@ def evaluate_session(session: InferenceSession, on_val: export.Answers, images: 
     """
     inputs = _inputs(images)
     on_shifted = export.run(session, inputs.shifted)
-    own = on_shifted.probabilities[inputs.numbers, inputs.shifted_labels]
+    own = on_shifted.probabilities.take(inputs.places)
     right = (on_shifted.probabilities.argmax(axis=1) == inputs.shifted_labels).reshape(-1, NUM_COPIES)
     has_logits = on_val.energies is not None
     val_distances, shifted_distances = inputs.distances if has_logits else (None, None)
@@ -140,7 +140,8 @@ class _Inputs:
         self.val = export.as_input(images.val_pixels)  # V × 64
         self.shifted = export.as_input(make_shifted_val(images.pixels, images.split.val))  # V·K × 64
         self.shifted_labels = np.repeat(labels, NUM_COPIES)
-        self.numbers = np.arange(len(self.shifted_labels))
+        # Where the probabilities of the true digits lie in all probabilities, V·K: a sixth of the time of two indices.
+        self.places = np.arange(len(self.shifted_labels)) * NUM_CLASSES + self.shifted_labels
 
     @cached_property
     def distances(self) -> tuple[Distances, Distances]:

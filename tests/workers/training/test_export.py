@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,3 +43,21 @@ def test_weights_that_are_all_equal_go_where_they_belong(value: float) -> None:
     for weights, biases in model.layers:
         weights[:], biases[:] = value, value
     assert export.to_onnx(model, "unit") == export.export_mlp(model, "unit")
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("hidden_sizes", [[], [1], [12, 12], [33, 70, 5], [256], [1024, 300]])
+def test_a_graph_answers_with_the_bits_of_a_session_with_default_options(
+    hidden_sizes: list[int], activation: str
+) -> None:
+    """The API predicts by optimized graphs, trainers check and evaluate graphs as they are."""
+    random = np.random.default_rng(0)
+    graph = export.to_onnx(network(hidden_sizes, activation, random), "byte")
+    served = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    own = export.open_session(graph)
+    for number in (1, 77, 540):
+        pixels = random.integers(0, 17, (number, 64))
+        for ours, theirs in zip(
+            vars(export.run(own, pixels)).values(), vars(export.run(served, pixels)).values(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
