@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 # A thread that computes in Python lends the interpreter to another one after this time. At Python's own 5 ms, the event
 # loop waits for a thread that digitizes pictures up to 5 ms each time that it has itself let go: twice a prediction.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 
 
 def lend_soon() -> None:

@@ -87,7 +87,8 @@ def main() -> None:
         compare_digits(answers, labels)
         show_others(client, {"handwriting": networks[0], "ensemble of the five": ensemble})
         compare_pictures(client, networks[0], images[places < LOOKED_AT])
-        measure_times(client, networks[0], images)
+        with TemporaryDirectory() as elsewhere, serve(Path(elsewhere)) as other:
+            measure_times(client, networks[0], other, images)
 
 
 def train(client: httpx2.Client) -> tuple[str, list[str], str]:
@@ -251,8 +252,14 @@ def show_agreement(name: str, answers: Answers, others: Answers, more: str = "")
     print(f"| {name} | {(answers.digits == others.digits).mean():.3f} | {is_near.mean():.3f} |{more}")
 
 
-def measure_times(client: httpx2.Client, run_id: str, images: npt.NDArray[np.uint8], number: int = 500) -> None:
-    """Show times of single requests: a canvas, and one 8×8 array alone and beside two clients that send canvases."""
+def measure_times(
+    client: httpx2.Client, run_id: str, other: httpx2.Client, images: npt.NDArray[np.uint8], number: int = 500
+) -> None:
+    """Show times of single requests: a canvas, and one 8×8 array alone and beside two clients that send canvases.
+
+    What these clients take of the machine is shown apart: they send to another service meanwhile.
+    """
+    other_run_id = finish(other, submit(other, {"preset": "handwriting", "training": {"epochs": 20}}))["id"]
     canvases = [drawings.on_canvas(image) for image in images[:: max(1, len(images) // number)]]
     array = {"instances": [np.zeros((8, 8), int).tolist()]}
 
@@ -262,8 +269,10 @@ def measure_times(client: httpx2.Client, run_id: str, images: npt.NDArray[np.uin
     print("\n| one request after the other | p50, ms | p99, ms |\n|---|---|---|")
     show_times("a 280×280 canvas", lambda number: post_canvas(client, run_id, canvases[number % len(canvases)]), number)
     show_times("one 8×8 array", send_array, 4 * number)
+    with sending_canvases(str(other.base_url), other_run_id, canvases):
+        show_times("the same while two clients send canvases to another service", send_array, 4 * number)
     with sending_canvases(str(client.base_url), run_id, canvases):
-        show_times("the same beside two clients that send canvases", send_array, 4 * number)
+        show_times("the same while they send them to this one", send_array, 4 * number)
 
 
 @contextmanager
