@@ -9,8 +9,9 @@ import sys
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
+from tests.e2e.conftest import wait_for
 from tests.web.conftest import QUICK, Service, WatchedPages
 
 UNUSUAL: dict[str, dict[str, Any]] = {
@@ -185,3 +186,25 @@ def test_names_at_the_ends_of_lines_are_told_apart(service: Service, open_page: 
     assert sorted(labels.all_text_contents()) == ["dropou…, none", "dropou…ropout"]
     right = page.locator(".chart svg").first.evaluate("(svg) => svg.getBoundingClientRect().right")
     assert all(label.evaluate("(text) => text.getBoundingClientRect().right") <= right for label in labels.all())
+
+
+def test_a_run_that_is_opened_before_its_first_epoch_is_recorded_shows_its_curves_then(
+    service: Service, open_page: WatchedPages
+) -> None:
+    run_id = service.processes.submit({"name": "just begun", "training": {"epochs": 100_000, "batch_size": 1000}})
+    wait_for(lambda: service.processes.get(run_id)["best"])
+    page, _ = open_page(f"{service.url}/#/draw")
+    empty: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if empty:
+            return route.continue_()
+        empty.append(route)
+        return route.fulfill(json={"data": [], "has_more": False, "next": None})
+
+    page.route(f"**/runs/{run_id}/metrics?*", answer)
+    page.goto(f"{service.url}/#/runs/{run_id}")
+    page.wait_for_selector('html[data-ready="run"]')
+    expect(page.locator(".a-acc path.series.s-val")).to_be_visible()
+    assert len(empty) == 1
+    expect(page.locator(".head .status").first).to_contain_text("running")

@@ -171,8 +171,8 @@ def test_what_follows_the_newest_id_is_what_no_list_of_before_shows(client: Test
 
     with ThreadPoolExecutor(2) as pool:
         writing = pool.submit(submit)
-        pages = []
-        for _ in range(10):
+        pages: list[tuple[int, dict[str, str]]] = []
+        while not writing.done() and (len(pages) < 10 or pages[-1][0] == 0):
             latest = client.get("/events/latest").json()["id"]
             pages.append((latest, {run["id"]: run["status"] for run in client.get("/runs?limit=200").json()["data"]}))
         done.set()

@@ -35,6 +35,7 @@ export async function show({ state, rest: [id] }) {
   const inside = h(".inside");
   let timer = null;
   let rows = [];
+  let hasCurves = false; // whether the cards were made with curves
   let numImages = null; // of val, once that is known
   let atBest = null; // metrics of the best epoch, which a range of epochs may leave out
 
@@ -90,7 +91,7 @@ export async function show({ state, rest: [id] }) {
     ]);
     countImages(confusion);
     takeRows(metrics.data);
-    const hasCurves = rows.length > 0 || zoom !== null;
+    hasCurves = rows.length > 0 || zoom !== null;
     replace(inside, cards({ run, curves, summary, weights, confusion, mistakes, defaults, state, hasCurves }));
   }
   /** Reads the run and its curves again; the rest once it has ended. */
@@ -102,6 +103,7 @@ export async function show({ state, rest: [id] }) {
     const wanted = zoom;
     countImages(null);
     const { data } = await api.metrics(id, POINTS, zoom);
+    if (data.length && !hasCurves) return load(); // the first epoch is here
     return wanted === zoom ? takeRows(data) : undefined;
   }
   const onEvent = ({ detail }) => {
