@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
-from tests.web.conftest import Service, WatchedPages, draw, oval
+from tests.web.conftest import Service, WatchedPages
 
 PIN = "/models/champion"
+
+
+def other_model(service: Service, champion: str) -> str:
+    """Return the id of a saved model of another name than the champion's."""
+    return service.other_id if champion != "narrow" else service.run_id
 
 
 def press(page: Page, selector: str) -> None:
@@ -26,7 +31,7 @@ def test_a_button_that_is_drawn_anew_while_it_is_held_is_clicked(
     page, _ = open_page(f"{filled_service.url}/#/models")
     name = page.locator(".heroname")
     before = name.inner_text()
-    other = filled_service.other_id if before != "narrow" else filled_service.run_id
+    other = other_model(filled_service, before)
     press(page, ".acts button:has-text('curl')")
     assert client.put(PIN, json={"run_id": other}).is_success
     expect(page.locator(".answering")).not_to_contain_text(before)  # the bar, which is not held, is drawn anew
@@ -50,7 +55,7 @@ def test_what_is_drawn_anew_keeps_the_focus(filled_service: Service, open_page: 
     processes.start_api()
     page, _ = open_page(f"{filled_service.url}/#/models")
     before = page.locator(".heroname").inner_text()
-    other = filled_service.other_id if before != "narrow" else filled_service.run_id
+    other = other_model(filled_service, before)
     focused = "document.activeElement.getAttribute('href') ?? document.activeElement.textContent"
     rows = page.locator(".board a")
     rows.nth(1).focus()
@@ -68,6 +73,7 @@ def test_a_link_of_the_bar_is_followed_while_events_come(service: Service, open_
     page, _ = open_page(service.address("models"))
     submitted = service.processes.client.post("/runs", json={"name": "in the bar", "training": {"epochs": 20_000}})
     expect(page.locator("#bar .training")).to_contain_text("1 training")
+    page.locator("#bar a").first.focus()  # which loses it as the button goes down: that lets nothing go
     press(page, "#bar .training b")
     assert service.processes.client.post(f"/runs/{submitted.json()['id']}/cancel").is_success
     page.wait_for_timeout(1500)
@@ -79,11 +85,9 @@ def test_a_link_of_the_bar_is_followed_while_events_come(service: Service, open_
 
 def test_a_space_bar_that_is_let_go_elsewhere_holds_nothing(service: Service, open_page: WatchedPages) -> None:
     page, _ = open_page(service.address("draw"))
-    page.locator("#bar a").first.focus()
+    page.locator("#bar .training").focus()
     page.keyboard.down(" ")
     page.evaluate("dispatchEvent(new Event('blur'))")  # another window takes the keys: no `keyup` comes
-    draw(page, oval())
-    expect(page.locator(".answer")).to_contain_text("0")
     submitted = service.processes.client.post("/runs", json={"name": "later", "training": {"epochs": 20_000}})
     expect(page.locator("#bar .training")).to_contain_text("1 training")
     service.processes.client.post(f"/runs/{submitted.json()['id']}/cancel")

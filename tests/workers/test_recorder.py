@@ -49,6 +49,16 @@ class Stack:
             for run, metrics in self.training.run_epoch():
                 self.recorder.add(run, metrics)
 
+    def commit(self) -> None:
+        """Commit what is recorded, as soon as that is due, and wait until it is written."""
+        epoch = self.runs[0].epoch
+
+        def is_written() -> bool:
+            self.recorder.commit_if_due(self.training.active)
+            return self.row(0).epoch == epoch
+
+        wait_for(is_written)
+
     def succeeded(self, number: int) -> Succeeded:
         prepared = self.prepared[number]
         return Succeeded(self.runs[number].result(), prepared.config, prepared.images)
@@ -115,6 +125,17 @@ def test_the_first_epoch_is_committed_at_once_and_the_next_ones_when_it_is_time(
     stack.recorder.close()
     assert [stack.row(number).epoch for number in range(2)] == [1, 1]
     assert [run.epoch for run in stack.runs] == [3, 3]
+
+
+def test_each_epoch_is_stored_once_over_several_commits(make_stack: Any) -> None:
+    stack = make_stack(1, commit_seconds=1e-6)
+    for _ in range(3):
+        stack.train(1)
+        stack.commit()
+    stack.recorder.close()
+    with stack.database.reading() as session:
+        epochs = session.scalars(select(Metric.epoch).where(Metric.run_id == stack.claims[0].run_id)).all()
+    assert sorted(epochs) == [1, 2, 3]
 
 
 def test_metrics_are_stored_once_and_a_commits_events_of_them_are_one_row(make_stack: Any) -> None:
