@@ -340,9 +340,9 @@ def service(where: Environment) -> Rows:
         },
         "search": {"kind": "grid"},
         "parameters": {
-            "model.hidden_sizes": {"values": [[width, width] for width in WIDTHS]},
-            "model.activation": {"values": ["relu", "sigmoid"]},
-            "training.optimizer.learning_rate": {"values": list(RATES)},
+            "model.hidden_sizes": [[width, width] for width in WIDTHS],
+            "model.activation": ["relu", "sigmoid"],
+            "training.optimizer.learning_rate": list(RATES),
         },
     }
     rows: Rows = []

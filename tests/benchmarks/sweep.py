@@ -76,6 +76,9 @@ def serve(folder: Path, **settings: str) -> Iterator[httpx2.Client]:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             wait_until_ready(client)
             yield client
+    except BaseException:
+        sys.stderr.write((folder / "log").read_text()[-4000:])
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()

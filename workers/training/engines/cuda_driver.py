@@ -17,14 +17,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from workers.training.engines.cuda_plan import Job, Limits
+from workers.training.engines.cuda_plan import MAX_REGISTERS, Job, Limits
 
 ENGINES = Path(__file__).parent
 SOURCE = ENGINES / "train.cu"
 # The version of the kernels, in a run's provenance and in the cache's file names.
 DIGEST = sha256(b"".join(each.read_bytes() for each in [SOURCE, *sorted(ENGINES.glob("*.cuh"))])).hexdigest()[:12]
 KERNELS = ("train_epochs", "evaluate_runs", "write_logits")
-MAX_REGISTERS = 128  # of a thread: 4 blocks of 128 threads, or one of 512, on a multiprocessor
 MIN_CAPABILITY = (8, 0)  # cp.async, https://docs.nvidia.com/cuda/parallel-thread-execution/
 
 
@@ -182,6 +181,7 @@ def _flags(architecture: str, dtype: torch.dtype, *options: str) -> list[str]:
     return [
         f"--gpu-architecture={architecture}",
         "--std=c++17",
+        "--device-as-default-execution-space",  # for lambdas
         "--fmad=false",  # the source says which multiply-adds are fused
         f"--maxrregcount={MAX_REGISTERS}",
         f"--include-path={ENGINES}",

@@ -34,6 +34,7 @@ class FusedEngine:
         kernels: For the stack's number type.
         threads: See `cuda_plan.make_plan`.
         state_in_shared: See `cuda_plan.make_plan`.
+        evaluated_rows: See `cuda_plan.make_plan`.
 
     Raises:
         DoesNotFit: The networks are too large for the device.
@@ -42,7 +43,13 @@ class FusedEngine:
     threads = 1
 
     def __init__(
-        self, stack: Stack, kernels: Kernels, *, threads: int | None = None, state_in_shared: bool | None = None
+        self,
+        stack: Stack,
+        kernels: Kernels,
+        *,
+        threads: int | None = None,
+        state_in_shared: bool | None = None,
+        evaluated_rows: int | None = None,
     ) -> None:
         self.name = kernels.description
         self.num_done = 0
@@ -50,6 +57,7 @@ class FusedEngine:
         self.kernels = kernels
         self.device = stack.parameters.device
         self._state_in_shared = state_in_shared
+        self._evaluated_rows = evaluated_rows
         self._arrays = _device_arrays(stack)
         self._rows = {split: rows.int().contiguous() for split, rows in stack.rows.items()}
         self.plan = self._make_plan(threads)
@@ -63,9 +71,11 @@ class FusedEngine:
             stack.parameters.element_size(),
             self.kernels.limits,
             num_runs=stack.size,
+            num_images=len(stack.images),
             has_dropout=stack.has_dropout,
             threads=threads,
             state_in_shared=self._state_in_shared,
+            evaluated_rows=self._evaluated_rows,
         )
         for name, array in {**self._arrays, "train": self._rows["train"], "val": self._rows["val"]}.items():
             setattr(plan.job, name, array.data_ptr())

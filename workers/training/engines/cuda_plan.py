@@ -22,10 +22,13 @@ SUM_THREADS = 64
 BUCKETS = 1024
 
 MAX_CHUNK = 32  # rows of a batch that are trained on at a time
-MIN_EVALUATED_ROWS = 16
-MAX_SAMPLES = 2**16 - 1  # of the train split: its order is kept in 16 bits
-RESERVED_BYTES = 1024  # of a multiprocessor's shared memory, for each block; "CUDA C++ Programming Guide", 16.7.3
-BUSY_SHARE = 0.6  # of a block's threads, which a product's tiles should keep busy
+EVALUATED_ROWS = (64, 32, 16)  # samples that are evaluated at a time, or a chunk's rows if those are more
+MAX_IMAGES = 2**16  # rows of images are kept in 16 bits
+# Of a multiprocessor: registers, and shared memory that is taken for each block; "CUDA C++ Programming Guide", 16.7.3
+REGISTERS = 65_536
+RESERVED_BYTES = 1024
+MAX_REGISTERS = 128  # of a thread: 4 blocks of 128 threads, or one of 512, on a multiprocessor
+BUSY_SHARE = 0.5  # of a block's threads, which a product's tiles should keep busy
 
 
 class DoesNotFit(Exception):
@@ -38,8 +41,9 @@ class Layer(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int) for name in ("inputs", "outputs", "start", "weights_at", "first_at", "second_at")),
         *((name, ctypes.c_int) for name in ("values_at", "dropped_at", "deltas_at", "first_unit")),
-        *((name, ctypes.c_int) for name in ("forward_columns", "back_columns")),
-        *((name, ctypes.c_uint32) for name in ("forward_inverse", "back_inverse", "gradient_inverse")),
+        *((name, ctypes.c_int) for name in ("forward_columns", "evaluated_columns", "back_columns")),
+        *((name, ctypes.c_uint32) for name in ("forward_inverse", "evaluated_inverse", "back_inverse")),
+        ("gradient_inverse", ctypes.c_uint32),
         ("end_item", ctypes.c_int),
     ]
 
@@ -63,7 +67,7 @@ class Job(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in POINTERS),
-        *((name, ctypes.c_double) for name in ("lowest", "highest")),
+        *((name, ctypes.c_double) for name in ("lowest", "highest", "share", "last_share")),
         *((name, ctypes.c_int) for name in NUMBERS),
         ("layers", Layer * (MAX_LAYERS + 1)),
     ]
@@ -92,20 +96,27 @@ def make_plan(
     limits: Limits,
     *,
     num_runs: int,
+    num_images: int,
     has_dropout: bool,
     threads: int | None = None,
     state_in_shared: bool | None = None,
+    evaluated_rows: int | None = None,
 ) -> Plan:
     """Plan a stack's launches. None of the choices changes a run's bits, except through `shape`.
+
+    Of what fits, a plan is chosen by which as many of the runs as possible are computed at once; of those, one with the
+    optimizer's state in shared memory, then one that evaluates many samples at a time.
 
     Args:
         shape: Of the stack.
         number_bytes: 4 for float32, 8 for float64.
         limits: Of the device.
         num_runs: How many blocks are launched at once.
+        num_images: Of all datasets that the stack uses.
         has_dropout: Whether a run of the stack has dropout.
         threads: Of a block, a multiple of 32, `SUM_THREADS` or more; None: chosen by the network's size.
-        state_in_shared: Whether the optimizer's state is kept in shared memory; None: where that leaves enough blocks.
+        state_in_shared: Whether the optimizer's state is kept in shared memory; None: chosen.
+        evaluated_rows: Samples that are evaluated at a time, at most `SUM_THREADS`; None: chosen.
 
     Raises:
         DoesNotFit: The network, or its data.
@@ -113,33 +124,27 @@ def make_plan(
     sizes = shape.layout.sizes
     if len(sizes) - 1 > MAX_LAYERS:
         raise DoesNotFit(f"{len(sizes) - 1} layers, of at most {MAX_LAYERS}")
-    if shape.num_train > MAX_SAMPLES:
-        raise DoesNotFit(f"{shape.num_train} samples to train on, of at most {MAX_SAMPLES}")
-    threads = threads or _choose_threads(sizes)
+    if num_images > MAX_IMAGES:
+        raise DoesNotFit(f"{num_images} images, of at most {MAX_IMAGES}")
+    threads = threads or _choose_threads(sizes, is_alone=num_runs <= limits.num_multiprocessors)
 
-    def planned(*, with_state: bool) -> Plan:
-        return _place(shape, number_bytes, threads, has_dropout=has_dropout, with_state=with_state)
-
-    plans = {with_state: planned(with_state=with_state) for with_state in (False, True)}
-    if state_in_shared is None:
-        state_in_shared = _prefers_state_in_shared(plans, limits, num_runs)
-    plan = plans[state_in_shared]
-    if plan.shared_bytes > limits.block_bytes:
-        needed, given = plan.shared_bytes // 1024, limits.block_bytes // 1024
+    plans = [
+        _place(shape, number_bytes, threads, rows, has_dropout=has_dropout, with_state=with_state)
+        for with_state in ((True, False) if state_in_shared is None else (state_in_shared,))
+        for rows in (EVALUATED_ROWS if evaluated_rows is None else (evaluated_rows,))
+    ]
+    fitting = [plan for plan in plans if plan.shared_bytes <= limits.block_bytes]
+    if not fitting:
+        needed, given = min(plan.shared_bytes for plan in plans) // 1024, limits.block_bytes // 1024
         raise DoesNotFit(f"{needed} KiB of shared memory, of at most {given} KiB")
-    return plan
-
-
-def _prefers_state_in_shared(plans: dict[bool, Plan], limits: Limits, num_runs: int) -> bool:
-    """Whether the state fits beside the weights, and as many of the runs are computed at once as without it."""
-    if plans[True].shared_bytes > limits.block_bytes:
-        return False
     needed = -(-num_runs // limits.num_multiprocessors)  # blocks of a multiprocessor, if all runs are computed at once
-    blocks = {
-        with_state: min(needed, limits.multiprocessor_bytes // (plan.shared_bytes + RESERVED_BYTES))
-        for with_state, plan in plans.items()
-    }
-    return blocks[True] >= blocks[False]
+    return max(fitting, key=lambda plan: min(needed, _blocks_at_once(plan, limits)))  # the first of the largest
+
+
+def _blocks_at_once(plan: Plan, limits: Limits) -> int:
+    """How many blocks a multiprocessor computes at once, at most."""
+    by_memory = limits.multiprocessor_bytes // (plan.shared_bytes + RESERVED_BYTES)
+    return min(by_memory, REGISTERS // (MAX_REGISTERS * plan.threads))
 
 
 def chunk_rows(batch_size: int) -> int:
@@ -153,11 +158,12 @@ def chunk_rows(batch_size: int) -> int:
     return _round_up(-(-batch_size // num_chunks), 8)
 
 
-def _choose_threads(sizes: tuple[int, ...]) -> int:
+def _choose_threads(sizes: tuple[int, ...], *, is_alone: bool) -> int:
+    """How many threads a block has; more where each block has a multiprocessor for itself. See docs/benchmarks.md."""
     num_products = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
     if num_products <= 4096:  # 24-24
-        return 128
-    return 256 if num_products <= 20_000 else 512  # 128-64
+        return 256 if is_alone else 128
+    return 512 if is_alone or num_products > 10_000 else 256  # 52-52
 
 
 class _Arena:
@@ -176,11 +182,13 @@ class _Arena:
         return self.take(-(-count // self._number_bytes))
 
 
-def _place(shape: Shape, number_bytes: int, threads: int, *, has_dropout: bool, with_state: bool) -> Plan:
+def _place(
+    shape: Shape, number_bytes: int, threads: int, evaluated_rows: int, *, has_dropout: bool, with_state: bool
+) -> Plan:
     """The plan with or without the optimizer's state in shared memory, whether it fits or not."""
     sizes, num_layers = shape.layout.sizes, len(shape.layout.sizes) - 1
     chunk = chunk_rows(shape.batch_size)
-    rows = max(chunk, MIN_EVALUATED_ROWS)
+    rows = max(chunk, evaluated_rows)
     job, arena = Job(), _Arena(number_bytes)
     layers = job.layers
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
@@ -202,20 +210,24 @@ def _place(shape: Shape, number_bytes: int, threads: int, *, has_dropout: bool, 
     job.copies_at = arena.take_bytes(2 * shape.num_train) if shape.strength is not None else 0
     job.masks_at = arena.take_bytes(-(-chunk // 8) * shape.layout.num_hidden) if has_dropout else 0
     job.labels_at = arena.take_bytes(2 * rows * 4)
-    job.rates_at = arena.take(2 * threads)
+    job.rates_at = arena.take(2 * min(threads, shape.num_steps))
     if with_state:
         for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
             layers[number].first_at = arena.take((inputs + 1) * (outputs + PAD))
             layers[number].second_at = arena.take((inputs + 1) * (outputs + PAD)) if shape.is_adam else 0
-    _describe_layers(job, shape, _tile_chooser(chunk, threads))
+    _describe_layers(job, shape, _tile_chooser(chunk, threads), _tile_chooser(rows, threads))
     job.num_layers, job.num_parameters, job.num_units = num_layers, shape.layout.num_parameters, shape.layout.num_hidden
     job.num_train, job.num_val, _ = shape.split_sizes
     job.batch_size, job.chunk, job.evaluated_rows = shape.batch_size, chunk, rows
+    job.share = 1 / shape.batch_size
+    job.last_share = 1 / (shape.num_train - (shape.num_steps - 1) * shape.batch_size)
     job.is_adam, job.has_dropout, job.state_in_shared = shape.is_adam, has_dropout, with_state
     return Plan(job, threads, arena.end * number_bytes)
 
 
-def _describe_layers(job: Job, shape: Shape, choose_columns: Callable[[int], int]) -> None:
+def _describe_layers(
+    job: Job, shape: Shape, choose_columns: Callable[[int], int], choose_evaluated: Callable[[int], int]
+) -> None:
     """Fill in the layers' widths, and how the work on them is cut into tiles."""
     job.layers[0].outputs = shape.layout.sizes[0]
     first_unit = end_item = 0
@@ -225,7 +237,9 @@ def _describe_layers(job: Job, shape: Shape, choose_columns: Callable[[int], int
         layer.first_unit = first_unit
         first_unit += outputs
         layer.forward_columns, layer.back_columns = choose_columns(outputs), choose_columns(inputs)
+        layer.evaluated_columns = choose_evaluated(outputs)
         layer.forward_inverse = _inverse(outputs // layer.forward_columns)
+        layer.evaluated_inverse = _inverse(outputs // layer.evaluated_columns)
         layer.back_inverse = _inverse(inputs // layer.back_columns)
         layer.gradient_inverse = _inverse(outputs // 4)
         end_item += (inputs // TILE + 1) * (outputs // 4)  # the last line of tiles is the biases'

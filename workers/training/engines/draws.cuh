@@ -21,15 +21,16 @@ __device__ __forceinline__ void philox(uint32_t index, uint32_t epoch, uint32_t 
     }
 }
 
-// The order of an epoch (N): samples sorted by a random word each, of equal words the earlier sample first.
+// The order of an epoch (N): samples sorted by a random word each, of equal words the earlier sample first. A sample is
+// its place in the train split.
 //
 // Buckets by the upper bits, then each bucket by insertion. Atomic additions put the samples of a bucket in any order,
-// which the insertion makes the one order that there is. Needs the scratch memory; ends with a barrier.
+// which the insertion makes the one order that there is. Needs the scratch memory.
 __device__ __noinline__ void draw_order(int epoch) {
     int n = job.num_train, t = threadIdx.x, num_threads = blockDim.x;
     uint16_t* sorted = order();
     if (job.batch_size >= n) {  // a full batch is one sum over all samples
-        for (int i = t; i < n; i += num_threads) sorted[i] = i;
+        for (int i = t; i < n; i += num_threads) sorted[i] = i;  // a thread's own part, which it looks up
         return;
     }
     uint32_t* words = reinterpret_cast<uint32_t*>(shared + job.scratch_at);  // N + 3: the last block may run over
@@ -75,18 +76,21 @@ __device__ __noinline__ void draw_order(int epoch) {
             sorted[place] = sample;
         }
     }
-    // No barrier: train_epoch has one before the order is read and before the scratch memory is written
+    __syncthreads();  // the order is there
 }
 
-// The copy that each sample of the train split (N) shows in an epoch; without augmentation, nothing
-__device__ __forceinline__ void draw_copies(int epoch) {
-    if (run.num_copies == 0) return;
-    for (int block = threadIdx.x; block < (job.num_train + 3) / 4; block += blockDim.x) {
+// Puts the rows of their images in place of the samples in `order`, and finds the copy that each shows. So the images
+// of a step are fetched without a second look into memory.
+__device__ __noinline__ void look_up(const int* train, int epoch) {
+    for (int i = threadIdx.x; i < job.num_train; i += blockDim.x) {
+        int sample = order()[i];
+        order()[i] = train[sample];
+        if (run.num_copies == 0) continue;
         uint32_t drawn[4];
-        philox(block, epoch, COPY_CHOICE, 0, drawn);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (4 * block + i < job.num_train) copies()[4 * block + i] = __umulhi(drawn[i], run.num_copies);
+        philox(sample / 4, epoch, COPY_CHOICE, 0, drawn);
+        int which = sample % 4;
+        uint32_t word = which == 0 ? drawn[0] : which == 1 ? drawn[1] : which == 2 ? drawn[2] : drawn[3];
+        copies()[i] = __umulhi(word, run.num_copies);
     }
 }
 

@@ -48,8 +48,8 @@ struct Layer {  // numbers count from 1; layer 0 are the images
     int deltas_at;                        // B x (H + PAD): gradients with respect to the outputs before activation;
                                           // of the last layer, the logits before
     int first_unit;                       // of T
-    int forward_columns, back_columns;    // of a thread's tile: 1, 2 or 4
-    uint32_t forward_inverse, back_inverse, gradient_inverse;  // of the tiles in a line, see `quotient`
+    int forward_columns, evaluated_columns, back_columns;  // of a thread's tile: 1, 2 or 4
+    uint32_t forward_inverse, evaluated_inverse, back_inverse, gradient_inverse;  // of the tiles in a line, see `quotient`
     int end_item;                         // the gradient tiles of this layer and those before it
 };
 
@@ -74,6 +74,7 @@ struct Job {  // a stack's launch; the same in Python: cuda_plan.Job
     real* logits;                  // N x C
     long long* cycles;             // NUM_PHASES, with -DPROFILE
     double lowest, highest;        // bounds of a sample's loss in evaluation
+    double share, last_share;      // 1 / samples of a batch, and of the last batch
     int num_blocks, num_layers, num_parameters, num_units, num_train, num_val, num_samples;
     int batch_size, chunk, evaluated_rows;  // rows at a time, in training and in evaluation
     int is_adam, has_dropout, state_in_shared, bank_images;
@@ -127,7 +128,7 @@ __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
 // E to the x: the range reduction and polynomial of expf in the Cephes library, S. L. Moshier,
 // https://www.netlib.org/cephes/, as in kernels.py; the GPU's own expf is not the same on every GPU.
 __device__ __forceinline__ float exponential(float x) {
-    float clipped = fminf(fmaxf(x, -87.0f), 88.0f);  // keeps 2^exponent a normal number
+    float clipped = fminf(fmaxf(x, -87.0f), 87.0f);  // keeps the power and its inverse normal numbers
     float exponent = floorf(fmaf(clipped, 1.44269504f, 0.5f));
     float r = fmaf(exponent, -0.693359375f, clipped);  // ln 2 in two parts; the first has few bits
     r = fmaf(exponent, 2.12194440e-4f, r);
@@ -168,17 +169,40 @@ __device__ __forceinline__ float logarithm(float x) {
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 __device__ __forceinline__ double logarithm(double x) { return log(x); }
 
-__device__ __forceinline__ real activate(int kind, real z) {
-    if (kind == 0) return real(1) / (real(1) + exponential(-z));                 // sigmoid
-    if (kind == 1) return real(1) - real(2) / (exponential(z + z) + real(1));    // tanh
-    return z < real(0) ? real(0) : z;                                            // relu; NaN stays NaN
+// 1 / x for x from 1 to 2^126, rounded to nearest: what the compiler makes of a division, without its branch for other x
+__device__ __forceinline__ float inverse_of(float x) {
+#ifdef EMULATED
+    return 1.0f / x;
+#else
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return fmaf(y, -fmaf(x, y, -1.0f), y);
+#endif
+}
+__device__ __forceinline__ double inverse_of(double x) { return 1.0 / x; }
+
+enum Activation { SIGMOID, TANH, RELU };  // as in stack.ACTIVATIONS
+
+template <int COLUMNS, class Function>
+__device__ __forceinline__ void apply(real (&tile)[TILE][COLUMNS], Function function) {
+#pragma unroll
+    for (int i = 0; i < TILE; i++)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) tile[i][c] = function(tile[i][c]);
 }
 
-// Of an activation, from its output
+// A tile of sums becomes activations. A branch for each number would cost more than what it chooses.
+template <int COLUMNS>
+__device__ __forceinline__ void activate(int kind, real (&tile)[TILE][COLUMNS]) {
+    if (kind == RELU) apply(tile, [](real z) { return z < real(0) ? real(0) : z; });  // NaN stays NaN
+    else if (kind == SIGMOID) apply(tile, [](real z) { return inverse_of(real(1) + exponential(-z)); });
+    else apply(tile, [](real z) { return real(1) - real(2) * inverse_of(exponential(z + z) + real(1)); });
+}
+
+// Of an activation, from its output; all three are found and one is chosen, which is quicker than a branch
 __device__ __forceinline__ real derivative(int kind, real a) {
-    if (kind == 0) return a * (real(1) - a);
-    if (kind == 1) return multiply_add(-a, a, real(1));
-    return a > real(0) ? real(1) : real(0);
+    real of_sigmoid = a * (real(1) - a), of_tanh = multiply_add(-a, a, real(1)), of_relu = a > real(0) ? real(1) : real(0);
+    return kind == SIGMOID ? of_sigmoid : kind == TANH ? of_tanh : of_relu;
 }
 
 // `item` / n for items below 2^16, where inverse = 2^32 / n, rounded up
@@ -187,14 +211,16 @@ __device__ __forceinline__ int quotient(int item, uint32_t inverse) { return __u
 // --- shared memory -------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ uint8_t* masks() { return reinterpret_cast<uint8_t*>(shared + job.masks_at); }
+// Of an epoch's samples (N): the rows of their images, and the copies that they show
 __device__ __forceinline__ uint16_t* order() { return reinterpret_cast<uint16_t*>(shared + job.order_at); }
 __device__ __forceinline__ uint16_t* copies() { return reinterpret_cast<uint16_t*>(shared + job.copies_at); }
 __device__ __forceinline__ int* labels_of(int buffer) {
     return reinterpret_cast<int*>(shared + job.labels_at) + buffer * max(job.chunk, job.evaluated_rows);
 }
 __device__ __forceinline__ int images_of(int buffer) { return job.layers[0].values_at + buffer * job.images_step; }
-// A bit of `masks` for each sample of a chunk, a byte for eight of them and each unit of T: whether dropout keeps it
-__device__ __forceinline__ bool is_kept(int b, int unit) { return masks()[(b >> 3) * job.num_units + unit] >> (b & 7) & 1; }
+// A bit of `masks` for each sample of a chunk, a byte for eight of them and each unit of T: whether dropout keeps it.
+// The first bit is the sample b's, the next the one's after it, up to the eighth.
+__device__ __forceinline__ uint32_t kept_from(int b, int unit) { return masks()[(b >> 3) * job.num_units + unit] >> (b & 7); }
 
 __device__ __forceinline__ void load4(const real* from, real (&to)[4]) {  // in accesses of 16 bytes
 #ifdef IS_DOUBLE
@@ -221,6 +247,15 @@ __device__ __forceinline__ void copy_async(real* to, const real* from) {
     for (unsigned i = 0; i < 16 / sizeof(real); i++) to[i] = from[i];
 #else
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from));
+#endif
+}
+
+// The same with one number of 4 bytes
+__device__ __forceinline__ void copy_async(int* to, const int* from) {
+#ifdef EMULATED
+    *to = *from;
+#else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from));
 #endif
 }
 

@@ -13,7 +13,15 @@ __device__ __forceinline__ void load(const real* from, real (&to)[COLUMNS]) {
         for (int i = 0; i < COLUMNS; i++) to[i] = from[i];
 }
 
-// x (B x D) . weights (D x H) + biases (H), in tiles of 4 x COLUMNS. Calls finish(b, h, sum) with each number.
+template <int COLUMNS>
+__device__ __forceinline__ void store(real* to, const real (&from)[COLUMNS]) {
+    if constexpr (COLUMNS == 4) store4(to, from);
+    else
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) to[i] = from[i];
+}
+
+// x (B x D) . weights (D x H) + biases (H), in tiles of 4 x COLUMNS. Calls finish(b, h, sums) with each tile.
 // `x` and `weights` are places in shared memory.
 template <int COLUMNS, class Finish>
 __device__ __forceinline__ void multiply_forward(int x, int weights, int D, int H, int rows, uint32_t inverse, Finish finish) {
@@ -41,14 +49,11 @@ __device__ __forceinline__ void multiply_forward(int x, int weights, int D, int 
                     for (int c = 0; c < COLUMNS; c++) sums[i][c] = multiply_add(xs[i][j], ws[c], sums[i][c]);
             }
         }
-#pragma unroll
-        for (int i = 0; i < TILE; i++)
-#pragma unroll
-            for (int c = 0; c < COLUMNS; c++) finish(b + i, h + c, sums[i][c]);
+        finish(b, h, sums);
     }
 }
 
-// deltas (B x H) . weights^T (H x D), in tiles of 4 x COLUMNS. Calls finish(b, d, sum) with each number.
+// deltas (B x H) . weights^T (H x D), in tiles of 4 x COLUMNS. Calls finish(b, d, sums) with each tile.
 template <int COLUMNS, class Finish>
 __device__ __forceinline__ void multiply_back(int deltas, int weights, int D, int H, int rows, uint32_t inverse, Finish finish) {
     int line = H + PAD, in_line = D / COLUMNS, count = (rows + TILE - 1) / TILE * in_line;
@@ -73,34 +78,38 @@ __device__ __forceinline__ void multiply_back(int deltas, int weights, int D, in
 #pragma unroll
                     for (int c = 0; c < COLUMNS; c++) sums[i][c] = multiply_add(ds[i][j], ws[c][j], sums[i][c]);
         }
-#pragma unroll
-        for (int i = 0; i < TILE; i++)
-#pragma unroll
-            for (int c = 0; c < COLUMNS; c++) finish(b + i, d + c, sums[i][c]);
+        finish(b, d, sums);
     }
 }
+
+// What the formulas of an optimizer need of a run, in registers
+struct Settings {
+    real rate, inverse_root;  // `Update`'s
+    real decay, momentum, gain1, beta2, gain2, epsilon;
+    bool is_nesterov;
+};
 
 // One step of torch.optim.SGD on four parameters w with gradients g and momenta m; the formulas of kernels.step_sgd
-__device__ __forceinline__ void step_sgd(real rate, real (&w)[4], const real (&g)[4], real (&m)[4]) {
+__device__ __forceinline__ void step_sgd(const Settings& set, real (&w)[4], const real (&g)[4], real (&m)[4]) {
 #pragma unroll
     for (int c = 0; c < 4; c++) {
-        real gradient = multiply_add(run.decay, w[c], g[c]);
-        m[c] = multiply_add(run.momentum, m[c], gradient);
-        real direction = run.is_nesterov ? multiply_add(run.momentum, m[c], gradient) : m[c];
-        w[c] = multiply_add(-rate, direction, w[c]);
+        real gradient = multiply_add(set.decay, w[c], g[c]);
+        m[c] = multiply_add(set.momentum, m[c], gradient);
+        real ahead = multiply_add(set.momentum, m[c], gradient), direction = set.is_nesterov ? ahead : m[c];
+        w[c] = multiply_add(-set.rate, direction, w[c]);
     }
 }
 
-// One step of torch.optim.Adam; m and v are the running means of gradients and of their squares. `rate` and
-// `inverse_root` hold the corrections of both means; the formulas of kernels.step_adam.
+// One step of torch.optim.Adam; m and v are the running means of gradients and of their squares. The rate and the
+// inverse root hold the corrections of both means; the formulas of kernels.step_adam.
 __device__ __forceinline__ void step_adam(
-    real rate, real inverse_root, real (&w)[4], const real (&g)[4], real (&m)[4], real (&v)[4]) {
+    const Settings& set, real (&w)[4], const real (&g)[4], real (&m)[4], real (&v)[4]) {
 #pragma unroll
     for (int c = 0; c < 4; c++) {
-        real gradient = multiply_add(run.decay, w[c], g[c]);
-        m[c] = multiply_add(gradient - m[c], run.gain1, m[c]);
-        v[c] = multiply_add(run.gain2 * gradient, gradient, run.beta2 * v[c]);
-        w[c] -= rate * m[c] / multiply_add(square_root(v[c]), inverse_root, run.epsilon);
+        real gradient = multiply_add(set.decay, w[c], g[c]);
+        m[c] = multiply_add(gradient - m[c], set.gain1, m[c]);
+        v[c] = multiply_add(set.gain2 * gradient, gradient, set.beta2 * v[c]);
+        w[c] -= set.rate * m[c] / multiply_add(square_root(v[c]), set.inverse_root, set.epsilon);
     }
 }
 
@@ -111,48 +120,64 @@ struct Update {
     real rate, inverse_root;
 };
 
-// A tile of gradients, 4 x 4 numbers from line d (of the D + 1) and column h on, or one line for the biases
+// Up to four lines of four numbers, `step` numbers apart
+__device__ __forceinline__ void load_lines(const real* from, int step, int count, real (&to)[TILE][4]) {
+#pragma unroll
+    for (int i = 0; i < TILE; i++)
+        if (i < count) load4(from + i * step, to[i]);
+}
+
+__device__ __forceinline__ void store_lines(real* to, int step, int count, const real (&from)[TILE][4]) {
+#pragma unroll
+    for (int i = 0; i < TILE; i++)
+        if (i < count) store4(to + i * step, from[i]);
+}
+
+// A tile of gradients, 4 x 4 numbers from line d (of the D + 1) and column h on, or one line for the biases. All that
+// a tile needs is read before anything of it is written, so that the reads do not wait for one another.
 template <bool STATE_IN_SHARED>
-__device__ __forceinline__ void update_tile(const Layer& layer, int d, int h, const real (&sums)[TILE][4], const Update& update) {
+__device__ __forceinline__ void update_tile(
+    const Layer& layer, int d, int h, real (&sums)[TILE][4], const Update& update, const Settings& set) {
     int D = layer.inputs, H = layer.outputs, line = H + PAD, place = d * line + h, num_lines = d == D ? 1 : TILE;
     uint64_t at = run.row_at + layer.start + d * H + h;  // in R x P
+    if (!update.is_first) {
+        real before[TILE][4];
+        load_lines(job.gradients + at, H, num_lines, before);
+#pragma unroll
+        for (int i = 0; i < TILE; i++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) sums[i][c] += before[i][c];
+    }
+    if (!update.is_last || update.keeps_gradients) store_lines(job.gradients + at, H, num_lines, sums);
+    if (!update.is_last) return;
+    real* weights = shared + layer.weights_at + place;
     real* first = STATE_IN_SHARED ? shared + layer.first_at + place : job.first + at;
     real* second = STATE_IN_SHARED ? shared + layer.second_at + place : job.second + at;
     int state_line = STATE_IN_SHARED ? line : H;
+    real ws[TILE][4], ms[TILE][4];
+    load_lines(weights, line, num_lines, ws);
+    load_lines(first, state_line, num_lines, ms);
+    if (job.is_adam) {
+        real vs[TILE][4];
+        load_lines(second, state_line, num_lines, vs);
 #pragma unroll
-    for (int i = 0; i < TILE; i++) {
-        if (i >= num_lines) break;
-        real gradients[4];
+        for (int i = 0; i < TILE; i++)
+            if (i < num_lines) step_adam(set, ws[i], sums[i], ms[i], vs[i]);
+        store_lines(second, state_line, num_lines, vs);
+    } else {
 #pragma unroll
-        for (int c = 0; c < 4; c++) gradients[c] = sums[i][c];
-        if (!update.is_first) {
-            real before[4];
-            load4(job.gradients + at + i * H, before);
-#pragma unroll
-            for (int c = 0; c < 4; c++) gradients[c] += before[c];
-        }
-        if (!update.is_last || update.keeps_gradients) store4(job.gradients + at + i * H, gradients);
-        if (!update.is_last) continue;
-        real ws[4], ms[4], vs[4];
-        real* weights = shared + layer.weights_at + place + i * line;
-        load4(weights, ws);
-        load4(first + i * state_line, ms);
-        if (job.is_adam) {
-            load4(second + i * state_line, vs);
-            step_adam(update.rate, update.inverse_root, ws, gradients, ms, vs);
-            store4(second + i * state_line, vs);
-        } else {
-            step_sgd(update.rate, ws, gradients, ms);
-        }
-        store4(weights, ws);
-        store4(first + i * state_line, ms);
+        for (int i = 0; i < TILE; i++) step_sgd(set, ws[i], sums[i], ms[i]);
     }
+    store_lines(weights, line, num_lines, ws);
+    store_lines(first, state_line, num_lines, ms);
 }
 
 // Gradients of all layers over a chunk: source^T (D + 1 x B) . deltas (B x H), 4 x 4 numbers a thread; at the end of a
 // batch, the optimizer's step. A thread has the same tiles at every call, so only it touches their parameters.
 __device__ __noinline__ void update_layers(int x, int rows, Update update) {
     int count = job.layers[job.num_layers].end_item;
+    const Settings set = {update.rate, update.inverse_root, run.decay, run.momentum, run.gain1, run.beta2, run.gain2,
+                          run.epsilon, run.is_nesterov != 0};
     for (int item = threadIdx.x; item < count; item += blockDim.x) {
         int number = 1;
         while (item >= job.layers[number].end_item) number++;
@@ -176,7 +201,7 @@ __device__ __noinline__ void update_layers(int x, int rows, Update update) {
 #pragma unroll
                 for (int c = 0; c < 4; c++) sums[i][c] = multiply_add(xs[i], ds[c], sums[i][c]);
         }
-        if (job.state_in_shared) update_tile<true>(layer, d, h, sums, update);
-        else update_tile<false>(layer, d, h, sums, update);
+        if (job.state_in_shared) update_tile<true>(layer, d, h, sums, update, set);
+        else update_tile<false>(layer, d, h, sums, update, set);
     }
 }

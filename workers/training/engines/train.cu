@@ -20,7 +20,8 @@
 // t + threads, ... A barrier stands between two lines where one reads what other threads wrote in the other, or
 // overwrites what they may still read. (n) are the barriers, as they are numbered below.
 //
-//     draw the order, the copies       words, places and sums lie where values and deltas lie: its own barriers
+//     draw the order                   words, places and sums lie where values and deltas lie: its own barriers
+//     look up the rows, the copies     each thread has its own part of the order
 //   (1)                                the order is there; the scratch memory is no longer read
 //     write the pads                   fetch the first chunk, draw its masks
 //     for each chunk of each batch:
@@ -63,23 +64,35 @@ __device__ __forceinline__ Chunk after(const Chunk& chunk) {
 
 // --- a chunk's inputs ----------------------------------------------------------------------------------------------
 
-// Begins to bring `rows` samples of a split to a buffer: images and labels. In training the epoch's order and its
-// copies count.
+// Begins to bring `rows` samples to a buffer: images and labels. In training they are the epoch's next, and may be
+// copies; in evaluation, `samples` has the rows of their images. A thread finds several rows before it needs one.
 __device__ __noinline__ void fetch(const int* samples, bool in_training, int begin, int rows, int buffer) {
-    const int at_once = 16 / sizeof(real), parts = PIXELS / at_once;
-    for (int i = threadIdx.x; i < rows * parts; i += blockDim.x) {
-        int b = i / parts, pixel = i % parts * at_once;
-        int position = in_training ? order()[begin + b] : begin + b, sample = samples[position];
-        real* to = shared + images_of(buffer) + b * (PIXELS + PAD) + pixel;
-        if (in_training && run.num_copies > 0) {
-            uint64_t image = (uint64_t)copies()[position] * job.bank_images + (sample - run.first_row);
-            const uint8_t* pixels = job.bank + image * PIXELS + pixel;
+    constexpr int at_once = 16 / sizeof(real), parts = PIXELS / at_once, found_at_once = 4;
+    bool has_copies = in_training && run.num_copies > 0;
+    int count = rows * parts;
+    for (int first = threadIdx.x; first < count; first += found_at_once * blockDim.x) {
+        int found[found_at_once];
 #pragma unroll
-            for (int j = 0; j < at_once; j++) to[j] = (float)pixels[j] * run.scale;  // the bits of data.to_tensor
-        } else {
-            copy_async(to, job.images + (uint64_t)sample * PIXELS + pixel);
+        for (int j = 0; j < found_at_once; j++) {
+            int i = first + j * blockDim.x;
+            if (i < count) found[j] = in_training ? order()[begin + i / parts] : samples[begin + i / parts];
         }
-        if (pixel == 0) labels_of(buffer)[b] = job.labels[sample];
+#pragma unroll
+        for (int j = 0; j < found_at_once; j++) {
+            int i = first + j * blockDim.x;
+            if (i >= count) break;
+            int b = i / parts, pixel = i % parts * at_once, row = found[j];
+            real* to = shared + images_of(buffer) + b * (PIXELS + PAD) + pixel;
+            if (has_copies) {
+                uint64_t image = (uint64_t)copies()[begin + b] * job.bank_images + (row - run.first_row);
+                const uint8_t* pixels = job.bank + image * PIXELS + pixel;
+#pragma unroll
+                for (int k = 0; k < at_once; k++) to[k] = (float)pixels[k] * run.scale;  // the bits of data.to_tensor
+            } else {
+                copy_async(to, job.images + (uint64_t)row * PIXELS + pixel);
+            }
+            if (pixel == 0) copy_async(labels_of(buffer) + b, job.labels + row);
+        }
     }
 }
 
@@ -123,26 +136,44 @@ __device__ __noinline__ void find_rates(int epoch, int first_step, int num_steps
 
 // --- forward and back ----------------------------------------------------------------------------------------------
 
-// All layers on a chunk of images at `x`; ends with the logits where the last layer's deltas lie
-__device__ __noinline__ void forward_layers(int x, int rows, bool has_dropout) {
+// All layers on a chunk of images at `x`, in training with dropout; ends with the logits where the last layer's deltas lie
+__device__ __noinline__ void forward_layers(int x, int rows, bool in_training) {
+    bool has_dropout = in_training && run.has_dropout;
+    real keep_scale = run.keep_scale;
     for (int number = 1; number <= job.num_layers; number++) {
         const Layer& layer = job.layers[number];
         bool is_output = number == job.num_layers;
         int D = layer.inputs, H = layer.outputs, line = H + PAD, kind = run.kind, width = run.widths[number];
         int out = is_output ? layer.deltas_at : layer.values_at, dropped = layer.dropped_at, unit = layer.first_unit;
-        auto finish = [&](int b, int h, real z) {
-            if (is_output) {
-                shared[out + b * line + h] = z;
-                return;
+        auto finish = [&](int b, int h, auto& sums) {
+            constexpr int COLUMNS = sizeof sums[0] / sizeof(real);
+            real* to = shared + out + b * line + h;
+            if (!is_output) {
+                activate(kind, sums);
+#pragma unroll
+                for (int c = 0; c < COLUMNS; c++)
+                    if (h + c >= width)  // a padded sigmoid unit would be 0.5
+#pragma unroll
+                        for (int i = 0; i < TILE; i++) sums[i][c] = 0;
             }
-            real a = h < width ? activate(kind, z) : real(0);  // a padded sigmoid unit would be 0.5
-            shared[out + b * line + h] = a;
-            if (has_dropout) shared[dropped + b * line + h] = is_kept(b, unit + h) ? a * run.keep_scale : real(0);
+#pragma unroll
+            for (int i = 0; i < TILE; i++) store(to + i * line, sums[i]);
+            if (!is_output && has_dropout) {
+#pragma unroll
+                for (int c = 0; c < COLUMNS; c++) {
+                    uint32_t kept = kept_from(b, unit + h + c);
+#pragma unroll
+                    for (int i = 0; i < TILE; i++) sums[i][c] = kept >> i & 1 ? sums[i][c] * keep_scale : real(0);
+                }
+#pragma unroll
+                for (int i = 0; i < TILE; i++) store(shared + dropped + (b + i) * line + h, sums[i]);
+            }
         };
         int weights = layer.weights_at;
-        uint32_t inverse = layer.forward_inverse;
-        if (layer.forward_columns == 1) multiply_forward<1>(x, weights, D, H, rows, inverse, finish);
-        else if (layer.forward_columns == 2) multiply_forward<2>(x, weights, D, H, rows, inverse, finish);
+        int columns = in_training ? layer.forward_columns : layer.evaluated_columns;
+        uint32_t inverse = in_training ? layer.forward_inverse : layer.evaluated_inverse;
+        if (columns == 1) multiply_forward<1>(x, weights, D, H, rows, inverse, finish);
+        else if (columns == 2) multiply_forward<2>(x, weights, D, H, rows, inverse, finish);
         else multiply_forward<4>(x, weights, D, H, rows, inverse, finish);
         x = has_dropout ? dropped : out;
         __syncthreads();  // (3)
@@ -174,7 +205,7 @@ __device__ __forceinline__ real softmax(const real* logits, int label, real (&po
 // The deltas of all layers for a chunk in a buffer; adds to the thread's loss and right predictions.
 // `share` is 1 / samples of the batch.
 __device__ __noinline__ void backpropagate(int buffer, int rows, real share, double& loss, int& corrects) {
-    forward_layers(images_of(buffer), rows, run.has_dropout);
+    forward_layers(images_of(buffer), rows, true);
     end_of(FORWARD);
     const Layer& output = job.layers[job.num_layers];
     if (threadIdx.x < rows) {
@@ -189,14 +220,28 @@ __device__ __noinline__ void backpropagate(int buffer, int rows, real share, dou
     }
     __syncthreads();  // (4)
     end_of(SOFTMAX);
+    bool has_dropout = run.has_dropout;
+    real keep_scale = run.keep_scale;
     for (int number = job.num_layers; number > 1; number--) {
         const Layer &layer = job.layers[number], &before = job.layers[number - 1];
         int D = layer.inputs, H = layer.outputs, line = D + PAD, kind = run.kind, unit = before.first_unit;
         int values = before.values_at, out = before.deltas_at;
-        auto finish = [&](int b, int d, real sum) {
-            sum *= derivative(kind, shared[values + b * line + d]);
-            if (run.has_dropout) sum = is_kept(b, unit + d) ? sum * run.keep_scale : real(0);
-            shared[out + b * line + d] = sum;
+        auto finish = [&](int b, int d, auto& sums) {
+            constexpr int COLUMNS = sizeof sums[0] / sizeof(real);
+            real activations[TILE][COLUMNS];
+#pragma unroll
+            for (int i = 0; i < TILE; i++) load(shared + values + (b + i) * line + d, activations[i]);
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c++) {
+                uint32_t kept = has_dropout ? kept_from(b, unit + d + c) : 0;
+#pragma unroll
+                for (int i = 0; i < TILE; i++) {
+                    sums[i][c] *= derivative(kind, activations[i][c]);
+                    if (has_dropout) sums[i][c] = kept >> i & 1 ? sums[i][c] * keep_scale : real(0);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < TILE; i++) store(shared + out + (b + i) * line + d, sums[i]);
         };
         int deltas = layer.deltas_at, weights = layer.weights_at;
         uint32_t inverse = layer.back_inverse;
@@ -216,22 +261,22 @@ __device__ __noinline__ void train_epoch(const int* train, int epoch, double* me
     double loss = 0;
     end_of(NUM_PHASES);
     draw_order(epoch);
-    draw_copies(epoch);
+    look_up(train, epoch);
     __syncthreads();  // (1)
     write_pads();
     end_of(ORDER);
     Chunk chunk = chunk_at(0, 0);
-    fetch(train, true, 0, chunk.rows, buffer);
+    fetch(nullptr, true, 0, chunk.rows, buffer);
     if (run.has_dropout) draw_masks(epoch, 0, 0, chunk.rows);
     for (; chunk.step < num_steps; buffer ^= 1) {
         wait_for_copies();
         __syncthreads();  // (2)
         end_of(UPDATE);
         Chunk next = after(chunk);
-        fetch(train, true, next.step * job.batch_size + next.row, next.rows, buffer ^ 1);
+        fetch(nullptr, true, next.step * job.batch_size + next.row, next.rows, buffer ^ 1);
         int place = chunk.step % blockDim.x;
         if (chunk.row == 0 && place == 0) find_rates(epoch, chunk.step, num_steps);
-        backpropagate(buffer, chunk.rows, real(1.0 / size_of_batch(chunk.step)), loss, corrects);
+        backpropagate(buffer, chunk.rows, chunk.step == num_steps - 1 ? job.last_share : job.share, loss, corrects);
         if (run.has_dropout) draw_masks(epoch, next.step, next.row, next.rows);
         end_of(MASKS);
         const real* rates = shared + job.rates_at + 2 * place;
@@ -258,11 +303,13 @@ __device__ __noinline__ void evaluate(const int* samples, int n) {
         __syncthreads();  // (7)
         fetch(samples, false, begin + at_once, min(at_once, n - begin - at_once), buffer ^ 1);
         forward_layers(images_of(buffer), rows, false);
-        if (threadIdx.x < rows) {
-            const real* logits = shared + output.deltas_at + threadIdx.x * (output.outputs + PAD);
+        // Thread t adds up the samples t, t + 64, ...: no sum depends on how many are evaluated at a time
+        int b = (threadIdx.x - begin) & (SUM_THREADS - 1);
+        if (threadIdx.x < SUM_THREADS && b < rows) {
+            const real* logits = shared + output.deltas_at + b * (output.outputs + PAD);
             real powers[CLASSES], total;
             bool is_right;
-            double one = softmax(logits, labels_of(buffer)[threadIdx.x], powers, total, is_right);
+            double one = softmax(logits, labels_of(buffer)[b], powers, total, is_right);
             if (one < job.lowest) one = job.lowest;  // comparisons with NaN are false: NaN stays NaN
             else if (one > job.highest) one = job.highest;
             loss += one;

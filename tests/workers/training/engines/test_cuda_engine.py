@@ -159,9 +159,10 @@ def varied(digits: Digits) -> list[Member]:
         *((1, {"threads": threads}) for threads in (64, 96, 256, 512)),
         (1, {"state_in_shared": False}),
         (1, {"state_in_shared": False, "threads": 64}),
+        *((1, {"evaluated_rows": rows}) for rows in (16, 48, 64)),
     ],
 )
-def test_neither_threads_nor_their_order_nor_the_place_of_the_state_changes_a_bit(
+def test_no_choice_of_a_plan_and_no_order_of_threads_changes_a_bit(
     emulated: Emulated, varied: list[Member], seed: int, options: dict[str, Any]
 ) -> None:
     kernels = emulated[torch.float32]
@@ -248,13 +249,15 @@ def test_only_due_epochs_are_evaluated_and_all_work_is_counted(emulated: Emulate
 
 
 def test_a_stack_that_does_not_fit_beside_the_threads_of_another_shares_no_launch(
-    emulated: Emulated, varied: list[Member]
+    digits: Digits, emulated: Emulated
 ) -> None:
-    """The memory that a block needs grows with its threads."""
-    (stack, other), whole = (Stack.build(varied, CPU) for _ in range(2)), emulated[torch.float32]
-    needed = FusedEngine(stack, whole, threads=64, state_in_shared=False).plan.shared_bytes
+    """The memory that a block needs grows with its threads, where an epoch has as many steps."""
+    members = make_members(digits, (24, 20), split=few(digits), batch_size=1, optimizer=SGD)
+    (stack, other), whole = (Stack.build(members, CPU) for _ in range(2)), emulated[torch.float32]
+    options: dict[str, Any] = {"threads": 64, "state_in_shared": False, "evaluated_rows": 16}
+    needed = FusedEngine(stack, whole, **options).plan.shared_bytes
     kernels = EmulatedKernels(Path(whole.library._name), limits=Limits(needed, 2 * needed, 132))
-    engines = [FusedEngine(each, kernels, threads=64, state_in_shared=False) for each in (stack, other)]
+    engines = [FusedEngine(each, kernels, **options) for each in (stack, other)]
     assert engines[0].launch_key(64) == engines[1].launch_key(64)
     assert [engine.launch_key(128) for engine in engines] == engines
     assert FusedEngine(stack, whole).launch_key(512) == FusedEngine(other, whole).launch_key(512)

@@ -81,26 +81,35 @@ SHAPES = st.builds(
 
 
 @settings(deadline=None)
-@given(SHAPES, st.sampled_from([4, 8]), st.booleans(), st.booleans(), st.sampled_from([64, 128, 512]))
+@given(
+    SHAPES,
+    st.sampled_from([4, 8]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([64, 128, 512]),
+    st.sampled_from([16, 64]),
+)
 def test_what_lies_in_shared_memory_overlaps_nothing_and_is_aligned(
-    shape: Shape, number_bytes: int, has_dropout: bool, state_in_shared: bool, threads: int
+    shape: Shape, number_bytes: int, has_dropout: bool, state_in_shared: bool, threads: int, evaluated_rows: int
 ) -> None:
     plan = make_plan(
         shape,
         number_bytes,
         Limits(10**9, 10**9, 1),
         num_runs=1,
+        num_images=1797,
         has_dropout=has_dropout,
         threads=threads,
         state_in_shared=state_in_shared,
+        evaluated_rows=evaluated_rows,
     )
     job = plan.job
-    assert job.evaluated_rows >= job.chunk
+    assert job.chunk <= job.evaluated_rows <= cuda_plan.SUM_THREADS
     assert job.chunk % 4 == 0
     assert min(job.chunk, shape.batch_size) <= 32 <= cuda_plan.SUM_THREADS
     rows, sizes = job.evaluated_rows, shape.layout.sizes
     sizes_of = {"order_at": -(-2 * shape.num_train // number_bytes), "labels_at": -(-8 * rows // number_bytes)}
-    sizes_of["rates_at"] = 2 * threads
+    sizes_of["rates_at"] = 2 * min(threads, shape.num_steps)
     if shape.strength is not None:
         sizes_of["copies_at"] = sizes_of["order_at"]
     if has_dropout and shape.layout.num_hidden:
@@ -150,26 +159,40 @@ def test_the_inverse_divides(item: int, divisor: int) -> None:
 def test_networks_of_the_presets_fit_consumer_gpus_and_wider_ones_do_not() -> None:
     for hidden_sizes in ((12, 12), (24, 24), (52, 52)):
         for is_adam in (False, True):
-            make_plan(shape_of(hidden_sizes, is_adam=is_adam), 4, CONSUMER, num_runs=48, has_dropout=True)
+            make_plan(
+                shape_of(hidden_sizes, is_adam=is_adam), 4, CONSUMER, num_runs=48, num_images=1797, has_dropout=True
+            )
     with pytest.raises(DoesNotFit, match="KiB of shared memory, of at most 98 KiB"):
-        make_plan(shape_of((128, 64)), 4, CONSUMER, num_runs=1, has_dropout=False)
-    make_plan(shape_of((128, 64)), 4, H100, num_runs=1, has_dropout=True)
+        make_plan(shape_of((128, 64)), 4, CONSUMER, num_runs=1, num_images=1797, has_dropout=False)
+    make_plan(shape_of((128, 64)), 4, H100, num_runs=1, num_images=1797, has_dropout=True)
     with pytest.raises(DoesNotFit, match="226 KiB"):
-        make_plan(shape_of((512,)), 4, H100, num_runs=1, has_dropout=False)
-    with pytest.raises(DoesNotFit, match="70000 samples"):
-        make_plan(shape_of(num_train=70_000), 4, H100, num_runs=1, has_dropout=False)
+        make_plan(shape_of((512,)), 4, H100, num_runs=1, num_images=1797, has_dropout=False)
+    with pytest.raises(DoesNotFit, match="70000 images"):
+        make_plan(shape_of(), 4, H100, num_runs=1, num_images=70_000, has_dropout=False)
 
 
 def test_the_state_moves_out_where_more_blocks_fit_without_it() -> None:
     """One run keeps its state in shared memory; a GPU full of runs leaves it in memory, for more blocks at once."""
     for num_runs, expected in ((1, 1), (132, 1), (132 * 8, 0)):
-        plan = make_plan(shape_of((24, 24)), 4, H100, num_runs=num_runs, has_dropout=False)
+        plan = make_plan(shape_of((24, 24)), 4, H100, num_runs=num_runs, num_images=1797, has_dropout=False)
         assert plan.job.state_in_shared == expected
-    adam = make_plan(shape_of((128, 64), is_adam=True), 4, H100, num_runs=1, has_dropout=True)
+    adam = make_plan(shape_of((128, 64), is_adam=True), 4, H100, num_runs=1, num_images=1797, has_dropout=True)
     assert adam.job.state_in_shared == 0, "with it, the network would not fit"
+
+
+def test_what_a_block_takes_follows_from_how_many_share_a_multiprocessor() -> None:
+    """Runs that are alone on theirs have more threads, and evaluate more samples at a time."""
+    plans = [
+        make_plan(shape_of((12, 12)), 4, H100, num_runs=num_runs, num_images=1797, has_dropout=False)
+        for num_runs in (132, 4 * 132)
+    ]
+    assert [(plan.threads, plan.job.evaluated_rows) for plan in plans] == [(256, 64), (128, 32)]
+    for plan, blocks in zip(plans, (1, 4), strict=True):
+        assert blocks * (plan.shared_bytes + cuda_plan.RESERVED_BYTES) <= H100.multiprocessor_bytes
+        assert blocks * plan.threads * cuda_plan.MAX_REGISTERS <= cuda_plan.REGISTERS
 
 
 def test_a_stack_that_cannot_be_planned_names_the_limit(digits: Digits) -> None:
     member = digits.member(hidden_sizes=(1024, 1024), optimizer=OptimizerConfig("sgd", 0.1))
     with pytest.raises(DoesNotFit):
-        make_plan(Shape.of(member), 4, H100, num_runs=1, has_dropout=False)
+        make_plan(Shape.of(member), 4, H100, num_runs=1, num_images=1797, has_dropout=False)
