@@ -79,8 +79,8 @@ class Settings(BaseSettings):
     event_poll_seconds: float = Field(0.25, gt=0, le=60, description="How often open event streams are served.")
     device: Device = Field("auto", description="Where runs with `device: auto` train: `auto` is CUDA, MPS, then CPU.")
     cuda_engine: Literal["auto", "fused", "batched"] = Field(
-        "batched",
-        description="What trains on CUDA: `batched` torch operations; `auto` and `fused`: one kernel, where it fits.",
+        "auto",
+        description="What trains on CUDA: `auto` and `fused`: one kernel, where it fits; `batched` torch operations.",
     )
     max_stack_bytes: int = Field(
         128 * 2**20, ge=0, description="Memory for the runs that are trained together; 0: each alone."

@@ -104,7 +104,7 @@ class Preparation:
         database: Database,
         default_device: str,
         banks: Banks | None = None,
-        cuda_engine: CudaEngine = "batched",
+        cuda_engine: CudaEngine = "auto",
     ) -> None:
         self._database = database
         self._default_device = default_device

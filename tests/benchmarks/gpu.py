@@ -33,6 +33,7 @@ import torch
 from workers.training.config import MlpConfig, OptimizerConfig
 from workers.training.data import load_dataset, split_indices, to_image_tensors
 from workers.training.engines.choice import make_engine
+from workers.training.engines.cuda_check import check_kernels
 from workers.training.engines.cuda_driver import KERNELS, Kernels, LoadedKernels, compile_cubin
 from workers.training.engines.cuda_engine import FusedEngine, Part, train_together
 from workers.training.engines.cuda_plan import DoesNotFit
@@ -66,6 +67,19 @@ CASES: dict[str, Case] = {
     "256": ((256,), 20, 0.0, "sgd"),
 }
 WIDTHS, RATES = (12, 16, 32, 50), (0.005, 0.01, 0.03, 0.05, 0.1, 0.3)
+SWEEP: dict[str, Any] = {  # the same 48 configurations, as a request
+    "base": {
+        "model": {"dropout": 0.0},
+        "scaling": "byte",
+        "training": {"epochs": 800, "batch_size": BATCH_SIZE, "evaluate_every": 1},
+    },
+    "search": {"kind": "grid"},
+    "parameters": {
+        "model.hidden_sizes": [[width, width] for width in WIDTHS],
+        "model.activation": ["relu", "sigmoid"],
+        "training.optimizer.learning_rate": list(RATES),
+    },
+}
 SHAPES = {"12-12": (12, 12), "24-24": (24, 24), "52-52": (52, 52), "128-64": (128, 64)}
 
 
@@ -164,7 +178,11 @@ def versions(where: Environment) -> Rows:
 
 def correctness(where: Environment) -> Rows:
     """Three epochs against the CPU in float64, from the same weights, with the same order and dropout."""
-    rows = ["| network | type | weights | gradients | momenta, means | losses, relative | counts that differ |"]
+    rows = []
+    for dtype in (torch.float32, torch.float64):
+        seconds = where.time(check_kernels, where.kernels(dtype), where.device, dtype)
+        rows.append(f"the trainer's own check of {dtype} passes after {seconds:.2f} s")
+    rows += ["", "| network | type | weights | gradients | momenta, means | losses, relative | counts that differ |"]
     rows.append("|---|---|---|---|---|---|---|")
     for name, case in list(CASES.items())[: 4 if where.is_emulated else None]:
         members = [where.member(case, activation, 3 + number) for number, activation in enumerate(ACTIVATIONS)]
@@ -332,25 +350,12 @@ def service(where: Environment) -> Rows:
         return [f"skipped: {', '.join(missing)} missing" if missing else "skipped: the service needs a GPU for this"]
     from tests.benchmarks.sweep import run_sweep, serve
 
-    document = {
-        "base": {
-            "model": {"dropout": 0.0},
-            "scaling": "byte",
-            "training": {"epochs": 800, "batch_size": BATCH_SIZE, "evaluate_every": 1},
-        },
-        "search": {"kind": "grid"},
-        "parameters": {
-            "model.hidden_sizes": [[width, width] for width in WIDTHS],
-            "model.activation": ["relu", "sigmoid"],
-            "training.optimizer.learning_rate": list(RATES),
-        },
-    }
     rows: Rows = []
     for engine in ("fused", "batched"):
         settings = {"DIGITLAB_DEVICE": "cuda", "DIGITLAB_CUDA_ENGINE": engine}
         with tempfile.TemporaryDirectory(prefix="digitlab-gpu-") as folder, serve(Path(folder), **settings) as client:
             for attempt in ("first", "second"):
-                seconds, sweep = run_sweep(client, {**document, "name": f"{engine} {attempt}"})
+                seconds, sweep = run_sweep(client, {**SWEEP, "name": f"{engine} {attempt}"})
                 rows.append(f"{engine}, {attempt}: {seconds:.2f} s, {sweep['progress']}")
                 if where.seconds_left < 3 * seconds:
                     return rows

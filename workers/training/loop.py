@@ -42,7 +42,7 @@ from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 STATE_NAMES = {"sgd": {"momentum": "first"}, "adam": {"mean": "first", "mean_square": "second"}}
 
 
-def warm_up(device: torch.device, cuda_engine: CudaEngine = "batched") -> None:
+def warm_up(device: torch.device, cuda_engine: CudaEngine = "auto") -> None:
     """Compile the kernels, or load what an earlier process compiled, so that the first run does not wait for it.
 
     A run of two images, one hidden unit, dropout and augmentation, trained for an epoch, compiles every kernel.
@@ -81,7 +81,7 @@ class StackTraining:
         dtype: torch.dtype = torch.float32,
         threads: int | None = None,
         is_compiled: bool = True,
-        cuda_engine: CudaEngine = "batched",
+        cuda_engine: CudaEngine = "auto",
     ) -> None:
         # A stack is ordered by activation, `active` as the members are: slots maps a member's number to its slot.
         by_activation = sorted(

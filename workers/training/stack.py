@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from workers.training.config import NUM_PIXELS, MlpConfig
 from workers.training.layout import Layout, widths, write_layers
 from workers.training.tensors import ImageTensors, SplitIndices, SplitName
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu")
+ACTIVATIONS: tuple[Literal["sigmoid", "tanh", "relu"], ...] = ("sigmoid", "tanh", "relu")
 NUMBERS_AT_ONCE = 2**17  # initial parameters that are drawn at once: they stay in the cache
 
 Floats = npt.NDArray[np.float64]

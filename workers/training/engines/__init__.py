@@ -14,13 +14,13 @@ a single torch operation about six: in torch, a step is nearly all overhead. The
   stack at once, so R runs share its overhead. CUDA replays an epoch of at most 256
   steps as one recorded graph.
 
-* `cuda_engine.FusedEngine`, on CUDA where the setting DIGITLAB_CUDA_ENGINE says so and the networks fit a block's
-  shared memory: a block of threads trains a run for many epochs in one launch of `train.cu`, with its evaluations and
-  the decisions that they lead to. Stacks of several shapes may share a launch (`side_by_side.py`). It is CUDA C++,
-  compiled by NVRTC when a trainer first starts, and needs nothing beyond torch's CUDA wheels. `train.cu` tells what a
-  block does between which barriers; `network.cuh`, `draws.cuh` and `products.cuh` are its parts, `cuda_plan.py` says
-  what lies where in shared memory, `cuda_driver.py` compiles and launches. No GPU has run it yet: the default is the
-  batched engine.
+* `cuda_engine.FusedEngine`, on CUDA, unless the setting DIGITLAB_CUDA_ENGINE says otherwise, where the networks fit a
+  block's shared memory and the kernels compute what torch does on a CPU (`cuda_check.py`): a block of threads trains a
+  run for many epochs in one launch of `train.cu`, with its evaluations and the decisions that they lead to. Stacks of
+  several shapes may share a launch (`side_by_side.py`). It is CUDA C++, compiled by NVRTC when a trainer first starts,
+  and needs nothing beyond torch's CUDA wheels. `train.cu` tells what a block does between which barriers;
+  `network.cuh`, `draws.cuh` and `products.cuh` are its parts, `cuda_plan.py` says what lies where in shared memory,
+  `cuda_driver.py` compiles and launches.
 
 `choice.make_engine` chooses. All are a `stack.Engine`, compute the same formulas in place on the same tensors, and draw
 the same random numbers. Their last bits differ, as those of different CPU types do: a run's `provenance` names engine
@@ -29,7 +29,7 @@ and CPU or GPU.
 Measured
 --------
 Microseconds per run and step, batch 20, R runs in a stack, without evaluation; `python tests/benchmarks/training.py` on
-two cores of an AMD EPYC (Zen 4), 2026-11-24. No GPU was at hand.
+two cores of an AMD EPYC (Zen 4), 2026-11-24; docs/benchmarks.md has the figures of a GPU.
 
                                    12-12, sigmoid                 52-52, sigmoid
                              R = 1  R = 8  R = 128          R = 1  R = 8  R = 128

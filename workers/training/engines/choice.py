@@ -38,7 +38,7 @@ def find_shared_launches(device: torch.device, cuda_engine: CudaEngine) -> Share
 
 
 def make_engine(
-    stack: Stack, *, threads: int | None = None, is_compiled: bool = True, cuda_engine: CudaEngine = "batched"
+    stack: Stack, *, threads: int | None = None, is_compiled: bool = True, cuda_engine: CudaEngine = "auto"
 ) -> Engine:
     """Choose an engine for a stack's device, and make it.
 
@@ -46,8 +46,8 @@ def make_engine(
         stack: The stack on which the engine computes.
         threads: The number of threads that train at once on a CPU; None: one a core.
         is_compiled: False: never use Numba, as on a CPU where it is not installed.
-        cuda_engine: On CUDA. `auto` and `fused` are the fused kernels where they can be had and the networks fit, else
-            batched operations.
+        cuda_engine: On CUDA. `auto` and `fused` are the fused kernels where they can be had, compute what torch does,
+            and the networks fit; else batched operations.
     """
     place = _place_of(stack)
     if place == "cuda" and cuda_engine != "batched":
@@ -89,11 +89,14 @@ def _make_fused(stack: Stack) -> Engine | None:
 
 @cache
 def _find_kernels(device: torch.device, dtype: torch.dtype) -> Kernels | None:
-    """The kernels for a device; None, with one line in the log of this process, if they cannot be had."""
+    """The kernels for a device; None, with one line in the log of this process, if they cannot be had or are wrong."""
+    from workers.training.engines.cuda_check import check_kernels
     from workers.training.engines.cuda_driver import CudaUnavailable, load_kernels
 
     try:
-        return load_kernels(device, dtype)
+        kernels = load_kernels(device, dtype)
+        check_kernels(kernels, device, dtype)
+        return kernels
     except CudaUnavailable as error:
         logger.warning("The fused CUDA engine is not available: %s; torch trains on CUDA", error)
         return None

@@ -16,9 +16,9 @@ import torch
 
 from tests.workers.training.conftest import CPU, Digits
 from tests.workers.training.engines import standin
-from tests.workers.training.engines.emulation import FLAGS, HERE, EmulatedKernels, compiler
+from tests.workers.training.engines.emulation import FLAGS, HERE, EmulatedKernels, build, compiler
 from workers.training.engines import choice, cuda_driver
-from workers.training.engines.cuda_driver import SOURCE, CudaUnavailable
+from workers.training.engines.cuda_driver import ENGINES, SOURCE, CudaUnavailable
 from workers.training.engines.cuda_engine import FusedEngine
 from workers.training.engines.torch_engine import BatchedEngine
 from workers.training.stack import Stack
@@ -139,7 +139,7 @@ def test_the_setting_chooses_the_engine_on_cuda(
     on_cuda: Stack, emulated: dict[torch.dtype, EmulatedKernels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_driver, "load_kernels", lambda _, dtype: emulated[dtype])
-    assert isinstance(choice.make_engine(on_cuda), BatchedEngine)
+    assert isinstance(choice.make_engine(on_cuda), FusedEngine)
     assert isinstance(choice.make_engine(on_cuda, cuda_engine="batched"), BatchedEngine)
     for setting in ("auto", "fused"):
         engine = choice.make_engine(on_cuda, cuda_engine=setting)
@@ -164,6 +164,30 @@ def test_without_cuda_bindings_one_line_is_logged_and_torch_trains(
     assert all(isinstance(engine, BatchedEngine) for engine in engines)
     (message,) = caplog.messages
     assert message.startswith("The fused CUDA engine is not available: cuda.bindings cannot be loaded")
+    choice._find_kernels.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_that_compute_something_else_train_nothing(
+    digits: Digits,
+    on_cuda: Stack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    dtype: torch.dtype,
+) -> None:
+    """As on a GPU, or by a compiler, on which nobody has tried them; here a momentum is lost."""
+    for each in (SOURCE, *ENGINES.glob("*.cuh")):
+        text = each.read_text().replace("multiply_add(set.momentum, m[c], gradient);", "gradient;")
+        (tmp_path / each.name).write_text(text)
+    broken = EmulatedKernels(build(tmp_path, dtype, source=tmp_path / SOURCE.name))
+    monkeypatch.setattr(cuda_driver, "load_kernels", lambda *_: broken)
+    stack = Stack.build([digits.member()], CPU, dtype)
+    assert on_cuda.size == 1
+    for _ in range(2):
+        assert isinstance(choice.make_engine(stack), BatchedEngine)
+    (message,) = caplog.messages
+    assert message.startswith("The fused CUDA engine is not available: with sgd, its weights differ from torch's")
     choice._find_kernels.cache_clear()
 
 
