@@ -1,6 +1,7 @@
 // The matrix products of one network, in shared memory: forward, back, and the gradients with the optimizer's step.
 //
-// A thread computes a tile of the result in registers, over the whole depth of the product. The order of a sum depends
+// A thread computes a tile of the result in registers, over the whole depth of the product. Loops over the depth are
+// unrolled four times, so that many loads are on their way at once: a block has few warps to hide them. The order of a sum depends
 // on the shape alone: not on the tile, the thread or the number of threads. Letters as in network.cuh.
 #pragma once
 #include "network.cuh"
@@ -34,7 +35,7 @@ __device__ __forceinline__ void multiply_forward(int x, int weights, int D, int 
         for (int i = 0; i < TILE; i++)
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) sums[i][c] = biases[c];
-#pragma unroll 2
+#pragma unroll 4
         for (int d = 0; d < D; d += 4) {
             real xs[TILE][4];
 #pragma unroll
@@ -64,7 +65,7 @@ __device__ __forceinline__ void multiply_back(int deltas, int weights, int D, in
         for (int i = 0; i < TILE; i++)
 #pragma unroll
             for (int c = 0; c < COLUMNS; c++) sums[i][c] = 0;
-#pragma unroll 2
+#pragma unroll 4
         for (int h = 0; h < H; h += 4) {
             real ds[TILE][4], ws[COLUMNS][4];
 #pragma unroll
@@ -191,7 +192,7 @@ __device__ __noinline__ void update_layers(int x, int rows, Update update) {
         for (int i = 0; i < TILE; i++)
 #pragma unroll
             for (int c = 0; c < 4; c++) sums[i][c] = 0;
-#pragma unroll 2
+#pragma unroll 4
         for (int b = 0; b < rows; b++) {
             real xs[4], ds[4];
             load4(shared + source + b * (D + PAD) + d, xs);  // d = D: the pad, 1 0 0 0
