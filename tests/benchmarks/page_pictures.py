@@ -9,7 +9,6 @@ Chromium, into `docs/pictures`. Texts are in the font that the system calls `sys
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,9 +19,9 @@ from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from tests.benchmarks.pictures import FOLDER, train
 from tests.benchmarks.sweep import run_sweep, serve
+from tests.browser import find_browser
 from tests.drawings import strokes
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE: ViewportSize = {"width": 1280, "height": 800}
 MAX_BYTES = 150_000
 COLOURS = (256, 128, 64)  # the most with which a picture is small enough
@@ -100,7 +99,7 @@ def look(client: httpx2.Client, page: Page) -> int:
 
 
 def main() -> None:
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    executable = find_browser()
     if executable is None:
         raise SystemExit("There is no Chromium.")
     with (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,12 +26,12 @@ from playwright.sync_api import (
 
 from app.database import Database
 from app.settings import Settings
+from tests.browser import need_browser
 from tests.e2e.conftest import Processes, launcher, open_processes
 from tests.launcher import Launcher
 
 __all__ = ["launcher"]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Names that end in .example are this machine: other sites, and the service by a name that is no secure context.
 # Letters are drawn alike whatever the system's fonts are set to.
 ARGUMENTS = [
@@ -46,20 +44,18 @@ VIEWS = ("draw", "train", "runs", "run", "compare", "sweeps", "sweep", "models",
 PRELOAD = "was preloaded using link preload but not used"
 # A run that is over in a blink, and good enough to be champion of this service.
 QUICK = {"model": {"hidden_sizes": [64], "activation": "relu", "dropout": 0.0}, "training": {"epochs": 30}}
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)  # a busy machine is slow, and nothing here has a deadline of its own
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's browser, not one of Playwright's own, which CI does not download.
+    """A browser, which ends with a file's tests.
 
-    It ends with a file's tests: Playwright keeps an event loop running in its thread, in which other tests that run one
-    would fail. (The scope `package` is the session's here: the folders of tests are no packages.)
+    Playwright keeps an event loop running in its thread, in which other tests that run one would fail. (The scope
+    `package` is the session's here: the folders of tests are no packages.)
     """
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        assert "CI" not in os.environ, ".ci/run installs chromium"
-        pytest.skip("no chromium")
+    executable = need_browser()
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield started

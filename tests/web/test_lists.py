@@ -60,7 +60,7 @@ def test_rows_follow_what_is_done_to_their_runs_by_events(service: Service, open
     page, _ = open_page(service.address("runs"), (409, f"/runs/{run_id}$"))
     page.evaluate("window.isNotReloaded = true")
     row = page.locator(f'tr[data-id="{run_id}"]')
-    expect(row.locator(".inprogress")).to_be_visible(timeout=60_000)
+    expect(row.locator(".inprogress")).to_be_visible()
     assert client.post(f"/runs/{run_id}/pause").is_success
     expect(row.locator(".status.paused")).to_be_visible()
     expect(row.locator(".progress")).to_contain_text("paused at")

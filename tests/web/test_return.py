@@ -63,10 +63,10 @@ def test_after_a_lost_answer_the_same_run_is_not_made_twice_and_another_one_is_m
 
     train_and_lose()
     assert train() == served[0], "the same body is the same run"
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     again = train()
     assert again != served[0], "once it was answered, the same body is another run"
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     train_and_lose()
     page.get_by_label("Epochs, exactly").fill("3")
     page.keyboard.press("Tab")

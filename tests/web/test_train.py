@@ -38,7 +38,7 @@ def test_each_knob_arrives_in_the_submission(service: Service, open_page: Watche
         ),
     )
     page.locator(".start").dblclick()
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     sent = json.loads(bodies[0])
     assert sent["preset"] == "defaults"
     assert sent["model"] == {"hidden_sizes": [24, 64], "activation": "tanh", "dropout": 0.1}
@@ -91,7 +91,7 @@ def test_the_knobs_that_are_folded_away_arrive_too(service: Service, open_page: 
             assert value.items() <= found[path].items(), path
         else:
             assert found[path] == value, path
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     page.get_by_role("radio", name="Adam").click()
     wait_for_plan(page)
     with page.expect_response("**/runs") as submitted:
@@ -115,7 +115,7 @@ def test_enter_trains_one_run(service: Service, open_page: WatchedPages) -> None
     page.locator("#main").focus()
     for _ in range(2):
         page.keyboard.press("Enter")
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     assert len(posted) == 1
     name = page.locator(".live h1").inner_text()
     assert len(service.processes.client.get("/runs", params={"q": name}).json()["data"]) == 1
@@ -215,7 +215,7 @@ def test_an_epoch_shows_its_snapshots_weights_and_mistakes(service: Service, ope
     page, _ = open_page(address, reduced_motion="reduce")
     wait_for_plan(page)
     page.locator(".start").click()
-    expect(page.locator(".live .status")).to_contain_text("trained in", timeout=60_000)
+    expect(page.locator(".live .status")).to_contain_text("trained in")
     expect(page.locator(".weights .note")).to_contain_text("6 units")
     run_id = page.url.partition("run=")[2].partition("&")[0]
     snapshots = service.processes.client.get(f"/runs/{run_id}/snapshots").json()

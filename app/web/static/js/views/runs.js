@@ -13,6 +13,7 @@ import { virtualBody } from "../virtual.js";
 export const title = "Runs";
 const STATES = ["running", "queued", "paused", "succeeded", "failed", "cancelled"];
 const SEARCH_MS = 200;
+const MAX_SEARCH = 200; // characters, as the service takes
 const KINDS = { mlp: "network", random_forest: "forest", ensemble: "ensemble" };
 
 export async function show({ state }) {
@@ -129,6 +130,7 @@ export async function show({ state }) {
   let typing = null;
   const search = h("input.input", {
     type: "search",
+    maxLength: MAX_SEARCH,
     placeholder: "Name, note, id, tag: unit:2",
     value: filter.q,
     "aria-label": "Search",
