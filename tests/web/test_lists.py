@@ -39,6 +39,11 @@ def test_rows_show_the_numbers_of_the_api_and_a_sweep_is_one_row(service: Servic
     assert "q=unit" in page.url
     page.get_by_role("searchbox").fill("nothing is called so")
     expect(page.get_by_text("No run is like that")).to_be_visible()
+    page.get_by_role("searchbox").fill("")
+    with page.expect_response(lambda response: "q=xxx" in response.url) as asked:
+        page.get_by_role("searchbox").focus()
+        page.keyboard.insert_text("x" * 300)  # a longer one would be refused
+    assert asked.value.ok
 
 
 def test_a_row_follows_events_without_a_reload(service: Service, open_page: WatchedPages) -> None:
