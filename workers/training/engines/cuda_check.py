@@ -41,7 +41,7 @@ def check_kernels(kernels: Kernels, device: torch.device, dtype: torch.dtype) ->
             engine.train(slots, epoch)
         difference = (stack.parameters.double().cpu() - reference.parameters).abs().max().item()
         loss_difference = np.abs(losses[:, -1] - engine.evaluate(slots, "val").losses).max().item()
-        if not max(difference, loss_difference) <= TOLERANCES[dtype]:  # NaN is no small difference
+        if not (difference <= TOLERANCES[dtype] and loss_difference <= TOLERANCES[dtype]):  # NaN is not small
             raise CudaUnavailable(
                 f"with {optimizer.kind}, its weights differ from torch's on the CPU by {difference:.0e}, "
                 f"and its losses by {loss_difference:.0e}"

@@ -167,7 +167,15 @@ def test_without_cuda_bindings_one_line_is_logged_and_torch_trains(
     choice._find_kernels.cache_clear()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("dtype", "code", "broken_code"),
+    [
+        (torch.float32, "multiply_add(set.momentum, m[c], gradient);", "gradient;"),
+        (torch.float64, "multiply_add(set.momentum, m[c], gradient);", "gradient;"),
+        (torch.float32, "loss += one;", "loss += NAN;"),
+    ],
+    ids=["no momentum", "no momentum, float64", "losses that are no numbers"],
+)
 def test_kernels_that_compute_something_else_train_nothing(
     digits: Digits,
     on_cuda: Stack,
@@ -175,11 +183,14 @@ def test_kernels_that_compute_something_else_train_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     dtype: torch.dtype,
+    code: str,
+    broken_code: str,
 ) -> None:
-    """As on a GPU, or by a compiler, on which nobody has tried them; here a momentum is lost."""
-    for each in (SOURCE, *ENGINES.glob("*.cuh")):
-        text = each.read_text().replace("multiply_add(set.momentum, m[c], gradient);", "gradient;")
-        (tmp_path / each.name).write_text(text)
+    """As may be on a GPU, or by a compiler, with which nobody has tried them."""
+    texts = {each.name: each.read_text() for each in (SOURCE, *ENGINES.glob("*.cuh"))}
+    assert any(code in text for text in texts.values())
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text.replace(code, broken_code))
     broken = EmulatedKernels(build(tmp_path, dtype, source=tmp_path / SOURCE.name))
     monkeypatch.setattr(cuda_driver, "load_kernels", lambda *_: broken)
     stack = Stack.build([digits.member()], CPU, dtype)
