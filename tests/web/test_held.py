@@ -15,10 +15,9 @@ def other_model(service: Service, champion: str) -> str:
 
 
 def press(page: Page, selector: str) -> None:
-    """Put the mouse's button down on an element, and remember it as `pressed`."""
-    one = page.locator(selector).first
-    one.hover()
-    one.evaluate("(one) => { window.pressed = one; }")
+    """Put the mouse's button down on an element; what was hit is `pressed`, also if it was drawn anew just before."""
+    page.locator(selector).first.hover()
+    page.evaluate("addEventListener('pointerdown', ({ target }) => { window.pressed = target; }, { once: true })")
     page.mouse.down()
 
 
