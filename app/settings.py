@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     device: Device = Field("auto", description="Where runs with `device: auto` train: `auto` is CUDA, MPS, then CPU.")
     cuda_engine: Literal["auto", "fused", "batched"] = Field(
         "auto",
-        description="What trains on CUDA: `auto` and `fused`: one kernel, where it fits; `batched` torch operations.",
+        description="What trains on CUDA. `auto`, `fused`: one kernel, where it can; `batched`: torch operations.",
     )
     max_stack_bytes: int = Field(
         128 * 2**20, ge=0, description="Memory for the runs that are trained together; 0: each alone."

@@ -18,7 +18,7 @@ from workers.training.stack import Decisions, Shape, Stretch, Tally
 
 CALL_SECONDS = 0.1  # of training in one call: between two of them, the trainer hears its parent and commits
 MAX_GROWTH = 4  # of a call's work from one to the next
-STEP_WORK = 270_000  # of a step besides its multiply-adds: see `epoch_work`
+STEP_WORK = 530_000  # of a step besides its multiply-adds: see `epoch_work`
 
 
 class Run(Protocol):
@@ -81,8 +81,7 @@ def epoch_work(shape: Shape) -> int:
     """How long a run's epoch takes beside those of other shapes, roughly: in multiply-adds.
 
     It only decides how many epochs the stacks of one launch train, so that all are done at about the same time. A
-    block alone on an H100, by a model of its instructions, takes 3 µs a step, and 11 µs a million multiply-adds; on
-    no GPU has that been measured.
+    block alone on an H100 takes 6.6 µs a step and 12.5 µs a million multiply-adds (docs/benchmarks.md).
     """
     products = sum(inputs * outputs for inputs, outputs in pairwise(shape.layout.sizes))  # D × H of all layers
     return shape.num_steps * (STEP_WORK + 3 * shape.batch_size * products)  # B × D × H: forward, back and gradient

@@ -10,10 +10,9 @@ a single torch operation about six: in torch, a step is nearly all overhead. The
   `kernels.py` has the arithmetic, `llvm_tiles.py` the inner loops of the matrix products, `draws.py` the random
   numbers, `compilation.py` the compiler's options. It is not `torch.compile` or a C extension because these need a
   compiler on the user's machine; Numba's wheel brings its own.
-* `torch_engine.BatchedEngine`, on CUDA or MPS, and on a CPU without Numba: each operation computes all runs of the
-  stack at once, so R runs share its overhead. CUDA replays an epoch of at most 256
-  steps as one recorded graph.
-
+* `torch_engine.BatchedEngine`, on MPS, on CUDA without the fused engine, and on a CPU without Numba: each operation
+  computes all runs of the stack at once, so R runs share its overhead. CUDA replays an epoch of at most 256 steps as
+  one recorded graph.
 * `cuda_engine.FusedEngine`, on CUDA, unless the setting DIGITLAB_CUDA_ENGINE says otherwise, where the networks fit a
   block's shared memory and the kernels compute what torch does on a CPU (`cuda_check.py`): a block of threads trains a
   run for many epochs in one launch of `train.cu`, with its evaluations and the decisions that they lead to. Stacks of

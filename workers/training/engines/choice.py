@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What trains on CUDA: `batched` torch operations, `fused` kernels, or what is thought to be the faster one.
+# What trains on CUDA: `batched` torch operations, `fused` kernels where they can be used, or the default, `auto`, which
+# is `fused` now.
 CudaEngine = Literal["auto", "fused", "batched"]
 
 

@@ -1,6 +1,6 @@
 """Compiles `train.cu` by NVRTC and launches its kernels through the driver; torch's CUDA wheels bring both along.
 
-NVRTC needs no GPU and no CUDA toolkit. A compilation takes one to three seconds and serves stacks of all shapes; the
+NVRTC needs no GPU and no CUDA toolkit. A compilation takes two to eight seconds and serves stacks of all shapes; the
 machine code (a cubin) is kept on disk, beside Numba's.
 """
 
@@ -110,6 +110,7 @@ class LoadedKernels:
             of_device("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN") - own_bytes,
             of_device("MAX_SHARED_MEMORY_PER_MULTIPROCESSOR"),
             of_device("MULTIPROCESSOR_COUNT"),
+            own_bytes,
         )
 
 

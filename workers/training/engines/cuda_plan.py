@@ -1,7 +1,7 @@
 """What a launch of `train.cu` is told: the job of a stack, and where what lies in a block's shared memory.
 
-Shape letters: L layers, N samples of the train split; B rows of a chunk, D inputs and H outputs of a layer, T hidden
-units of all layers together, all padded.
+Shape letters: L layers, N samples of the train split; B rows of a forward pass, D inputs and H outputs of a layer, T
+hidden units of all layers together, all padded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ SUM_THREADS = 64
 BUCKETS = 1024
 
 MAX_CHUNK = 32  # rows of a batch that are trained on at a time
-EVALUATED_ROWS = (64, 32, 16)  # samples that are evaluated at a time, or a chunk's rows if those are more
+EVALUATED_ROWS = (64, 32, 16)  # at a time, the preferred number first; a chunk's rows if those are more
 MAX_IMAGES = 2**16  # rows of images are kept in 16 bits
 # Of a multiprocessor: registers, and shared memory that is taken for each block; "CUDA C++ Programming Guide", 16.7.3
 REGISTERS = 65_536
 RESERVED_BYTES = 1024
 MAX_REGISTERS = 128  # of a thread: 4 blocks of 128 threads, or one of 512, on a multiprocessor
+MAX_THREADS = REGISTERS // MAX_REGISTERS
 BUSY_SHARE = 0.5  # of a block's threads, which a product's tiles should keep busy
 
 
@@ -74,11 +75,12 @@ class Job(ctypes.Structure):
 
 
 class Limits(NamedTuple):
-    """What a device has, in bytes."""
+    """What a device has: shared memory in bytes, and multiprocessors."""
 
-    block_bytes: int  # of shared memory that a block may have, beyond what the kernel itself takes
-    multiprocessor_bytes: int  # of shared memory
+    block_bytes: int  # that a block may have, beyond what the kernel itself takes
+    multiprocessor_bytes: int
     num_multiprocessors: int
+    kernel_bytes: int  # that the kernel itself takes, in each block
 
 
 @dataclass(frozen=True)
@@ -104,22 +106,23 @@ def make_plan(
 ) -> Plan:
     """Plan a stack's launches. None of the choices changes a run's bits, except through `shape`.
 
-    Of what fits, a plan is chosen by which as many of the runs as possible are computed at once; of those, one with the
-    optimizer's state in shared memory, then one that evaluates many samples at a time.
+    Of the plans that fit, the one is chosen that computes most of the runs at once. Ties go to the optimizer's state in
+    shared memory, then to more samples that are evaluated at a time.
 
     Args:
-        shape: Of the stack.
+        shape: The stack's shape.
         number_bytes: 4 for float32, 8 for float64.
-        limits: Of the device.
+        limits: The device's limits.
         num_runs: How many blocks are launched at once.
-        num_images: Of all datasets that the stack uses.
+        num_images: Images of all the stack's datasets.
         has_dropout: Whether a run of the stack has dropout.
-        threads: Of a block, a multiple of 32, `SUM_THREADS` or more; None: chosen by the network's size.
+        threads: Threads of a block: a multiple of 32, `SUM_THREADS` to `MAX_THREADS`; None: chosen.
         state_in_shared: Whether the optimizer's state is kept in shared memory; None: chosen.
-        evaluated_rows: Samples that are evaluated at a time, at most `SUM_THREADS`; None: chosen.
+        evaluated_rows: Samples that are evaluated at a time, a multiple of `TILE`, at most `SUM_THREADS`; None: chosen.
 
     Raises:
         DoesNotFit: The network, or its data.
+        ValueError: `threads` or `evaluated_rows` is none of the numbers above.
     """
     sizes = shape.layout.sizes
     if len(sizes) - 1 > MAX_LAYERS:
@@ -127,7 +130,10 @@ def make_plan(
     if num_images > MAX_IMAGES:
         raise DoesNotFit(f"{num_images} images, of at most {MAX_IMAGES}")
     threads = threads or _choose_threads(sizes, is_alone=num_runs <= limits.num_multiprocessors)
-
+    if threads % 32 or not SUM_THREADS <= threads <= MAX_THREADS:
+        raise ValueError(f"a block cannot have {threads} threads")
+    if evaluated_rows is not None and (evaluated_rows % TILE or not 0 < evaluated_rows <= SUM_THREADS):
+        raise ValueError(f"{evaluated_rows} samples cannot be evaluated at a time")
     plans = [
         _place(shape, number_bytes, threads, rows, has_dropout=has_dropout, with_state=with_state)
         for with_state in ((True, False) if state_in_shared is None else (state_in_shared,))
@@ -143,7 +149,7 @@ def make_plan(
 
 def _blocks_at_once(plan: Plan, limits: Limits) -> int:
     """How many blocks a multiprocessor computes at once, at most."""
-    by_memory = limits.multiprocessor_bytes // (plan.shared_bytes + RESERVED_BYTES)
+    by_memory = limits.multiprocessor_bytes // (plan.shared_bytes + limits.kernel_bytes + RESERVED_BYTES)
     return min(by_memory, REGISTERS // (MAX_REGISTERS * plan.threads))
 
 

@@ -30,7 +30,7 @@ __device__ __noinline__ void draw_order(int epoch) {
     int n = job.num_train, t = threadIdx.x, num_threads = blockDim.x;
     uint16_t* sorted = order();
     if (job.batch_size >= n) {  // a full batch is one sum over all samples
-        for (int i = t; i < n; i += num_threads) sorted[i] = i;  // a thread's own part, which it looks up
+        for (int i = t; i < n; i += num_threads) sorted[i] = i;  // no barrier: `look_up` reads what the same thread wrote
         return;
     }
     uint32_t* words = reinterpret_cast<uint32_t*>(shared + job.scratch_at);  // N + 3: the last block may run over
@@ -79,8 +79,8 @@ __device__ __noinline__ void draw_order(int epoch) {
     __syncthreads();  // the order is there
 }
 
-// Puts the rows of their images in place of the samples in `order`, and finds the copy that each shows. So the images
-// of a step are fetched without a second look into memory.
+// Puts the rows of their images in place of the samples in `order`, and finds the copy that each shows. So a step needs
+// one load from global memory less before it can fetch an image.
 __device__ __noinline__ void look_up(const int* train, int epoch) {
     for (int i = threadIdx.x; i < job.num_train; i += blockDim.x) {
         int sample = order()[i];
@@ -94,7 +94,7 @@ __device__ __noinline__ void look_up(const int* train, int epoch) {
     }
 }
 
-// Which units dropout keeps for the samples of a chunk, which begins at `row` of a step's batch: see `is_kept`.
+// Which units dropout keeps for the samples of a chunk, which begins at `row` of a step's batch: see `kept_from`.
 // A block of eight numbers of 16 bits serves one unit for eight samples.
 __device__ __noinline__ void draw_masks(int epoch, int step, int row, int rows) {
     int groups = (rows + 7) / 8, first_group = row / 8;

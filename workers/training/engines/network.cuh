@@ -1,7 +1,7 @@
 // What the parts of the CUDA engine share: the job of a launch, the run of a block, arithmetic, sums over a block.
 //
 // Shape letters: R runs in the stack, L layers, P parameters of a network; K epochs of a launch; N samples of a split, M
-// images of all datasets; B rows of a chunk (the samples of one forward pass); D inputs and H outputs of a layer, T
+// images of all datasets; B rows of a forward pass (of a chunk in training); D inputs and H outputs of a layer, T
 // hidden units of all layers together, all padded to multiples of 16; C = 10 classes.
 //
 // A matrix in shared memory has lines of its width + PAD numbers. The pad keeps accesses of 16 bytes aligned and spreads
@@ -199,7 +199,7 @@ __device__ __forceinline__ void activate(int kind, real (&tile)[TILE][COLUMNS]) 
     else apply(tile, [](real z) { return real(1) - real(2) * inverse_of(exponential(z + z) + real(1)); });
 }
 
-// Of an activation, from its output; all three are found and one is chosen, which is quicker than a branch
+// Of an activation, from its output; all three are computed and one is chosen, which is quicker than a branch
 __device__ __forceinline__ real derivative(int kind, real a) {
     real of_sigmoid = a * (real(1) - a), of_tanh = multiply_add(-a, a, real(1)), of_relu = a > real(0) ? real(1) : real(0);
     return kind == SIGMOID ? of_sigmoid : kind == TANH ? of_tanh : of_relu;
@@ -218,8 +218,8 @@ __device__ __forceinline__ int* labels_of(int buffer) {
     return reinterpret_cast<int*>(shared + job.labels_at) + buffer * max(job.chunk, job.evaluated_rows);
 }
 __device__ __forceinline__ int images_of(int buffer) { return job.layers[0].values_at + buffer * job.images_step; }
-// A bit of `masks` for each sample of a chunk, a byte for eight of them and each unit of T: whether dropout keeps it.
-// The first bit is the sample b's, the next the one's after it, up to the eighth.
+// Bit i: whether dropout keeps a unit of T for the sample b + i. A byte of `masks` serves eight samples; b is a multiple
+// of TILE, so a tile's bits lie in one byte.
 __device__ __forceinline__ uint32_t kept_from(int b, int unit) { return masks()[(b >> 3) * job.num_units + unit] >> (b & 7); }
 
 __device__ __forceinline__ void load4(const real* from, real (&to)[4]) {  // in accesses of 16 bytes

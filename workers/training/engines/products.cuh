@@ -1,8 +1,8 @@
 // The matrix products of one network, in shared memory: forward, back, and the gradients with the optimizer's step.
 //
 // A thread computes a tile of the result in registers, over the whole depth of the product. Loops over the depth are
-// unrolled four times, so that many loads are on their way at once: a block has few warps to hide them. The order of a sum depends
-// on the shape alone: not on the tile, the thread or the number of threads. Letters as in network.cuh.
+// unrolled four times, so that many loads are on their way at once: a block has few warps to hide them. The order of a
+// sum depends on the shape alone: not on the tile, the thread or the number of threads. Letters as in network.cuh.
 #pragma once
 #include "network.cuh"
 
@@ -84,14 +84,14 @@ __device__ __forceinline__ void multiply_back(int deltas, int weights, int D, in
 }
 
 // What the formulas of an optimizer need of a run, in registers
-struct Settings {
+struct OptimizerSettings {
     real rate, inverse_root;  // `Update`'s
     real decay, momentum, gain1, beta2, gain2, epsilon;
     bool is_nesterov;
 };
 
 // One step of torch.optim.SGD on four parameters w with gradients g and momenta m; the formulas of kernels.step_sgd
-__device__ __forceinline__ void step_sgd(const Settings& set, real (&w)[4], const real (&g)[4], real (&m)[4]) {
+__device__ __forceinline__ void step_sgd(const OptimizerSettings& set, real (&w)[4], const real (&g)[4], real (&m)[4]) {
 #pragma unroll
     for (int c = 0; c < 4; c++) {
         real gradient = multiply_add(set.decay, w[c], g[c]);
@@ -104,7 +104,7 @@ __device__ __forceinline__ void step_sgd(const Settings& set, real (&w)[4], cons
 // One step of torch.optim.Adam; m and v are the running means of gradients and of their squares. The rate and the
 // inverse root hold the corrections of both means; the formulas of kernels.step_adam.
 __device__ __forceinline__ void step_adam(
-    const Settings& set, real (&w)[4], const real (&g)[4], real (&m)[4], real (&v)[4]) {
+    const OptimizerSettings& set, real (&w)[4], const real (&g)[4], real (&m)[4], real (&v)[4]) {
 #pragma unroll
     for (int c = 0; c < 4; c++) {
         real gradient = multiply_add(set.decay, w[c], g[c]);
@@ -138,7 +138,7 @@ __device__ __forceinline__ void store_lines(real* to, int step, int count, const
 // a tile needs is read before anything of it is written, so that the reads do not wait for one another.
 template <bool STATE_IN_SHARED>
 __device__ __forceinline__ void update_tile(
-    const Layer& layer, int d, int h, real (&sums)[TILE][4], const Update& update, const Settings& set) {
+    const Layer& layer, int d, int h, real (&sums)[TILE][4], const Update& update, const OptimizerSettings& set) {
     int D = layer.inputs, H = layer.outputs, line = H + PAD, place = d * line + h, num_lines = d == D ? 1 : TILE;
     uint64_t at = run.row_at + layer.start + d * H + h;  // in R x P
     if (!update.is_first) {
@@ -167,7 +167,8 @@ __device__ __forceinline__ void update_tile(
         store_lines(second, state_line, num_lines, vs);
     } else {
 #pragma unroll
-        for (int i = 0; i < TILE; i++) step_sgd(set, ws[i], sums[i], ms[i]);
+        for (int i = 0; i < TILE; i++)
+            if (i < num_lines) step_sgd(set, ws[i], sums[i], ms[i]);
     }
     store_lines(weights, line, num_lines, ws);
     store_lines(first, state_line, num_lines, ms);
@@ -177,7 +178,7 @@ __device__ __forceinline__ void update_tile(
 // batch, the optimizer's step. A thread has the same tiles at every call, so only it touches their parameters.
 __device__ __noinline__ void update_layers(int x, int rows, Update update) {
     int count = job.layers[job.num_layers].end_item;
-    const Settings set = {update.rate, update.inverse_root, run.decay, run.momentum, run.gain1, run.beta2, run.gain2,
+    const OptimizerSettings set = {update.rate, update.inverse_root, run.decay, run.momentum, run.gain1, run.beta2, run.gain2,
                           run.epsilon, run.is_nesterov != 0};
     for (int item = threadIdx.x; item < count; item += blockDim.x) {
         int number = 1;

@@ -1,4 +1,4 @@
-"""The engine of batched torch operations: for GPUs, and for a CPU without Numba.
+"""The engine of batched torch operations: for MPS, CUDA without the fused engine, and a CPU without Numba.
 
 A step is a few matrix products over all runs at once. The gradients are derived by hand: for networks of this size,
 autograd's bookkeeping costs more than the arithmetic. The steps of an epoch of at most 256 steps are recorded

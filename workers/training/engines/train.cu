@@ -20,9 +20,10 @@
 // t + threads, ... A barrier stands between two lines where one reads what other threads wrote in the other, or
 // overwrites what they may still read. (n) are the barriers, as they are numbered below.
 //
-//     draw the order                   words, places and sums lie where values and deltas lie: its own barriers
+//     draw the order                   words, places and sums lie where values and deltas lie: its own barriers, the last of
+//                                      which frees the scratch memory
 //     look up the rows, the copies     each thread has its own part of the order
-//   (1)                                the order is there; the scratch memory is no longer read
+//   (1)                                the rows and copies of all samples are there
 //     write the pads                   fetch the first chunk, draw its masks
 //     for each chunk of each batch:
 //   (2)                                images, labels, masks and the last step's weights are there; the other buffer
@@ -64,8 +65,8 @@ __device__ __forceinline__ Chunk after(const Chunk& chunk) {
 
 // --- a chunk's inputs ----------------------------------------------------------------------------------------------
 
-// Begins to bring `rows` samples to a buffer: images and labels. In training they are the epoch's next, and may be
-// copies; in evaluation, `samples` has the rows of their images. A thread finds several rows before it needs one.
+// Begins to bring `rows` samples to a buffer: images and labels. In training they are the epoch's next, and may show
+// augmented copies; in evaluation, `samples` has the rows of their images. A thread finds several rows before it needs one.
 __device__ __noinline__ void fetch(const int* samples, bool in_training, int begin, int rows, int buffer) {
     constexpr int at_once = 16 / sizeof(real), parts = PIXELS / at_once, found_at_once = 4;
     bool has_copies = in_training && run.num_copies > 0;

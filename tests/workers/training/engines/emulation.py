@@ -17,7 +17,7 @@ from workers.training.engines.cuda_driver import DIGEST, SOURCE
 from workers.training.engines.cuda_plan import Limits
 
 HERE = Path(__file__).parent
-H100 = Limits(block_bytes=226 * 1024, multiprocessor_bytes=228 * 1024, num_multiprocessors=132)
+H100 = Limits(231_216, 228 * 1024, num_multiprocessors=132, kernel_bytes=1232)
 # fma() is an instruction, as on a GPU; nothing else is fused. A fortified longjmp would not change to another fiber.
 FLAGS = ("-std=c++17", "-march=native", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-U_FORTIFY_SOURCE")
 

@@ -256,7 +256,7 @@ def test_a_stack_that_does_not_fit_beside_the_threads_of_another_shares_no_launc
     (stack, other), whole = (Stack.build(members, CPU) for _ in range(2)), emulated[torch.float32]
     options: dict[str, Any] = {"threads": 64, "state_in_shared": False, "evaluated_rows": 16}
     needed = FusedEngine(stack, whole, **options).plan.shared_bytes
-    kernels = EmulatedKernels(Path(whole.library._name), limits=Limits(needed, 2 * needed, 132))
+    kernels = EmulatedKernels(Path(whole.library._name), limits=Limits(needed, 2 * needed, 132, 0))
     engines = [FusedEngine(each, kernels, **options) for each in (stack, other)]
     assert engines[0].launch_key(64) == engines[1].launch_key(64)
     assert [engine.launch_key(128) for engine in engines] == engines

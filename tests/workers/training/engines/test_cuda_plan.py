@@ -23,7 +23,7 @@ from workers.training.stack import Decisions, Setting, Shape
 
 NETWORK = (ENGINES / "network.cuh").read_text()
 DRAWS = (ENGINES / "draws.cuh").read_text()
-CONSUMER = Limits(block_bytes=98 * 1024, multiprocessor_bytes=100 * 1024, num_multiprocessors=128)  # sm_86, 89, 120
+CONSUMER = Limits(98 * 1024, 100 * 1024, num_multiprocessors=128, kernel_bytes=1024)  # sm_86, 89, 120
 
 
 TYPE = re.compile(r"(const )?(real|double|float|int|long long|uint8_t|uint32_t)\b")
@@ -95,7 +95,7 @@ def test_what_lies_in_shared_memory_overlaps_nothing_and_is_aligned(
     plan = make_plan(
         shape,
         number_bytes,
-        Limits(10**9, 10**9, 1),
+        Limits(10**9, 10**9, 1, 0),
         num_runs=1,
         num_images=1797,
         has_dropout=has_dropout,
@@ -165,7 +165,7 @@ def test_networks_of_the_presets_fit_consumer_gpus_and_wider_ones_do_not() -> No
     with pytest.raises(DoesNotFit, match="KiB of shared memory, of at most 98 KiB"):
         make_plan(shape_of((128, 64)), 4, CONSUMER, num_runs=1, num_images=1797, has_dropout=False)
     make_plan(shape_of((128, 64)), 4, H100, num_runs=1, num_images=1797, has_dropout=True)
-    with pytest.raises(DoesNotFit, match="226 KiB"):
+    with pytest.raises(DoesNotFit, match="225 KiB"):
         make_plan(shape_of((512,)), 4, H100, num_runs=1, num_images=1797, has_dropout=False)
     with pytest.raises(DoesNotFit, match="70000 images"):
         make_plan(shape_of(), 4, H100, num_runs=1, num_images=70_000, has_dropout=False)
@@ -188,8 +188,14 @@ def test_what_a_block_takes_follows_from_how_many_share_a_multiprocessor() -> No
     ]
     assert [(plan.threads, plan.job.evaluated_rows) for plan in plans] == [(256, 64), (128, 32)]
     for plan, blocks in zip(plans, (1, 4), strict=True):
-        assert blocks * (plan.shared_bytes + cuda_plan.RESERVED_BYTES) <= H100.multiprocessor_bytes
+        assert blocks * (plan.shared_bytes + H100.kernel_bytes + cuda_plan.RESERVED_BYTES) <= H100.multiprocessor_bytes
         assert blocks * plan.threads * cuda_plan.MAX_REGISTERS <= cuda_plan.REGISTERS
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 48}, {"threads": 1024}, {"evaluated_rows": 50}, {"evaluated_rows": 68}])
+def test_numbers_that_no_block_may_have_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="cannot"):
+        make_plan(shape_of(), 4, H100, num_runs=1, num_images=1797, has_dropout=False, **wrong)
 
 
 def test_a_stack_that_cannot_be_planned_names_the_limit(digits: Digits) -> None:
