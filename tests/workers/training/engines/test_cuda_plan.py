@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -193,7 +194,7 @@ def test_what_a_block_takes_follows_from_how_many_share_a_multiprocessor() -> No
 
 
 @pytest.mark.parametrize("wrong", [{"threads": 48}, {"threads": 1024}, {"evaluated_rows": 50}, {"evaluated_rows": 68}])
-def test_numbers_that_no_block_may_have_are_refused(wrong: dict[str, int]) -> None:
+def test_numbers_that_no_block_may_have_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="cannot"):
         make_plan(shape_of(), 4, H100, num_runs=1, num_images=1797, has_dropout=False, **wrong)
 
