@@ -129,7 +129,7 @@ class FusedEngine:
     def logits(self, slot: int, parameters: Tensor, split: SplitName) -> npt.NDArray[np.floating]:
         samples, row = self._rows[split], parameters.contiguous()
         num_samples = samples.shape[1]
-        out = row.new_empty(num_samples, NUM_CLASSES)
+        out = row.new_zeros(num_samples, NUM_CLASSES)
         blocks = max(1, min(-(-num_samples // self.plan.job.evaluated_rows), self.kernels.limits.num_multiprocessors))
         slots = self._integers([slot] * blocks)  # all of them compute this run: each some of the samples
         self._launch("write_logits", slots, samples=samples, num_samples=num_samples, row=row, logits=out)
@@ -138,7 +138,7 @@ class FusedEngine:
 
     def _evaluate(self, slots: Sequence[int], samples: Tensor) -> npt.NDArray[np.float64]:
         """Loss, right predictions, and norms of gradients and of parameters, by layer: S × (2 + 2 L)."""
-        out = torch.empty(len(slots), 2 + 2 * self.plan.job.num_layers, dtype=torch.float64, device=self.device)
+        out = torch.zeros(len(slots), 2 + 2 * self.plan.job.num_layers, dtype=torch.float64, device=self.device)
         samples = samples.contiguous()
         numbers = self._integers(slots)
         self._launch("evaluate_runs", numbers, samples=samples, num_samples=samples.shape[1], metrics=out)
@@ -170,7 +170,7 @@ class FusedEngine:
             self._decisions = _to_device(decisions, self.device)
         num_columns = NUM_SUMS + 2 * self.plan.job.num_layers
         metrics = torch.zeros(num_slots, num_epochs, num_columns, dtype=torch.float64, device=self.device)
-        ends = torch.empty(num_slots, dtype=torch.int32, device=self.device)
+        ends = torch.zeros(num_slots, dtype=torch.int32, device=self.device)
         job = self.make_job(
             plan,
             slots,

@@ -5,7 +5,7 @@ The engine suite itself (`test_stack.py`, `test_loop.py`, `test_snapshots.py`) r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.workers.training.conftest import CPU, Digits
-from tests.workers.training.engines.emulation import EmulatedKernels
+from tests.workers.training.engines.emulation import H100, EmulatedKernels
 from workers.training.config import AugmentationConfig, CosineConfig, OptimizerConfig
 from workers.training.engines.cuda_engine import FusedEngine, Part, queue_together, train_together
 from workers.training.engines.cuda_plan import Limits
@@ -291,3 +291,35 @@ def test_launches_that_are_queued_at_once_have_the_bits_of_one(digits: Digits, e
     np.testing.assert_array_equal(np.concatenate([each.val.losses[0] for each in stretches]), expected.val.losses[0])
     steps = int(expected.ends.sum()) * one.shape.num_steps
     assert engine.num_done == steps + 2 * int(expected.ends.sum())
+
+
+class IdleKernels:
+    """Kernels that write nothing."""
+
+    description = "idle"
+    limits = H100
+
+    def launch(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.fixture
+def fresh_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)  # which fills what torch.empty returns
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("fresh_memory_is_nan")
+def test_results_that_no_kernel_wrote_are_zero(digits: Digits) -> None:
+    """Else they would be what the memory held before: perhaps the results of kernels that work."""
+    stack = Stack.build(make_members(digits, (12, 12), split=few(digits), optimizer=SGD), CPU)
+    engine = FusedEngine(stack, IdleKernels())
+    slots = range(stack.size)
+    stretch = engine.train_epochs(slots, 1, all_due(stack.size), [Decisions()] * stack.size)
+    tallies = (stretch.seen, stretch.train, stretch.val, engine.evaluate(slots, "val"))
+    results = [each for tally in tallies for each in tally]
+    results += [stretch.gradient_norms, stretch.weight_norms, stretch.ends, *engine.norms(slots)]
+    results.append(engine.logits(0, stack.parameters[0], "val"))
+    assert not any(result.any() for result in results)
