@@ -319,7 +319,7 @@ def test_results_that_no_kernel_wrote_are_zero(digits: Digits) -> None:
     slots = range(stack.size)
     stretch = engine.train_epochs(slots, 1, all_due(stack.size), [Decisions()] * stack.size)
     tallies = (stretch.seen, stretch.train, stretch.val, engine.evaluate(slots, "val"))
-    results = [each for tally in tallies for each in tally]
-    results += [stretch.gradient_norms, stretch.weight_norms, stretch.ends, *engine.norms(slots)]
-    results.append(engine.logits(0, stack.parameters[0], "val"))
+    results: list[np.ndarray[Any, np.dtype[Any]]] = [each for tally in tallies for each in tally]
+    results += [stretch.gradient_norms, stretch.weight_norms, stretch.ends]
+    results += [*engine.norms(slots), engine.logits(0, stack.parameters[0], "val")]
     assert not any(result.any() for result in results)
