@@ -32,7 +32,16 @@ logger = logging.getLogger(__name__)
 # Limits of one transaction, so that no other process waits long for the write lock:
 BYTES_PER_TRANSACTION = 4 * 2**20
 RUNS_PER_TRANSACTION = 50
+MAX_PAUSE_SECONDS = 30.0  # a large stack's pause; also after a commit that waited long for a lock
 PREPARED_AHEAD = 2  # transactions at once, prepared or being written, since what is prepared takes memory
+
+
+def find_pause(commit_seconds: float, busy_seconds: float) -> float:
+    """The pause after a commit that kept the recorder busy for so long.
+
+    A large stack is committed less often: nine times the busy time leaves the recorder busy a tenth of the time.
+    """
+    return max(commit_seconds, min(9 * busy_seconds, MAX_PAUSE_SECONDS))
 
 
 @dataclass
@@ -102,9 +111,7 @@ class Recorder:
         """
         self._collect_finished()
         if not self._pending and self._busy_seconds:
-            # A large stack is committed less often: the pause is at least nine times the busy time, so the recorder is
-            # busy a tenth of the time at most.
-            self._next_commit = time.monotonic() + max(self._commit_seconds, 9 * self._busy_seconds)
+            self._next_commit = time.monotonic() + find_pause(self._commit_seconds, self._busy_seconds)
             self._busy_seconds = 0.0
         is_due = not self._pending and time.monotonic() >= self._next_commit
         if is_due and any(self._is_further(run) for run in runs):

@@ -25,7 +25,7 @@ from tests.e2e.conftest import wait_for
 from workers import recorder as recorder_module
 from workers import results
 from workers.preparation import Preparation, PreparedRun, register_datasets
-from workers.recorder import Recorder
+from workers.recorder import Recorder, find_pause
 from workers.results import Failed, Prepared, Released, Snapshot, Succeeded
 from workers.training import TrainingLoop, TrainingRun
 
@@ -125,6 +125,16 @@ def test_the_first_epoch_is_committed_at_once_and_the_next_ones_when_it_is_time(
     stack.recorder.close()
     assert [stack.row(number).epoch for number in range(2)] == [1, 1]
     assert [run.epoch for run in stack.runs] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("commit_seconds", "busy_seconds", "pause"),
+    [(1, 0.05, 1), (1, 2, 18), (1, 60, 30), (0.2, 0.05, 0.45), (600, 60, 600)],
+)
+def test_the_pause_follows_the_busy_time_up_to_a_limit(
+    commit_seconds: float, busy_seconds: float, pause: float
+) -> None:
+    assert find_pause(commit_seconds, busy_seconds) == pytest.approx(pause)
 
 
 def test_each_epoch_is_stored_once_over_several_commits(make_stack: Any) -> None:
