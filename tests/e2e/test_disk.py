@@ -82,7 +82,7 @@ def test_a_full_disk_is_said_and_survived(on_disk: Processes, disk: Path, assert
     (disk / "filler").unlink()
     for run_id in accepted:
         assert on_disk.client.post(f"/runs/{run_id}/cancel").status_code == 200
-    assert on_disk.finish(training, 200)["status"] == "succeeded"
+    assert on_disk.finish(training)["status"] == "succeeded"
     afterwards = on_disk.submit({})
     assert on_disk.finish(afterwards)["status"] == "succeeded"
     assert _all_runs(on_disk) == [afterwards, *reversed(accepted), training]

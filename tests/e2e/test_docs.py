@@ -79,7 +79,7 @@ def curl_blocks(page: str, run_ids: tuple[str, str]) -> Iterator[str]:
 def test_the_commands_of_the_other_pages(processes: Processes, folder: Path) -> None:
     processes.start_ready_workers(1)
     ids = {processes.submit({"preset": "dropout-tanh", "training": {"epochs": 20}, "seed": seed}) for seed in (0, 1)}
-    assert all(processes.finish(each, 120)["status"] == "succeeded" for each in ids)
+    assert all(processes.finish(each)["status"] == "succeeded" for each in ids)
     champion_id = processes.client.get("/models/champion").json()["model"]["run_id"]
     (run_id,) = ids - {champion_id}  # docs/serving.md pins it, and then goes back to the champion before it
     for page in PAGES:

@@ -79,7 +79,7 @@ def test_no_accepted_run_is_lost_or_trained_twice(idle_processes: Processes, for
             takeovers.append(f"{victim} {time.monotonic() - killed_at:.1f}")
             assert victim == "trainer" or successor != training[0].worker
     for run_id in accepted:
-        assert processes.finish(run_id, 300)["status"] == "succeeded"
+        assert processes.finish(run_id)["status"] == "succeeded"
     for run_id in accepted:
         _check_history(processes, run_id)
     assert num_refused >= NUM_ROUNDS / 2, "most kills hit a run in training"

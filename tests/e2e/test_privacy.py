@@ -62,9 +62,9 @@ def test_nothing_leaves_and_nothing_else_is_written(tmp_path: Path) -> None:
     process = subprocess.Popen([*command, sys.executable, "-m", "app.cli", "up"], env=environment)
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_for(lambda: client.get("/health/ready").status_code == 200, 2 * PATIENCE_SECONDS)
+            wait_for(lambda: client.get("/health/ready").status_code == 200)
             (run,) = client.get("/runs").json()["data"]
-            wait_for(lambda: client.get(f"/runs/{run['id']}").json()["status"] == "succeeded", 2 * PATIENCE_SECONDS)
+            wait_for(lambda: client.get(f"/runs/{run['id']}").json()["status"] == "succeeded")
             assert client.post("/predict", json={"instances": [[[0] * 8] * 8]}).status_code == 200
             wait_for(lambda: client.get(f"/runs/{run['id']}/curves.png").status_code == 200)
     finally:

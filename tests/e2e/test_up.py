@@ -42,7 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     try:
         with httpx2.Client(base_url=url) as client:
             # The training code may have to be compiled first.
-            wait_for(lambda: client.get("/health/ready").status_code == 200, 3 * PATIENCE_SECONDS)
+            wait_for(lambda: client.get("/health/ready").status_code == 200)
             yield Service(process, environment, client)
     finally:
         if process.poll() is None:

@@ -27,7 +27,7 @@ from playwright.sync_api import (
 from app.database import Database
 from app.settings import Settings
 from tests.browser import need_browser
-from tests.e2e.conftest import Processes, launcher, open_processes
+from tests.e2e.conftest import PATIENCE_SECONDS, Processes, launcher, open_processes
 from tests.launcher import Launcher
 
 __all__ = ["launcher"]
@@ -44,7 +44,8 @@ VIEWS = ("draw", "train", "runs", "run", "compare", "sweeps", "sweep", "models",
 PRELOAD = "was preloaded using link preload but not used"
 # A run that is over in a blink, and good enough to be champion of this service.
 QUICK = {"model": {"hidden_sizes": [64], "activation": "relu", "dropout": 0.0}, "training": {"epochs": 30}}
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
+TRAINED_MS = 1000 * PATIENCE_SECONDS  # for what is shown when a run has ended
 expect.set_options(timeout=PATIENCE_MS)  # a busy machine is slow, and nothing here has a deadline of its own
 
 

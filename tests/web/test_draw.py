@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import CDPSession, Page, Route, expect
 
 from tests.e2e.conftest import Processes
-from tests.web.conftest import QUICK, Service, WatchedPages, answered, draw, frames, oval, shown_pixels
+from tests.web.conftest import QUICK, TRAINED_MS, Service, WatchedPages, answered, draw, frames, oval, shown_pixels
 
 ANSWERED = ".draw-answer:not([data-state=empty], [data-state=waiting])"
 MEGAPIXELS_20 = (5472, 3648)
@@ -77,7 +77,7 @@ def test_an_empty_service_says_what_it_trains_and_answers_what_was_drawn_meanwhi
     expect(page.locator(".draw-answer")).to_contain_text("What you drew stays")
     assert bodies == [], "nothing is asked before there is a model"
     idle_service.start_worker()
-    expect(page.locator(ANSWERED)).to_be_visible(timeout=90_000)
+    expect(page.locator(ANSWERED)).to_be_visible(timeout=TRAINED_MS)
     answered(page)
     assert shown_pixels(page) == digitized(idle_service, last_strokes(bodies))
     expect(page.locator(".answer-digit")).to_have_text(re.compile("^0"))

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, CDPSession, expect
 
-from tests.web.conftest import PATIENCE_MS, Service, Watched, WatchedPages
+from tests.web.conftest import PATIENCE_MS, TRAINED_MS, Service, Watched, WatchedPages
 
 NUM_TRIALS = 2000
-TRAINED_MS = 400_000  # at most: a busy machine takes minutes, a quiet one some 20 s
 MAX_BYTES = 5_000_000
 MAX_TASK_MS = 200
 MAX_REDRAW_MS = 50  # a quiet machine takes at most 12

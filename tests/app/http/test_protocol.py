@@ -17,7 +17,7 @@ import uvicorn
 
 from app.http.protocol import BoundedConfig
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 HOST = b"Host: localhost\r\n"
 LENGTH_2 = b"Content-Length: 2\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"

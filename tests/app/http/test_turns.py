@@ -23,7 +23,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.conftest import AddModel, AddRun, AssertProblem, TestClient
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 IMAGE = [[0] * 8] * 8
 
 
