@@ -58,7 +58,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             wait_for(lambda: client.get("/health/live").is_success)
-            worker = find_worker(process.pid)
+            _, worker = children_of(process.pid)  # `up` starts the API first
             os.killpg(worker, signal.SIGSTOP)
             up = Up(f"http://127.0.0.1:{port}", started_at, client, worker)
             yield up
@@ -67,12 +67,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert "Traceback" not in (folder / "log").read_text()
-
-
-def find_worker(pid: int) -> int:
-    """Return the process id of a service's worker, which leads a process group."""
-    (worker,) = (child for child in children_of(pid) if b"\0workers\0" in Path(f"/proc/{child}/cmdline").read_bytes())
-    return worker
 
 
 def test_a_new_user_sees_what_is_trained_and_what_was_drawn_meanwhile_is_answered(
@@ -94,8 +88,8 @@ def test_a_new_user_sees_what_is_trained_and_what_was_drawn_meanwhile_is_answere
     print(
         f"\n`digitlab up` answers after {answers_at - up.started_at:.2f} s; the page stands "
         f"{stands_at - answers_at:.2f} s later, says what is trained at {says_at - answers_at:.2f} s; "
-        f"the drawing is answered {time.monotonic() - drawn_at:.1f} s after its end, until "
-        "which the worker was stopped"
+        f"the drawing is answered {time.monotonic() - drawn_at:.1f} s after its end, "
+        "until which the worker was stopped"
     )
 
 
